@@ -125,9 +125,7 @@ def provenance_schema() -> pa.Schema:
     return _schemas()["provenance"]
 
 
-def content_id(
-    corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Iterable[Qrel], policy: ImagePolicy
-) -> str:
+def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Iterable[Qrel], policy: ImagePolicy) -> str:
     """Return the sha256 (64 hex digits) that identifies what an evaluation set asks and searches.
 
     It covers the format version, the image policy, and the sorted corpus ids, queries and qrels; not the bytes of the
@@ -185,7 +183,7 @@ class EvalSet:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             version = manifest["format_version"]
-            manifest["content_id"], manifest["name"], manifest["files"], manifest["policy"]  # noqa: B018
+            manifest["content_id"], manifest["name"], manifest["files"], manifest["policy"]
         except (ValueError, KeyError, TypeError) as error:
             raise EvalSetError(f"{path} is not a manifest: {error!r}.", BUILD_HINT) from error
         if version != FORMAT_VERSION:
@@ -421,9 +419,7 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
             # JPEG does not compress further.
             writer = pq.ParquetWriter(paths[-1], schemas["corpus"], compression="none")
         struct = [{"bytes": image.jpeg, "path": None} for image in batch]
-        writer.write_table(
-            pa.table({"id": [image.id for image in batch], "image": struct}, schema=schemas["corpus"])
-        )
+        writer.write_table(pa.table({"id": [image.id for image in batch], "image": struct}, schema=schemas["corpus"]))
         rows += len(batch)
         batch.clear()
         if rows >= rows_per_file:

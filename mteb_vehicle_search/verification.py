@@ -63,9 +63,7 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     for part in ("corpus", "queries", "qrels", "rejected"):
         if expected.get(part) != len(rows[part]):
             found.append(
-                Violation(
-                    "manifest.json", f"{part}: says {expected.get(part)} rows, the data has {len(rows[part])}"
-                )
+                Violation("manifest.json", f"{part}: says {expected.get(part)} rows, the data has {len(rows[part])}")
             )
     computed = evaluation.content_id
     try:
@@ -74,9 +72,7 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     except TypeError as error:
         found.append(Violation("manifest.json", f"unknown image policy: {error}"))
     if computed != evaluation.content_id:
-        found.append(
-            Violation("manifest.json", f"content id {evaluation.content_id} but the data gives {computed}")
-        )
+        found.append(Violation("manifest.json", f"content id {evaluation.content_id} but the data gives {computed}"))
     _check_images(evaluation, found, progress, len(rows["corpus"]))
     return Verification(found, {part: len(values) for part, values in rows.items()}, computed)
 
@@ -101,7 +97,11 @@ def _check_ids(rows: dict[str, list], found: list[Violation]) -> None:
     corpus: list[str] = rows["corpus"]
     queries: list[Query] = rows["queries"]
     qrels: list[Qrel] = rows["qrels"]
-    ids = [("corpus", corpus), ("queries", [query.id for query in queries]), ("qrels", [q[:2] for q in qrels])]
+    ids = [
+        ("corpus", corpus),
+        ("queries", [query.id for query in queries]),
+        ("qrels", [q[:2] for q in qrels]),
+    ]
     for part, values in ids:
         for value, count in Counter(values).items():
             if count > 1:
