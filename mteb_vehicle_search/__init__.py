@@ -1,0 +1,47 @@
+"""Vehicle Image Search for mteb: importing this makes mteb know its tasks and models, now or once it is imported.
+
+Importing it loads neither mteb nor torch; the names below are loaded when they are first used.
+"""
+
+from mteb_vehicle_search import autoload
+
+# The interpreter imports this file at every start (see start_up/), so even `typing` would be too dear here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mteb_vehicle_search.tasks import VehicleImageSearch, VehicleImageSearchMini
+
+    __version__: str
+
+__all__ = ["VehicleImageSearch", "VehicleImageSearchMini", "register"]
+
+
+def register() -> None:
+    """Import mteb and make sure that it knows the tasks and models, as often as one likes.
+
+    Only needed where nothing else may happen on import, and to see the warning if something could not be registered.
+
+    Raises:
+        ImportError: mteb cannot be imported.
+    """
+    from mteb_vehicle_search import plugin
+
+    plugin.register()
+
+
+def __getattr__(name: str):
+    if name in ("VehicleImageSearch", "VehicleImageSearchMini"):
+        from mteb_vehicle_search import tasks
+
+        return getattr(tasks, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mteb-vehicle-search")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__, "__version__"])
+
+
+autoload.install()
