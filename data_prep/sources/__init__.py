@@ -1,0 +1,149 @@
+"""The sources of images: each yields encoded images with what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image as its source holds it: an encoded file and what is known about it.
+
+    Args:
+        id: The corpus id, e.g. `flickr30k/1000092795` or `imagenet/train/n03954731_53652`.
+        data: The encoded file, unchanged.
+        source: `flickr30k`, `imagenet` or `drawn`.
+        split: `train`, `val`, `test`, or empty if unknown.
+        class_index: ImageNet-1k class, 0-999; -1 if there is none.
+        wnid: WordNet id of the class; empty if there is none.
+        captions: The captions in their source's order.
+    """
+
+    id: str
+    data: bytes
+    source: str
+    split: str
+    class_index: int = -1
+    wnid: str = ""
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One resumable piece of a distractor source: a shard, an inner tar or a class folder.
+
+    Args:
+        name: Unique in its source and the same on every run.
+        location: A path on disk, or the file's name in the hub repository.
+        size_bytes: Bytes that must be read or downloaded; -1 if unknown.
+        split: `train` or `val`.
+        class_index: The one class in the part; -1 if there are several.
+        offset: Where the part starts in `location`, for a tar inside a tar.
+        stamp: What changes when the content does (revision, or size and time of change).
+    """
+
+    name: str
+    location: str
+    size_bytes: int
+    split: str
+    class_index: int = -1
+    offset: int = 0
+    stamp: str = ""
+
+    def fingerprint(self) -> str:
+        """A digest that changes when the part does, without reading its bytes."""
+        import hashlib
+
+        facts = (self.name, self.size_bytes, self.split, self.class_index, self.offset, self.stamp)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+class CaptionedSource(Protocol):
+    """Images with captions, each of which may become relevant to queries."""
+
+    @property
+    def download_gb(self) -> float:
+        """Gigabytes (1e9 bytes) that `images` has yet to download; 0 for a local form."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Form, location, revision and files, for the manifest and for `--dry-run`. Downloads nothing."""
+        ...
+
+    def count(self) -> int | None:
+        """How many images `images` yields; None if that is not known without a download."""
+        ...
+
+    def images(self) -> Iterator[SourceImage]:
+        """The images in the order of the captions file.
+
+        Raises:
+            SourceError: If a file is missing or is not in the expected format.
+        """
+        ...
+
+
+class DistractorSource(Protocol):
+    """Images with classes, in parts that can be processed one after the other."""
+
+    @property
+    def download_gb(self) -> float:
+        """Gigabytes (1e9 bytes) to download for all parts; 0 for a local form."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Form, location, revision and files, for the manifest and for `--dry-run`."""
+        ...
+
+    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+        """The parts in a fixed order: train before val, by name; only those that can hold a `wanted` class."""
+        ...
+
+    def prefetch(self, part: Part) -> None:
+        """Start to download `part` in the background; returns at once. Nothing happens for a local form."""
+        ...
+
+    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+        """The images of `part` whose class is wanted, in the part's own order; waits for its download.
+
+        Raises:
+            SourceError: If the part is missing, refused or damaged.
+        """
+        ...
+
+    def release(self, part: Part) -> None:
+        """Delete what was downloaded for `part`; local forms and caches the user already had are left alone."""
+        ...
+
+
+def open_flickr30k(src: str | Path | None = None) -> CaptionedSource:
+    """Flickr30k in whatever form it is held.
+
+    Args:
+        src: None or `hub` for the hub; else a folder (zip + CSV, unpacked images + CSV, or parquet files).
+
+    Raises:
+        SourceError: If `src` is none of these; says what was found and what is expected.
+    """
+    from data_prep.sources import flickr30k
+
+    return flickr30k.open_source(src)
+
+
+def open_imagenet(src: str | Path | None = None, *, download_folder: Path | None = None) -> DistractorSource:
+    """ImageNet-1k (train and validation) in whatever form it is held.
+
+    Args:
+        src: None or `hub` for the hub; else a folder of the hub's shards, the hub's cache, a folder with the original
+            tar files, or an ImageFolder tree.
+        download_folder: Where shards from the hub lie while they are in use; a temporary folder by default.
+
+    Raises:
+        SourceError: If `src` is none of these; says what was found and what is expected.
+    """
+    from data_prep.sources import imagenet
+
+    return imagenet.open_source(src, download_folder=download_folder)
