@@ -117,7 +117,8 @@ class _Version(argparse.Action):
             ours = version("mteb-vehicle-search")
         except PackageNotFoundError:
             ours = "(not installed)"
-        parser.exit(message=f"{PROG} {ours}, mteb {version('mteb')}\n")
+        print(f"{PROG} {ours}, mteb {version('mteb')}")
+        parser.exit()
 
 
 def _sentence(summary: str) -> str:

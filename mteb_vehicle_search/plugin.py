@@ -212,15 +212,11 @@ def _offers_of(point: EntryPoint) -> list[Offer]:
     strange = next((meta for meta in metas if not isinstance(meta, ModelMeta) or not meta.name), None)
     if strange is not None:
         _tell(
-            f"The models of {source} are not registered: it gives {_described(strange)}, where a ModelMeta with a "
-            "name, or a list of them, belongs."
+            f"The models of {source} are not registered: it gives {type(strange).__name__} {strange!r:.60}, where a "
+            "ModelMeta with a name, or a list of them, belongs."
         )
         return []
     return [Offer(meta, source) for meta in metas]
-
-
-def _described(value: Any) -> str:
-    return f"{type(value).__name__} {value!r:.60}"
 
 
 # The benchmark

@@ -1,0 +1,557 @@
+"""The plugin as users meet it: installed into an environment of its own, and started by plain `mteb`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import warnings
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import pytest
+
+from mteb_vehicle_search import autoload, cli, plugin, terminal
+from mteb_vehicle_search.errors import DataNotFoundError, PluginWarning
+
+ROOT = Path(__file__).parents[1]
+MODEL_PLUGIN = ROOT / "tests" / "fixtures" / "model_plugin"
+START_UP = ROOT / "mteb_vehicle_search" / "start_up"
+BORROWED = sysconfig.get_paths()["purelib"]
+TASKS = ("VehicleImageSearch", "VehicleImageSearchMini")
+
+
+class Environment:
+    """A virtual environment that borrows the dependencies of this one, but not what is installed in editable mode."""
+
+    def __init__(self, folder: Path, *wheels: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        self.home = folder / "home"
+        self.python = folder / "bin" / "python"
+        code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+        self.site_packages = Path(self.run("-c", code).stdout.strip())
+        (self.site_packages / "zz_borrowed.pth").write_text(f"{BORROWED}\n", encoding="utf-8")
+        pip = [sys.executable, "-m", "pip", "--python", self.python, "--disable-pip-version-check", "install"]
+        subprocess.run([*pip, "--quiet", "--no-deps", "--no-index", *wheels], check=True)
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VEHICLE_SEARCH", "COVERAGE"))}
+        places = {"HF_HOME": self.home / "hf", "MTEB_CACHE": self.home / "mteb", "VEHICLE_SEARCH_HOME": self.home}
+        offline = {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"}
+        env = {**kept, **{k: str(v) for k, v in places.items()}, **offline, **variables}
+        self.home.mkdir(exist_ok=True)
+        return subprocess.run(
+            [str(self.python), *arguments], capture_output=True, text=True, env=env, cwd=self.home, timeout=170
+        )
+
+    def check(self, code: str, *options: str, **variables: str) -> str:
+        """Run assertions in a fresh interpreter; returns its stderr."""
+        done = self.run(*options, "-c", textwrap.dedent(code), **variables)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+
+def build(project: Path, folder: Path, kind: str = "wheel") -> Path:
+    code = f"import sys, hatchling.build; hatchling.build.build_{kind}(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, folder], cwd=project, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """Our wheel and somebody else's package with a model."""
+    theirs = build(MODEL_PLUGIN, tmp_path_factory.mktemp("theirs"))
+    return Environment(tmp_path_factory.mktemp("installed"), wheel, theirs)
+
+
+def distribution(folder: Path, name: str, value: str) -> None:
+    """Lay down the metadata of a package whose entry point is `value`."""
+    info = folder / f"{name}-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", encoding="utf-8")
+    entry = f"[{plugin.ENTRY_POINT_GROUP}]\n{name} = {value}\n"
+    (info / "entry_points.txt").write_text(entry, encoding="utf-8")
+
+
+# Stock mteb in an environment
+
+
+def test_stock_command_lists_the_task(installed: Environment) -> None:
+    mteb = shutil.which("mteb", path=sysconfig.get_path("scripts"))
+    assert mteb
+    done = installed.run(mteb, "available-tasks", "-t", "VehicleImageSearch")
+    assert done.returncode == 0, done.stderr
+    assert "VehicleImageSearch, t2i" in done.stdout
+    assert "Warning" not in done.stderr
+
+
+def test_wheel_registers_everything_in_isolated_mode_and_in_spawned_children(installed: Environment) -> None:
+    installed.check(
+        f"""
+        import multiprocessing, sys
+        assert "mteb" not in sys.modules and "typing" not in sys.modules, "start-up must stay cheap"
+        import mteb
+        assert not [name for name in sys.modules if name == "mteb_vehicle_search.search"]
+        assert "mteb_vehicle_search" in mteb.get_task({TASKS[0]!r}).__module__
+        for name in {TASKS}:
+            assert mteb.get_task(name).metadata.name == name
+            assert name in [task.metadata.name for task in mteb.get_tasks(categories=["t2i"])]
+        for name in ("vehicle-search/tiny-clip", "example/colours"):
+            assert mteb.get_model_meta(name).name == name
+        from mteb.models.model_implementations.jina_clip import jina_clip_v2
+        assert mteb.get_model_meta("jinaai/jina-clip-v2") is not jina_clip_v2, "ours replaces it"
+        (task,) = mteb.get_benchmark("VehicleImageSearch").tasks
+        assert task.metadata.name == "VehicleImageSearch"
+        import importlib, mteb_vehicle_search
+        from mteb.models.model_implementations import MODEL_REGISTRY
+        tasks = sys.modules["mteb.get_tasks"]
+        before = tasks.TASK_LIST, dict(MODEL_REGISTRY), list(sys.meta_path)
+        mteb_vehicle_search.register(); mteb_vehicle_search.register(); importlib.reload(mteb_vehicle_search)
+        assert before == (tasks.TASK_LIST, dict(MODEL_REGISTRY), list(sys.meta_path)), "idempotent"
+        assert type(mteb.__spec__.loader).__name__ == "SourceFileLoader", "no trace on mteb itself"
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            child = pool.apply(mteb.get_task, [{TASKS[1]!r}])
+        assert child.metadata.name == {TASKS[1]!r}
+        """,
+        "-I",
+        "-W",
+        "error::mteb_vehicle_search.errors.PluginWarning",
+    )
+
+
+def test_editable_install_registers_too(tmp_path: Path) -> None:
+    editable = Environment(tmp_path / "env", build(ROOT, tmp_path / "wheel", "editable"))
+    editable.check(
+        f"""
+        import mteb
+        task = mteb.get_task({TASKS[0]!r})
+        import mteb_vehicle_search
+        assert mteb_vehicle_search.__file__.startswith({str(ROOT)!r})
+        assert type(task) is mteb_vehicle_search.VehicleImageSearch
+        """
+    )
+    # The checkout moves away; Python must not complain at every start.
+    (editable.site_packages / "_mteb_vehicle_search.pth").write_text(f"{tmp_path}/gone\n", encoding="utf-8")
+    assert editable.check("import sys; assert 'mteb_vehicle_search' not in sys.modules") == ""
+
+
+def test_switched_off_hook_and_late_import(installed: Environment) -> None:
+    installed.check(
+        f"""
+        import sys
+        assert "mteb_vehicle_search" not in sys.modules
+        import mteb
+        known = mteb.get_benchmarks()
+        for get, name in ((mteb.get_task, {TASKS[0]!r}), (mteb.get_model_meta, "example/colours")):
+            try:
+                get(name)
+            except KeyError:
+                pass
+            else:
+                raise SystemExit(f"{{name}} is known although the hook is off")
+        before = len(sys.modules["mteb.get_tasks"].TASK_LIST)
+        import mteb_vehicle_search
+        for name in {TASKS}:
+            assert mteb.get_task(name).metadata.name == name
+            assert name in [task.metadata.name for task in mteb.get_tasks(categories=["t2i"])]
+        assert mteb.get_model_meta("example/colours").name == "example/colours"
+        assert mteb.get_benchmark("VehicleImageSearch").tasks and len(mteb.get_benchmarks()) == len(known) + 1
+        mteb_vehicle_search.register()
+        assert len(sys.modules["mteb.get_tasks"].TASK_LIST) == before + 2
+        """,
+        VEHICLE_SEARCH_NO_HOOK="1",
+    )
+
+
+def test_without_site_the_import_registers(installed: Environment) -> None:
+    installed.check(
+        f"""
+        import sys
+        sys.path += [{str(installed.site_packages)!r}, {BORROWED!r}]
+        import mteb_vehicle_search
+        assert "mteb" not in sys.modules and "torch" not in sys.modules
+        import mteb
+        assert mteb.get_task({TASKS[0]!r}).metadata.name == {TASKS[0]!r}
+        """,
+        "-S",
+    )
+
+
+def test_taken_names_broken_packages_and_a_changed_mteb_are_told_and_mteb_goes_on(
+    installed: Environment, tmp_path: Path
+) -> None:
+    distribution(tmp_path, "broken-import", "no_such_module:META")
+    distribution(tmp_path, "broken-exit", "leaves:META")
+    (tmp_path / "leaves.py").write_text("raise SystemExit('no licence')", encoding="utf-8")
+    distribution(tmp_path, "broken-type", "strange:META")
+    (tmp_path / "strange.py").write_text("META = {'name': 'a/b'}", encoding="utf-8")
+    distribution(tmp_path, "greedy", "greedy:METAS")
+    (tmp_path / "greedy.py").write_text(
+        "from mteb import get_task\n"  # only works once mteb is whole
+        "from mteb.models import ModelMeta\n"
+        "NAMES = 'sentence-transformers/all-MiniLM-L6-v2', 'greedy/new', 'example/colours'\n"
+        "METAS = [ModelMeta.create_empty({'name': name}) for name in NAMES]\n",
+        encoding="utf-8",
+    )
+    errors = installed.check(
+        f"""
+        import sys, types
+        sys.path.append({str(tmp_path)!r})
+        from mteb_vehicle_search import plugin
+        honest = plugin.module_executed
+        def tampered(name):
+            if name == "mteb.tasks":
+                from mteb.abstasks import AbsTask
+                metadata = types.SimpleNamespace(name={TASKS[0]!r}, adapted_from=None, superseded_by=None)
+                sys.modules[name].Squatter = type("Squatter", (AbsTask,), {{"metadata": metadata}})
+            if name == "mteb.benchmarks.benchmarks":
+                sys.modules["mteb.benchmarks.benchmark"].Benchmark = None
+            honest(name)
+        plugin.module_executed = tampered
+        import mteb
+        assert mteb.get_task({TASKS[1]!r}).metadata.name == {TASKS[1]!r}, "the other task is fine"
+        assert sys.modules["mteb.get_tasks"]._TASKS_REGISTRY[{TASKS[0]!r}].__name__ == "Squatter"
+        assert mteb.get_model_meta("greedy/new").name == "greedy/new"
+        assert mteb.get_model_meta("sentence-transformers/all-MiniLM-L6-v2").n_parameters
+        assert mteb.get_model_meta("example/colours").modalities == ["text", "image"]
+        import mteb.benchmarks.benchmarks
+        assert mteb.get_task("NFCorpus").metadata.name == "NFCorpus"
+        """
+    )
+    told = [line for line in errors.splitlines() if "PluginWarning" in line]
+    expected = [
+        r"The task name 'VehicleImageSearch' is taken by .*Squatter",
+        r"package 'broken-import'.*ModuleNotFoundError",
+        r"package 'broken-exit'.*SystemExit: no licence",
+        r"package 'broken-type'.*gives dict",
+        r"'sentence-transformers/all-MiniLM-L6-v2' is taken by mteb; the one of package 'greedy'",
+        r"'example/colours' is taken by package 'colour-models'.*the one of package 'greedy'",
+        r"The benchmark entries of .* could not be registered with mteb [\d.]+: TypeError",
+    ]
+    for pattern in expected:
+        assert len([line for line in told if re.search(pattern, line)]) == 1, (pattern, errors)
+    assert len(told) == len(expected), errors
+
+
+def test_an_mteb_without_the_expected_modules_is_told_and_imports(tmp_path: Path) -> None:
+    (tmp_path / "mteb").mkdir()
+    (tmp_path / "mteb" / "__init__.py").write_text("__version__ = '9'", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import mteb_vehicle_search, mteb; print(mteb.__version__)"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+    )
+    assert done.stdout.strip() == "9", done.stderr
+    for what, module in (("tasks", "mteb.tasks"), ("models", "mteb.models"), ("benchmark entries", "mteb.benchmarks")):
+        assert len(re.findall(rf"PluginWarning: The {what} of .*{module}", done.stderr)) == 1, done.stderr
+
+
+def test_a_script_called_mteb_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mteb.py").write_text("print('mine')", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-S", "-c", "import mteb_vehicle_search, mteb"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.stdout.strip(), done.stderr) == ("mine", "")
+
+
+def test_stock_run_evaluates_the_model_of_another_package(installed: Environment, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query, write_eval_set
+
+    images, queries, qrels = [], [], []
+    colours = {"blue": (0, 0, 255), "green": (0, 128, 0), "red": (255, 0, 0), "white": (255, 255, 255)}
+    for colour, rgb in colours.items():
+        jpeg = io.BytesIO()
+        Image.new("RGB", (160, 160), rgb).save(jpeg, "JPEG")
+        provenance = {
+            "source": "drawn", "split": "", "captioned": True, "class_index": -1, "wnid": "", "class_name": "",
+            "vehicle_score": -1.0, "width": 160, "height": 160, "sha256": "0" * 64, "perceptual_hash": "0" * 16,
+        }  # fmt: skip
+        images.append(CorpusImage(f"drawn/{colour}", jpeg.getvalue(), provenance))
+        queries.append(Query(f"{colour}_caption_00", f"a {colour} car"))
+        qrels.append(Qrel(f"{colour}_caption_00", f"drawn/{colour}"))
+    data = tmp_path / "data"
+    evaluation = write_eval_set(data, name="colours", title="C", images=images, queries=queries, qrels=qrels, card="C")
+    output = tmp_path / "results"
+    arguments = ["run", "-t", "VehicleImageSearch", "-m", "example/colours", "--output-folder", str(output)]
+    done = installed.run("-m", "mteb", *arguments, VEHICLE_SEARCH_DATA=str(data))
+    assert done.returncode == 0, done.stderr
+    (result,) = output.glob("results/example__colours/*/VehicleImageSearch.json")
+    content = json.loads(result.read_text(encoding="utf-8"))
+    assert content["dataset_revision"] == evaluation.content_id
+    assert content["scores"]["test"][0]["ndcg_at_10"] == 1.0
+
+
+def test_stock_run_without_data_ends_with_one_message(installed: Environment) -> None:
+    arguments = ["-m", "mteb", "run", "-t", "VehicleImageSearch", "-m", "mteb/baseline-random-encoder"]
+    done = installed.run(*arguments, VEHICLE_SEARCH_DATA=str(installed.home / "nowhere"))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    message = done.stderr[done.stderr.index("error: ") :]
+    assert str(installed.home / "nowhere") in message
+    assert "vehicle-search-data build" in message
+
+
+# The start-up files
+
+
+def test_start_file_names_what_the_pth_line_calls() -> None:
+    (line,) = (START_UP / "mteb_vehicle_search.start").read_text(encoding="utf-8").splitlines()
+    module, _, function = line.partition(":")
+    pth = (START_UP / "mteb_vehicle_search.pth").read_text(encoding="utf-8")
+    assert pth == f"import {module}; {module}.{function}()\n"
+    sys.path.insert(0, str(START_UP))
+    try:
+        assert callable(pkgutil.resolve_name(line))
+    finally:
+        sys.path.remove(str(START_UP))
+
+
+def test_finder_leaves_other_modules_to_others() -> None:
+    finder = autoload.MtebFinder()
+    assert finder.find_spec("json") is None
+    assert finder.find_spec("mteb.cache") is None
+
+
+# Registration within this process
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """mteb's models, to be changed freely."""
+    import mteb  # noqa: F401
+
+    copy = dict(sys.modules[plugin.MODELS].MODEL_REGISTRY)  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys.modules[plugin.MODELS], "MODEL_REGISTRY", copy)
+    monkeypatch.setattr(plugin, "_told", set())
+    return copy
+
+
+def own_model(name: str) -> Any:
+    from mteb.models import ModelMeta
+
+    return ModelMeta.create_empty({"name": name, "embed_dim": 1})
+
+
+def test_own_model_does_not_displace_another(registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    name = next(iter(registry))
+    holder = registry[name]
+    monkeypatch.setattr(plugin, "_own_offers", lambda: [plugin.Offer(own_model(name), plugin.OURS)])
+    with pytest.warns(PluginWarning, match=re.escape(f"The model name {name!r} is taken by mteb")):
+        plugin._add_own_models()
+    assert registry[name] is holder
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plugin._add_own_models()  # told once
+
+
+def test_jina_replaces_mtebs_entry_with_one_line_unless_told_otherwise(
+    registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, stock = own_model(plugin.REPLACED_MODEL), own_model(plugin.REPLACED_MODEL)
+    registry[plugin.REPLACED_MODEL] = stock
+    monkeypatch.setattr(plugin, "_own_offers", lambda: [plugin.Offer(mine, plugin.OURS)])
+    caplog.set_level("INFO", plugin.logger.name)
+    monkeypatch.setenv("VEHICLE_SEARCH_STOCK_JINA", "1")
+    plugin._add_own_models()
+    assert registry[plugin.REPLACED_MODEL] is stock
+    assert not caplog.records
+    monkeypatch.delenv("VEHICLE_SEARCH_STOCK_JINA")
+    plugin._add_own_models()
+    plugin._add_own_models()
+    assert registry[plugin.REPLACED_MODEL] is mine
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert plugin.REPLACED_MODEL in caplog.text
+
+
+def test_another_package_may_not_replace_jina(registry: dict[str, Any]) -> None:
+    held = registry[plugin.REPLACED_MODEL]
+    with pytest.warns(PluginWarning, match="the one of package 'x'"):
+        plugin._add_models([plugin.Offer(own_model(plugin.REPLACED_MODEL), "package 'x'")])
+    assert registry[plugin.REPLACED_MODEL] is held
+
+
+def test_frozen_model_registry_is_told(registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[plugin.MODELS], "MODEL_REGISTRY", MappingProxyType(registry))
+    with pytest.warns(PluginWarning, match=r"The models of .* with mteb .*MODEL_REGISTRY is a mappingproxy"):
+        plugin.module_executed(plugin.MODELS)
+
+
+def test_changed_computed_tasks_are_told_and_left_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mteb
+
+    mteb.get_task("NFCorpus")
+    get_tasks: Any = sys.modules["mteb.get_tasks"]
+    without = {name: task for name, task in get_tasks._TASKS_REGISTRY.items() if name not in TASKS}
+    monkeypatch.setattr(get_tasks, "_TASKS_REGISTRY", dict(without))
+    monkeypatch.delattr(get_tasks, "TASK_LIST")
+    monkeypatch.setattr(plugin, "_told", set())
+    with pytest.warns(PluginWarning, match=r"The tasks of .*AttributeError.*TASK_LIST"):
+        plugin.module_executed(plugin.TASKS)
+    left = get_tasks._TASKS_REGISTRY
+    assert left == without
+
+
+def test_entry_point_failure_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    distribution(tmp_path, "halfway", "json:no_such_name")
+    (found,) = importlib.metadata.distributions(path=[str(tmp_path)])
+    monkeypatch.setattr(plugin, "_told", set())
+    (point,) = found.entry_points
+    with pytest.warns(PluginWarning, match=r"'halfway' .*no_such_name.* AttributeError"):
+        assert plugin._offers_of(point) == []
+
+
+def test_hand_over_turns_any_failure_into_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise OSError("disk on fire")
+
+    package = ModuleType("mteb.tasks")
+    package.__path__ = []
+    monkeypatch.setitem(sys.modules, "mteb.tasks", package)
+    monkeypatch.setattr(plugin, "module_executed", fail)
+    with pytest.warns(PluginWarning, match="mteb.tasks: OSError: disk on fire"):
+        autoload.hand_over("mteb.tasks")
+
+
+# The command
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A subcommand whose behaviour the test sets: `module.main`."""
+    module = ModuleType("stub_command")
+    module.add_arguments = lambda parser: parser.add_argument("--number", type=int)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(cli.COMMANDS, "stub", cli.Command(module.__name__, "do nothing"))
+    monkeypatch.setenv(terminal.DEBUG, "0")
+    return module
+
+
+def test_help_explains_and_loads_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["--help"])
+    assert exit_info.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("run", *cli.COMMANDS, "VehicleImageSearchMini", "VEHICLE_SEARCH_NO_HOOK", "--debug"):
+        assert word in text
+
+
+def test_version_names_both(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["--version"])
+    assert exit_info.value.code == 0
+    assert f"mteb {importlib.metadata.version('mteb')}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["--nonsense"], ["stub", "--number", "x"], ["--nonsense", "run"]]
+)
+def test_wrong_usage_exits_with_2(command: ModuleType, arguments: list[str]) -> None:
+    command.main = lambda args: 0  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(arguments)
+    assert exit_info.value.code == 2
+
+
+def test_command_gets_its_arguments_and_gives_the_status(command: ModuleType) -> None:
+    command.main = lambda args: args.number  # type: ignore[attr-defined]
+    assert cli.main(["stub", "--number", "3"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (DataNotFoundError("No data in /x.", "Build it."), "error: No data in /x.\nBuild it.\n"),
+        (ZeroDivisionError("oh"), "error: ZeroDivisionError: oh\n"),
+    ],
+)
+def test_errors_are_one_message_unless_debugging(
+    command: ModuleType, capsys: pytest.CaptureFixture[str], error: Exception, message: str
+) -> None:
+    def fail(args: object) -> int:
+        raise error
+
+    command.main = fail  # type: ignore[attr-defined]
+    assert cli.main(["stub"]) == 1
+    assert capsys.readouterr().err.startswith(message)
+    for arguments in (["--debug", "stub"], ["stub", "--debug"]):
+        with pytest.raises(type(error)):
+            cli.main(arguments)
+        os.environ[terminal.DEBUG] = "0"
+
+
+def test_run_hands_exactly_mtebs_arguments_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mteb.cli import build_cli
+
+    seen = []
+    monkeypatch.setattr(sys, "argv", ["vehicle-search"])
+    monkeypatch.setattr(build_cli, "run", lambda args: seen.append(vars(args)))
+    given = ["-m", "a/b", "-t", "NFCorpus", "--batch-size", "7", "--overwrite-strategy", "always", "-v", "0"]
+    assert cli.main(["run", *given]) == 0
+    build_cli.run(build_cli.build_cli().parse_args(["run", *given]))
+    assert seen[0] == seen[1]
+    assert seen[0]["batch_size"] == 7
+    helps = []
+    for arguments in (["run", "--help"], None):
+        with pytest.raises(SystemExit) as exit_info:
+            cli.main(arguments) if arguments else build_cli.build_cli().parse_args(["run", "--help"])
+        assert exit_info.value.code == 0
+        helps.append(capsys.readouterr().out)
+    assert helps[0] == helps[1]
+    assert "--overwrite-strategy" in helps[0]
+
+
+def test_run_without_data_loads_no_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mteb
+
+    monkeypatch.setattr(sys, "argv", ["vehicle-search"])
+    monkeypatch.setattr(mteb, "get_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "nowhere"))
+    assert cli.main(["run", "-t", "VehicleImageSearch", "-m", "vehicle-search/tiny-clip"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert str(tmp_path / "nowhere") in error
+
+
+def test_only_uncaught_errors_of_mtebs_command_are_shortened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unchanged = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: unchanged.append(error[1]))
+    monkeypatch.setenv(terminal.DEBUG, "0")
+    terminal.shorten_our_tracebacks()
+    terminal.shorten_our_tracebacks()
+
+    def raised(module: str, error: Exception) -> Exception:
+        with pytest.raises(type(error)) as info:
+            exec("raise error", {"__name__": module, "error": error})
+        return info.value
+
+    mine, theirs = DataNotFoundError("No data.", "Build it."), KeyError("x")
+    for module, error in (("mteb.cli.build_cli", mine), ("script", mine), ("mteb.cli.build_cli", theirs)):
+        error.__traceback__ = None
+        caught = raised(module, error)
+        sys.excepthook(type(caught), caught, caught.__traceback__)
+    assert unchanged == [mine, theirs]
+    assert capsys.readouterr().err == "error: No data.\nBuild it.\n"
