@@ -1,0 +1,341 @@
+"""Score against corpus size: exact below the searched corpus, modelled beyond it, and corpora that are equally hard.
+
+Distractors are the *uncaptioned* images. The other captioned images are rivals too, but they always stay: they are
+part of the question, distractors are the haystack. `thinning.py` has the exact part, `extrapolation.py` the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mteb_vehicle_search.analysis.extrapolation import extrapolate
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
+from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs, find_runs
+from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, gain, thinned
+from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, resampled_means
+from mteb_vehicle_search.errors import ResultsError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BEYOND = (1_000_000, 10_000_000)
+# Up to ten times the searched corpus, hold-out checks bear the model out; further, the interval says most.
+TRUSTED_FACTOR = 10
+LEAST_WIDTH = 110
+TABLE_METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10", "recall_at_100")
+
+
+class GrowthPoint(NamedTuple):
+    """The expected score among a number of distractors.
+
+    Attributes:
+        distractors: Uncaptioned images in the corpus.
+        corpus_size: Those and the captioned images.
+        metric: Its name.
+        value: Expected score.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        method: "exact" (an expectation over the searched images) or "model" (beyond them).
+    """
+
+    distractors: int
+    corpus_size: int
+    metric: str
+    value: float
+    low: float
+    high: float
+    method: str
+
+
+def default_sizes(total: int) -> list[int]:
+    """Return 0, powers of ten and three times those below `total`, `total`, and the sizes in BEYOND above it."""
+    steps = [m * 10**e for e in range(2, 8) for m in (1, 3)]
+    return [0, *(n for n in steps if n < total), total, *(n for n in BEYOND if n > total)]
+
+
+def growth(
+    ranks: RunRanks,
+    metrics: Sequence[str] = ("ndcg_at_10",),
+    sizes: Sequence[int] | None = None,
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+) -> dict[str, list[GrowthPoint]]:
+    """Return, for each metric, the expected score for each number of distractors, with 95 % intervals by image.
+
+    Args:
+        ranks: Of one run.
+        metrics: Of GROWTH_METRICS; `mrr` (without a last rank) only up to the searched corpus.
+        sizes: Numbers of distractors; `default_sizes` if None.
+        resamples: Bootstrap resamples of the model beyond the searched corpus.
+        seed: Of all resampling.
+
+    Raises:
+        ResultsError: Queries have several relevant images, or a size or a metric is not possible.
+    """
+    _require_one_relevant(ranks)
+    total, captioned, above = ranks.distractors, ranks.captioned_above, ranks.distractors_above
+    if sizes is None:
+        sizes = [n for n in default_sizes(total) if n <= total or (total and "mrr" not in metrics)]
+    if any(n < 0 for n in sizes):
+        raise ResultsError("A number of distractors cannot be negative.")
+    kept = int(ranks.record.info["corpus_size"]) - total
+    beyond = [n for n in sizes if n > total]
+    modelled = {metric: [] for metric in metrics}
+    if beyond:
+        modelled = extrapolate(metrics, captioned, above, ranks.clusters, total, beyond, resamples=resamples, seed=seed)
+    curves = {}
+    for metric in metrics:
+        points = []
+        for n in (n for n in sizes if n <= total):
+            interval = clustered_interval(thinned(metric, captioned, above, total, n), ranks.clusters, seed=seed)
+            points.append(GrowthPoint(n, n + kept, metric, *interval, "exact"))
+        points += [GrowthPoint(n, n + kept, metric, *found, "model") for n, found in zip(beyond, modelled[metric])]
+        curves[metric] = points
+    return curves
+
+
+class HoldOut(NamedTuple):
+    """What the model said of the whole corpus from a share of its distractors, and what is true.
+
+    Attributes:
+        share: Of the distractors that the model saw.
+        predicted: Score that it predicted, with its interval.
+        actual: Score on the whole corpus.
+    """
+
+    share: float
+    predicted: Interval
+    actual: float
+
+    @property
+    def error(self) -> float:
+        """Predicted minus actual."""
+        return self.predicted.mean - self.actual
+
+
+def hold_out(ranks: RunRanks, metric: str = "ndcg_at_10", share: float = 0.1, *, seed: int = 0) -> HoldOut:
+    """Check the extrapolation on the run itself: from a share of the distractors to all of them.
+
+    Each query keeps its own random share, as a run record does not tell which distractors it shares with others; this
+    is somewhat kinder to the model than one common sample.
+    """
+    import numpy as np
+
+    _require_one_relevant(ranks)
+    total, captioned, above = ranks.distractors, ranks.captioned_above, ranks.distractors_above
+    seen = max(1, round(share * total))
+    generator = np.random.default_rng(seed)
+    kept = generator.hypergeometric(above, total - above, seen)
+    found = extrapolate([metric], captioned, kept, ranks.clusters, seen, [total], resamples=50, seed=seed)
+    predicted = found[metric][0]
+    return HoldOut(share, predicted, float(gain(metric)(1.0 + captioned + above).mean()))
+
+
+class Equivalence(NamedTuple):
+    """How many distractors of a general corpus are as hard as all of a special one.
+
+    Attributes:
+        distractors: Their number in the special corpus.
+        score: The score among them.
+        equivalent: Number of general distractors that give the same score; None: more than can be said.
+        low: Lower end of the 95 % interval; None: more than can be said.
+        high: Upper end; None: no upper bound.
+        searched: General distractors that were searched; numbers above it come from the model.
+        method: "exact" if the equivalent lies within the searched general corpus, else "model".
+    """
+
+    distractors: int
+    score: float
+    equivalent: int | None
+    low: int | None
+    high: int | None
+    searched: int
+    method: str
+
+
+def equivalence(
+    special: RunRanks, general: RunRanks, metric: str = "ndcg_at_10", *, resamples: int = 2_000, seed: int = 0
+) -> Equivalence:
+    """Return how many random distractors of `general` give the score that `special` gives with all of its own.
+
+    Args:
+        special: A run on the corpus of one domain.
+        general: The same model and queries on a corpus of all domains.
+        metric: One of GROWTH_METRICS but `mrr`.
+        resamples: Bootstrap resamples of images, shared by both runs.
+        seed: Of the bootstrap.
+
+    Raises:
+        ResultsError: The runs differ in model or in queries, or a query has several relevant images.
+    """
+    import numpy as np
+
+    for ranks in (special, general):
+        _require_one_relevant(ranks)
+    first, second = special.record.info, general.record.info
+    for key in ("model_name", "model_revision"):
+        if first.get(key) != second.get(key):
+            raise ResultsError(f"The runs are not of one model: {first.get(key)} and {second.get(key)}.")
+    if not np.array_equal(special.query_ids, general.query_ids) or not np.array_equal(
+        special.relevant_ids, general.relevant_ids
+    ):
+        raise ResultsError("The runs do not have the same queries and relevant images.")
+    total, captioned, above = general.distractors, general.captioned_above, general.distractors_above
+    scores = gain(metric)(special.ranks.astype(float))
+    sizes = sorted(
+        {0, total, *np.unique(np.geomspace(1, max(total, 2), 40).astype(int)).tolist()} & {*range(total + 1)}
+    )
+    curve = np.stack([thinned(metric, captioned, above, total, n) for n in sizes], axis=1)
+    means = resampled_means(np.column_stack([scores, curve]), general.clusters, resamples=resamples, seed=seed)
+    crossings = np.array([_crossing(row[0], row[1:], sizes) for row in means])
+    target, line = float(scores.mean()), curve.mean(axis=0)
+    # A resample that does not reach the score counts as infinitely many; quantiles by order keep that sound.
+    low, high = np.quantile(crossings, [0.025, 0.975], method="nearest")
+    point = _crossing(target, line, sizes)
+    method = "exact"
+    if not np.isfinite([point, high]).all():
+        sides = clustered_interval(scores, special.clusters, seed=seed)
+        more = [total, *(int(n) for n in np.geomspace(total, 10 * max(BEYOND), 25)[1:])]
+        found = extrapolate([metric], captioned, above, general.clusters, total, more, resamples=50, seed=seed)
+        modelled = np.array(found[metric])
+        if not np.isfinite(point):
+            point, method = _crossing(target, modelled[:, 0], more), "model"
+        if not np.isfinite(low):
+            low = _crossing(sides.high, modelled[:, 1], more)
+        high = _crossing(sides.low, modelled[:, 2], more)
+    whole = [int(round(n)) if np.isfinite(n) else None for n in (point, low, high)]
+    return Equivalence(special.distractors, target, whole[0], whole[1], whole[2], total, method)
+
+
+def _crossing(target: float, line: np.ndarray, sizes: list[int]) -> float:
+    """Return where a falling line over sizes meets the target, interpolated in log(1 + n); infinity if it does not."""
+    import numpy as np
+
+    falling = np.minimum.accumulate(line)
+    if falling[-1] > target:
+        return float("inf")
+    return float(np.expm1(np.interp(-target, -falling, np.log1p(np.asarray(sizes, dtype=float)))))
+
+
+def _require_one_relevant(ranks: RunRanks) -> None:
+    if not ranks.one_relevant:
+        raise ResultsError(
+            f"{ranks.record.folder}: queries have several relevant images; growth is defined for exactly one."
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vehicle-search growth`."""
+    parser.description = "Show the score that models would have in smaller and in much larger corpora."
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="model name, name@revision, or run record folder")
+    parser.add_argument("--metric", action="append", choices=GROWTH_METRICS, help="repeatable (default: five of them)")
+    parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of distractors")
+    parser.add_argument(
+        "--general",
+        metavar="RUN",
+        help="run record folder, or content id, of the same model on a corpus of all classes: "
+        "says how many of its distractors are as hard as this corpus",
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default: 0)")
+    add_selection_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the growth of each model; return the exit code."""
+    import json
+
+    from rich.console import Console
+
+    records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
+    if args.general and len(records) != 1:
+        raise ResultsError("--general compares two corpora for one model; name one MODEL.")
+    metrics = args.metric or list(TABLE_METRICS)
+    found = []
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if console.width < LEAST_WIDTH:
+        console.width = LEAST_WIDTH
+    for record in records:
+        ranks = load_ranks(record)
+        curves = growth(ranks, metrics, args.sizes, seed=args.seed)
+        checked = next((metric for metric in metrics if metric != "mrr"), "ndcg_at_10")
+        check = hold_out(ranks, checked, seed=args.seed) if ranks.distractors else None
+        equal = None
+        if args.general:
+            other = load_ranks(_general_run(args.general, str(record.info["model_name"]), args.runs))
+            equal = equivalence(ranks, other, checked, seed=args.seed)
+        found.append(_as_json(ranks, curves, checked, check, equal))
+        if args.format == "table":
+            _show(console, ranks, curves, checked, check, equal)
+    if args.format == "json":
+        console.print(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False))
+    return 0
+
+
+def _general_run(text: str, model: str, root: Path | None):
+    if (Path(text) / "run.json").is_file():
+        return find_runs(text)[0]
+    return choose_runs([model], root, content_id=text)[0]
+
+
+def _as_json(ranks, curves, checked, check, equal) -> dict:
+    info = ranks.record.info
+    return {
+        "model_name": info["model_name"],
+        "model_revision": info.get("model_revision"),
+        "task": info["task_name"],
+        "content_id": info["content_id"],
+        "distractors": ranks.distractors,
+        "points": [point._asdict() for points in curves.values() for point in points],
+        "hold_out": check
+        and {"metric": checked, "share": check.share, **check.predicted._asdict(), "actual": check.actual},
+        "equivalence": equal and equal._asdict(),
+    }
+
+
+def _show(console, ranks, curves, checked, check, equal) -> None:
+    from rich.table import Table
+
+    info = ranks.record.info
+    table = Table(title=f"{info['task_name']} · {info['model_name']}", title_justify="left", box=None)
+    table.add_column("distractors", justify="right")
+    for metric in curves:
+        table.add_column(metric, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for points in zip(*curves.values()):
+        far = points[0].distractors > TRUSTED_FACTOR * ranks.distractors
+        note = "" if points[0].method == "exact" else "modelled, too far to trust" if far else "modelled"
+        # Five intervals side by side are more than a terminal is wide: one beside the leading metric.
+        cells = [f"{p.value:.4f}" for p in points]
+        cells[0] += f" [{points[0].low:.3f}, {points[0].high:.3f}]"
+        table.add_row(f"{points[0].distractors:,}", *cells, note)
+    console.print(table)
+    captioned = info["corpus_size"] - ranks.distractors
+    console.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
+    if check is not None:
+        low, high = check.predicted.low, check.predicted.high
+        console.print(
+            f"Check: from {check.share:.0%} of the distractors the model predicts {checked} {check.predicted.mean:.4f} "
+            f"[{low:.3f}, {high:.3f}] for all of them; it is {check.actual:.4f} (error {check.error:+.4f})."
+        )
+    if equal is not None:
+        console.print(equivalence_sentence(equal))
+
+
+def equivalence_sentence(found: Equivalence) -> str:
+    """Return the equivalence in plain words."""
+    if found.equivalent is None:
+        return (
+            f"These {found.distractors:,} distractors are harder than any number of general ones that can be said "
+            f"from the {found.searched:,} searched."
+        )
+    bounds = [f"{n:,}" if n is not None else "more than can be said" for n in (found.low, found.high)]
+    modelled = "" if found.method == "exact" else f" (modelled: {found.searched:,} were searched)"
+    return (
+        f"These {found.distractors:,} distractors of one domain are as hard as {found.equivalent:,} general ones"
+        f"{modelled}, 95 % interval {bounds[0]} to {bounds[1]}."
+    )

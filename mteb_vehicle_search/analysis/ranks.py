@@ -1,0 +1,178 @@
+"""The ranks of one run, checked, and the score of every query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mteb_vehicle_search.errors import ResultsError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mteb_vehicle_search.run_record import RunRecord
+
+METRICS = (
+    "ndcg_at_10",
+    "map_at_10",
+    "mrr_at_10",
+    "recall_at_1",
+    "recall_at_5",
+    "recall_at_10",
+    "recall_at_100",
+    "precision_at_10",
+)
+RERUN = "Run the model again."
+
+
+@dataclass(frozen=True)
+class RunRanks:
+    """The (query, relevant image) pairs of a run, sorted by query and relevant id; p pairs, q queries.
+
+    Attributes:
+        record: Where they come from.
+        query_ids: str [p].
+        relevant_ids: str [p].
+        ranks: int64 [p], 1 = best.
+        above: Source -> int64 [p], images of that source above the relevant one.
+        top_ids: For each pair the ids of the query's best images, at most 10.
+    """
+
+    record: RunRecord
+    query_ids: np.ndarray
+    relevant_ids: np.ndarray
+    ranks: np.ndarray
+    above: dict[str, np.ndarray]
+    top_ids: list[list[str]]
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """int64 [q], the first pair of each query."""
+        import numpy as np
+
+        return np.unique(self.query_ids, return_index=True)[1]
+
+    @property
+    def one_relevant(self) -> bool:
+        """Whether every query has exactly one relevant image."""
+        return len(self.first) == len(self.query_ids)
+
+    @cached_property
+    def clusters(self) -> np.ndarray:
+        """[q], the label that queries about the same images share: the relevant id, or for several the lowest linked."""
+        import numpy as np
+
+        if self.one_relevant:
+            return self.relevant_ids
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        queries, query = np.unique(self.query_ids, return_inverse=True)
+        images, image = np.unique(self.relevant_ids, return_inverse=True)
+        size = len(queries) + len(images)
+        links = coo_array((np.ones(len(query)), (query, image + len(queries))), shape=(size, size))
+        return connected_components(links, directed=False)[1][: len(queries)]
+
+    def scores(self, metric: str) -> np.ndarray:
+        """Return the metric of each query, float64 [q], in the order of sorted query ids.
+
+        As trec_eval defines them, every relevant image counting the same; checked against it in the tests.
+
+        Raises:
+            ResultsError: The metric is unknown.
+        """
+        import numpy as np
+
+        if metric not in METRICS:
+            raise ResultsError(f"There is no metric {metric!r}.", f"Choose one of {', '.join(METRICS)}.")
+        name, cut = metric.rsplit("_at_", 1)[0], int(metric.rsplit("_", 1)[1])
+        order = np.lexsort((self.ranks, self.query_ids))
+        ranks = self.ranks[order].astype(np.float64)
+        first = self.first
+        relevant = np.diff(np.append(first, len(ranks)))
+        number = np.arange(len(ranks)) - np.repeat(first, relevant) + 1
+        hit = ranks <= cut
+        if name == "ndcg":
+            ideal = np.cumsum(1 / np.log2(1 + np.arange(1, cut + 1)))[np.minimum(relevant, cut) - 1]
+            return np.add.reduceat(np.where(hit, 1 / np.log2(1 + ranks), 0.0), first) / ideal
+        if name == "map":
+            return np.add.reduceat(np.where(hit, number / ranks, 0.0), first) / relevant
+        if name == "mrr":
+            return np.maximum.reduceat(np.where(hit, 1 / ranks, 0.0), first)
+        hits = np.add.reduceat(hit.astype(np.float64), first)
+        return hits / (relevant if name == "recall" else cut)
+
+    @cached_property
+    def captioned_sources(self) -> list[str]:
+        """The sources that have captions."""
+        return sorted(name for name, entry in self.record.info["sources"].items() if entry["captioned"])
+
+    @property
+    def distractors(self) -> int:
+        """How many images of the corpus belong to no query: the uncaptioned ones."""
+        return sum(entry["images"] - entry["captioned"] for entry in self.record.info["sources"].values())
+
+    @property
+    def captioned_above(self) -> np.ndarray:
+        """int64 [p], captioned images above the relevant one."""
+        return self.ranks - 1 - self.distractors_above
+
+    @property
+    def distractors_above(self) -> np.ndarray:
+        """int64 [p], uncaptioned images above the relevant one.
+
+        Raises:
+            ResultsError: A source holds captioned and uncaptioned images, so that they cannot be told apart.
+        """
+        import numpy as np
+
+        total = np.zeros(len(self.ranks), dtype=np.int64)
+        for name, counts in self.above.items():
+            entry = self.record.info["sources"][name]
+            if 0 < entry["captioned"] < entry["images"]:
+                raise ResultsError(
+                    f"{self.record.folder}: source {name!r} holds captioned and uncaptioned images; the run record "
+                    "does not tell which of them rank above."
+                )
+            if not entry["captioned"]:
+                total += counts
+        return total
+
+
+def load_ranks(record: RunRecord) -> RunRanks:
+    """Read and check the ranks of a run record.
+
+    Raises:
+        ResultsError: Columns or fields are missing, ranks are impossible, or a pair occurs twice.
+    """
+    import numpy as np
+
+    table, where = record.queries(), record.folder
+    missing = {"query_id", "relevant_id", "rank", "top_ids"} - set(table.column_names)
+    if missing:
+        raise ResultsError(f"{where / 'queries.parquet'} has no column {', '.join(sorted(missing))}.", RERUN)
+    if not table.num_rows:
+        raise ResultsError(f"{where / 'queries.parquet'} has no rows.", RERUN)
+    for key in ("content_id", "model_name", "task_name", "corpus_size"):
+        if record.info.get(key) is None:
+            raise ResultsError(f"{where / 'run.json'} does not say {key!r}.", RERUN)
+    sources = record.info.get("sources")
+    names = [name.removeprefix("above_") for name in table.column_names if name.startswith("above_")]
+    if not isinstance(sources, dict) or set(names) != set(sources):
+        raise ResultsError(f"{where}: run.json and queries.parquet name different sources.", RERUN)
+    table = table.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
+    if any(table[name].null_count for name in ("query_id", "relevant_id", "rank")):
+        raise ResultsError(f"{where / 'queries.parquet'} has empty cells.", RERUN)
+    query_ids = np.asarray(table["query_id"].to_pylist())
+    relevant_ids = np.asarray(table["relevant_id"].to_pylist())
+    ranks = table["rank"].to_numpy().astype(np.int64)
+    above = {name: table[f"above_{name}"].to_numpy().astype(np.int64) for name in names}
+    wrong = (ranks < 1) | (ranks > int(record.info["corpus_size"])) | (sum(above.values()) + 1 != ranks)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise ResultsError(f"{where}: query {query_ids[at]} has the impossible rank {ranks[at]}.", RERUN)
+    twice = (query_ids[1:] == query_ids[:-1]) & (relevant_ids[1:] == relevant_ids[:-1])
+    if twice.any():
+        raise ResultsError(f"{where}: query {query_ids[int(np.argmax(twice))]} occurs twice.", RERUN)
+    return RunRanks(record, query_ids, relevant_ids, ranks, above, table["top_ids"].to_pylist())
