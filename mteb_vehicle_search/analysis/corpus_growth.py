@@ -186,9 +186,8 @@ def equivalence(
         raise ResultsError("The runs do not have the same queries and relevant images.")
     total, captioned, above = general.distractors, general.captioned_above, general.distractors_above
     scores = gain(metric)(special.ranks.astype(float))
-    sizes = sorted(
-        {0, total, *np.unique(np.geomspace(1, max(total, 2), 40).astype(int)).tolist()} & {*range(total + 1)}
-    )
+    spaced = np.geomspace(1, max(total, 1), 40).astype(int).tolist()
+    sizes = sorted({0, total, *(n for n in spaced if n <= total)})
     curve = np.stack([thinned(metric, captioned, above, total, n) for n in sizes], axis=1)
     means = resampled_means(np.column_stack([scores, curve]), general.clusters, resamples=resamples, seed=seed)
     crossings = np.array([_crossing(row[0], row[1:], sizes) for row in means])
@@ -207,7 +206,7 @@ def equivalence(
         if not np.isfinite(low):
             low = _crossing(sides.high, modelled[:, 1], more)
         high = _crossing(sides.low, modelled[:, 2], more)
-    whole = [int(round(n)) if np.isfinite(n) else None for n in (point, low, high)]
+    whole = [round(float(n)) if np.isfinite(n) else None for n in (point, low, high)]
     return Equivalence(special.distractors, target, whole[0], whole[1], whole[2], total, method)
 
 

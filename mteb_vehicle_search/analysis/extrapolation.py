@@ -96,7 +96,7 @@ def fit_prior(
 
 
 def _by_above(evidence: Evidence, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return likelihoods and counts of distinct numbers of distractors above: captioned rivals do not matter to them."""
+    """Return likelihoods and counts of the distinct numbers of distractors above."""
     import numpy as np
 
     _, first, group = np.unique(evidence.above, return_index=True, return_inverse=True)

@@ -60,7 +60,7 @@ class RunRanks:
 
     @cached_property
     def clusters(self) -> np.ndarray:
-        """[q], the label that queries about the same images share: the relevant id, or for several the lowest linked."""
+        """[q], a label that queries about the same images share."""
         import numpy as np
 
         if self.one_relevant:
