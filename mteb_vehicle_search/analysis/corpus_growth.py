@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BEYOND = (1_000_000, 10_000_000)
 # Up to ten times the searched corpus, hold-out checks bear the model out; further, the interval says most.
 TRUSTED_FACTOR = 10
-LEAST_WIDTH = 110
+LEAST_WIDTH = 120
 TABLE_METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10", "recall_at_100")
 
 
@@ -61,7 +61,7 @@ def growth(
     metrics: Sequence[str] = ("ndcg_at_10",),
     sizes: Sequence[int] | None = None,
     *,
-    resamples: int = 200,
+    resamples: int = 100,
     seed: int = 0,
 ) -> dict[str, list[GrowthPoint]]:
     """Return, for each metric, the expected score for each number of distractors, with 95 % intervals by image.
@@ -301,7 +301,7 @@ def _show(console, ranks, curves, checked, check, equal) -> None:
 
     info = ranks.record.info
     table = Table(title=f"{info['task_name']} · {info['model_name']}", title_justify="left", box=None)
-    table.add_column("distractors", justify="right")
+    table.add_column("distractors", justify="right", no_wrap=True)
     for metric in curves:
         table.add_column(metric, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)

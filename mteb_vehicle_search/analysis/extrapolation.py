@@ -204,13 +204,15 @@ def extrapolate(
 
 
 def _means(evidence: Evidence, tables: list[np.ndarray], weights: np.ndarray, *priors: np.ndarray) -> np.ndarray:
-    """Return the mean score by prior and size, float64 [priors, sizes]."""
+    """Return the mean score by prior and table, float64 [priors, tables]."""
     import numpy as np
 
+    # Pairs that already score nothing under every metric stay at nothing.
+    live = (weights > 0) & np.any([table[:, 0] > 0 for table in tables], axis=0)
+    tables = [table[live] for table in tables]
     result = np.empty((len(priors), len(tables)))
     for row, prior in enumerate(priors):
-        joint = evidence.likelihood * prior
-        joint *= (weights / np.maximum(joint.sum(axis=1), 1e-300))[:, None]
-        for column, table in enumerate(tables):
-            result[row, column] = (joint * table).sum() / weights.sum()
+        joint = evidence.likelihood[live] * prior
+        joint *= (weights[live] / np.maximum(joint.sum(axis=1), 1e-300))[:, None]
+        result[row] = [np.vdot(joint, table) / weights.sum() for table in tables]
     return result
