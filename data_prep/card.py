@@ -1,0 +1,106 @@
+"""The dataset card: what an evaluation set is, where it comes from, what is weak about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data_prep.preset import Preset
+
+SOURCES = {
+    "flickr30k": (
+        "**Flickr30k** (Young et al., 2014): photos with five captions each. Terms: non-commercial research and "
+        "education only; the photos belong to their owners on Flickr."
+    ),
+    "imagenet": (
+        "**ImageNet-1k** (ILSVRC 2012, Russakovsky et al., 2015): photos of one object class each. Terms: "
+        "non-commercial research and education only; the photos belong to their owners."
+    ),
+    "drawn": "**Drawn scenes**, made by this project's own program; no photo and nobody's rights are involved.",
+}
+CITE = {
+    "flickr30k": (
+        "Young, Lai, Hodosh, Hockenmaier: From image descriptions to visual denotations. TACL 2014.",
+        "Plummer et al.: Flickr30k Entities. ICCV 2015.",
+    ),
+    "imagenet": ("Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 2015.",),
+    "drawn": (),
+}
+
+
+def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, Any]) -> str:
+    """Return the body of the dataset card, Markdown.
+
+    Args:
+        preset: What the set is made of.
+        counts: `captioned`, `distractors`, `queries`, `distinct_texts`, `rejected`, `splits`.
+        duplicates: `exact`, `near`, `removed`, `same_text`.
+    """
+    names = list(dict.fromkeys((preset.captioned.source, preset.distractors.source)))
+    sections = [
+        preset.description,
+        "## Counts\n\n" + _counts(counts),
+        "## Sources and terms\n\n" + "\n".join(f"- {SOURCES[name]}" for name in names),
+        "## How it was built\n\n" + _method(preset),
+        "## Known weaknesses\n\n" + _weaknesses(preset, counts, duplicates),
+    ]
+    citations = [line for name in names for line in CITE[name]]
+    if citations:
+        sections.append("## Citing\n\nCite the sources:\n\n" + "\n".join(f"- {line}" for line in citations))
+    sections.append(
+        "`manifest.json` holds the preset, the content id, the duplicates and the digest of every file; "
+        "`rejected.parquet` every input that was left out, and why."
+    )
+    return "\n\n".join(section for section in sections if section)
+
+
+def _counts(counts: dict[str, Any]) -> str:
+    rows = [
+        ("images", counts["captioned"] + counts["distractors"]),
+        ("of which captioned", counts["captioned"]),
+        ("of which distractors", counts["distractors"]),
+        ("queries", counts["queries"]),
+        ("distinct texts", counts["distinct_texts"]),
+        ("rejected inputs", counts["rejected"]),
+    ]
+    return "| what | count |\n|---|---:|\n" + "\n".join(f"| {what} | {count:,} |" for what, count in rows)
+
+
+def _method(preset: Preset) -> str:
+    images, selection = preset.images, preset.selection
+    lines = []
+    if preset.classifier and selection:
+        rule = f"is greater than {selection.threshold}" if selection.threshold is not None else ""
+        rule = rule or f"is among the highest {selection.share:.2%}"
+        lines.append(
+            f"- A captioned image is kept if the summed probability of the classes `{selection.classes}`, by the "
+            f"classifier `{preset.classifier.model}`, {rule}."
+        )
+    if preset.distractors.classes:
+        splits = " and ".join(preset.distractors.splits)
+        lines.append(f"- Distractors are all images ({splits}) of the classes `{preset.distractors.classes}`.")
+    lines += [
+        f"- Images are reduced so that the shorter side has at most {images.shortest_side_px} px "
+        f"({images.resample}), and stored as JPEG of quality {images.jpeg_quality}.",
+        f"- Every caption (the first {preset.captioned.captions} of an image) is a query; "
+        "its own image is the one relevant answer.",
+    ]
+    return "\n".join(lines)
+
+
+def _weaknesses(preset: Preset, counts: dict[str, Any], duplicates: dict[str, Any]) -> str:
+    repeated = sum(len(item["queries"]) for item in duplicates["same_text"])
+    lines = [
+        "- False negatives: distractors have no captions, so a general caption may fit some of them; "
+        f"{repeated} queries share their text with another query and yet have one answer each.",
+        "- Captions come several per image, so queries are not independent: intervals must resample images.",
+        f"- Duplicates: {len(duplicates['exact'])} groups of identical images, {len(duplicates['near'])} near "
+        f"duplicates of captioned images; {len(duplicates['removed'])} images were removed for it.",
+    ]
+    splits = {name: count for name, count in counts["splits"].items() if name}
+    if splits:
+        listed = ", ".join(f"{count:,} {name}" for name, count in splits.items())
+        lines.append(
+            f"- Contamination: by the usual splits of {preset.captioned.source}, the captioned images are {listed}; "
+            "a model fine-tuned on the training split has seen them."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""Sets of ImageNet-1k classes: data files with index, WordNet id, name and roots."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from mteb_vehicle_search.errors import BuildError
+
+SHIPPED = Path(__file__).parent / "class_sets"
+COLUMNS = ["index", "wnid", "name", "roots"]
+
+
+class ImageClass(NamedTuple):
+    """One class: its position among the classifier's outputs, WordNet id, lemmas, and WordNet roots."""
+
+    index: int
+    wnid: str
+    name: str
+    roots: str
+
+
+class ClassSet(NamedTuple):
+    """A named set of classes, sorted by index."""
+
+    name: str
+    classes: tuple[ImageClass, ...]
+
+    @property
+    def indices(self) -> list[int]:
+        """The positions among the classifier's outputs."""
+        return [item.index for item in self.classes]
+
+    def by_index(self) -> dict[int, ImageClass]:
+        """Return the classes by index."""
+        return {item.index: item for item in self.classes}
+
+    @classmethod
+    def load(cls, name: str, folder: Path) -> ClassSet:
+        """Return the shipped class set `name`, or the one in the TSV file `name`, relative to `folder`.
+
+        Raises:
+            BuildError: It does not exist or a line is wrong; the message names the line.
+        """
+        path = folder / name if name.endswith(".tsv") else SHIPPED / f"{name}.tsv"
+        if not path.is_file():
+            shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.tsv")))
+            raise BuildError(f"There is no class set {path}.", f"Shipped class sets: {shipped}; or name a .tsv file.")
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        if not rows or rows[0] != COLUMNS:
+            raise BuildError(f"{path} must begin with the columns {', '.join(COLUMNS)}, separated by tabs.")
+        classes = []
+        for number, row in enumerate(rows[1:], start=2):
+            if len(row) != len(COLUMNS) or not row[0].isdigit() or not re.fullmatch(r"n\d{8}", row[1]):
+                raise BuildError(f"{path}, line {number}: expected index, wnid (n and 8 digits), name, roots.")
+            classes.append(ImageClass(int(row[0]), *row[1:]))
+        for column in ("index", "wnid"):
+            values = [getattr(item, column) for item in classes]
+            if len(set(values)) != len(values):
+                raise BuildError(f"{path}: a class stands twice ({column}).")
+        if not classes:
+            raise BuildError(f"{path} names no class.")
+        return cls(Path(name).stem, tuple(sorted(classes)))

@@ -1,0 +1,88 @@
+"""Exact and near duplicates among the reduced images, and queries with the same text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mteb_vehicle_search.eval_set import Query
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BLOCK = 1 << 22  # Comparisons per block: 32 MiB of 64-bit words.
+
+
+class NearPair(NamedTuple):
+    """A captioned image, another image, and how many of the 64 bits of their perceptual hashes differ."""
+
+    captioned: str
+    other: str
+    distance: int
+
+
+def exact_groups(pixels: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Return the groups of ids with the same pixels, sorted.
+
+    Args:
+        pixels: (id, digest of the pixels) of every image.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for identifier, digest in pixels:
+        groups[digest].append(identifier)
+    return sorted(sorted(ids) for ids in groups.values() if len(ids) > 1)
+
+
+def hash_bits(hashes: Sequence[str]) -> np.ndarray:
+    """Return perceptual hashes (16 hexadecimal digits) as uint64 [n]."""
+    import numpy as np
+
+    return np.array([int(text, 16) for text in hashes], dtype=np.uint64)
+
+
+def near_pairs(captioned: Sequence[int], ids: Sequence[str], bits: np.ndarray, max_distance: int) -> list[NearPair]:
+    """Return the near duplicates of the captioned images among all images.
+
+    Args:
+        captioned: Positions of the captioned images in `ids`.
+        ids: All images.
+        bits: Their perceptual hashes, uint64 [n].
+        max_distance: Greatest number of differing bits.
+
+    Returns:
+        Pairs sorted by id; two captioned images stand once, in the order of their ids.
+    """
+    import numpy as np
+
+    rows = np.asarray(captioned, dtype=np.int64)
+    is_captioned = np.zeros(len(ids), dtype=bool)
+    is_captioned[rows] = True
+    step = max(1, BLOCK // max(1, len(ids)))
+    found = []
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        distance = np.bitwise_count(bits[block, None] ^ bits[None, :])
+        for row, other in np.argwhere(distance <= max_distance).tolist():
+            mine, its = ids[int(block[row])], ids[other]
+            if mine == its or (is_captioned[other] and its < mine):
+                continue
+            found.append(NearPair(mine, its, int(distance[row, other])))
+    return sorted(found)
+
+
+def same_text(queries: Iterable[Query]) -> list[dict[str, Any]]:
+    """Return the texts that more than one query has, with the ids of these queries, sorted by text."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for query in queries:
+        groups[query.text].append(query.id)
+    return [{"text": text, "queries": sorted(ids)} for text, ids in sorted(groups.items()) if len(ids) > 1]
+
+
+def twins_to_remove(pairs: Iterable[NearPair], groups: Iterable[Sequence[str]], captioned: set[str]) -> set[str]:
+    """Return the uncaptioned images that duplicate a captioned one, nearly or exactly."""
+    found = {pair.other for pair in pairs if pair.other not in captioned}
+    for group in groups:
+        if captioned.intersection(group):
+            found.update(set(group) - captioned)
+    return found

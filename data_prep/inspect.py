@@ -1,0 +1,75 @@
+"""Look at an evaluation set: counts, sizes, and a contact sheet."""
+
+from __future__ import annotations
+
+import io
+import random
+import textwrap
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from mteb_vehicle_search.eval_set import EvalSet
+
+CELL_PX, TEXT_PX, COLUMNS = 200, 78, 6
+SIDES_PX = (160, 240, 320, 400, 500, 640, 1000)
+
+
+class Summary(NamedTuple):
+    """Counts of images: by source, by class (name -> count), and by the original's shorter side in pixels."""
+
+    sources: dict[str, int]
+    classes: dict[str, int]
+    sides: dict[str, int]
+
+
+def summarise(evaluation: EvalSet) -> Summary:
+    """Count the images of an evaluation set."""
+    table = evaluation.provenance()
+    sources = Counter(table["source"].to_pylist())
+    names = zip(table["wnid"].to_pylist(), table["class_name"].to_pylist())
+    classes = Counter(f"{wnid} {name}".strip() for wnid, name in names if wnid)
+    sides: Counter[str] = Counter()
+    for width, height in zip(table["width"].to_pylist(), table["height"].to_pylist()):
+        sides[_side_range(min(width, height))] += 1
+    ranges = [_side_range(side) for side in (0, *SIDES_PX)]
+    return Summary(
+        dict(sorted(sources.items())),
+        dict(sorted(classes.items())),
+        {name: sides[name] for name in ranges if sides[name]},
+    )
+
+
+def _side_range(side_px: int) -> str:
+    low = max((limit for limit in SIDES_PX if limit <= side_px), default=0)
+    high = min((limit for limit in SIDES_PX if limit > side_px), default=None)
+    return f"{low} px and more" if high is None else f"{low} to {high - 1} px"
+
+
+def contact_sheet(evaluation: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
+    """Write a PNG of random images, half of them captioned ones, with their ids and first captions."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    captions: dict[str, str] = {}
+    texts = {query.id: query.text for query in evaluation.queries()}
+    answers: dict[str, list[str]] = defaultdict(list)
+    for qrel in evaluation.qrels():
+        answers[qrel.corpus_id].append(qrel.query_id)
+    captions = {corpus_id: texts[min(ids)] for corpus_id, ids in answers.items()}
+    rng = random.Random(seed)
+    others = [identifier for identifier in evaluation.corpus_ids() if identifier not in captions]
+    half = rng.sample(sorted(captions), min(len(captions), max(count // 2, count - len(others))))
+    chosen = sorted(half + rng.sample(others, min(len(others), count - len(half))))
+    rows = -(-len(chosen) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, rows) * (CELL_PX + TEXT_PX)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    for number, identifier in enumerate(chosen):
+        left, top = number % COLUMNS * CELL_PX, number // COLUMNS * (CELL_PX + TEXT_PX)
+        with Image.open(io.BytesIO(evaluation.jpeg(identifier))) as image:
+            image.thumbnail((CELL_PX - 8, CELL_PX - 8))
+            sheet.paste(image, (left + 4, top + 4))
+        lines = [identifier[-34:], *textwrap.wrap(captions.get(identifier, ""), 34)[:4]]
+        for line_number, line in enumerate(lines):
+            fill = "black" if line_number else "gray"
+            pen.text((left + 4, top + CELL_PX + 13 * line_number), line, fill=fill, font=font)
+    sheet.save(path, "PNG")

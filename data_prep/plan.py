@@ -1,0 +1,73 @@
+"""What a build would do, before it does anything: `build --dry-run`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import NamedTuple
+
+from data_prep.build import STAGES, BuildOptions, open_sources
+from data_prep.stages import Stages
+from mteb_vehicle_search.errors import SourceError
+
+IMAGE_KB = 10.5  # One image of 160 px at JPEG quality 75: 720 MB for 68,154 images.
+SCORES_KB = 4.0  # 1,000 probabilities, fp32.
+SHARDS_IN_FLIGHT_GB = 1.0  # One ImageNet shard in use and the next one downloading.
+FLICKR30K_IMAGES = 31_014
+
+
+class Plan(NamedTuple):
+    """What `plan` found: rows (what, value) to show, and the disk needed at the peak and free, in GB (1e9 bytes)."""
+
+    rows: list[tuple[str, str]]
+    needed_gb: float
+    free_gb: float
+
+
+def plan(options: BuildOptions) -> Plan:
+    """Look at the sources, the disk and the stages already done; downloads and writes nothing."""
+    preset = options.preset
+    rows = [("preset", f"{preset.name} ({preset.title})"), ("output", str(options.out)), ("work", str(options.work))]
+    captioned_gb = distractors_gb = 0.0
+    try:
+        captioned, distractors = open_sources(options)
+    except SourceError as error:
+        rows.append(("sources", f"NOT READY: {error}"))
+    else:
+        captioned_gb, distractors_gb = captioned.download_gb, distractors.download_gb
+        for name, source, size_gb in (
+            (preset.captioned.source, captioned, captioned_gb),
+            (preset.distractors.source, distractors, distractors_gb),
+        ):
+            described = ", ".join(f"{key} {_brief(value)}" for key, value in source.describe().items())
+            rows += [(name, described), (f"{name} download", f"{size_gb:.2f} GB")]
+    if preset.classifier and options.selection is None:
+        classifier = preset.classifier
+        rows.append(("classifier", f"{classifier.model} at {classifier.revision[:12] or 'local folder'}"))
+    else:
+        rows.append(("selection", options.selection or "all captioned images"))
+    needed_gb = captioned_gb + min(distractors_gb, SHARDS_IN_FLIGHT_GB) + _products_gb(options)
+    folder = options.out
+    while not folder.exists():
+        folder = folder.parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    rows += [("disk needed at the peak", f"{needed_gb:.2f} GB"), ("disk free", f"{free_gb:.2f} GB")]
+    done = Stages(options.work).finished()
+    rows += [(f"stage {name}", f"{done[name]} marker(s) present" if name in done else "to do") for name in STAGES]
+    return Plan(rows, needed_gb, free_gb)
+
+
+def _products_gb(options: BuildOptions) -> float:
+    preset = options.preset
+    classes = preset.distractor_classes()
+    images = (preset.expected.captioned or 2_500) + (
+        preset.expected.distractors or (len(classes.classes) * 1350 if classes else 2_000)
+    )
+    scored = FLICKR30K_IMAGES if preset.classifier and options.selection is None else 0
+    # The images lie in the work folder and in the export.
+    return (2 * images * IMAGE_KB + scored * SCORES_KB) / 1e6
+
+
+def _brief(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,267 @@
+"""Presets: what an evaluation set is made of, written as TOML.
+
+Another domain is another file. Dogs instead of vehicles:
+
+```toml
+name = "dog-image-search"
+title = "Dog Image Search"
+
+[captioned]
+source = "flickr30k"
+
+[classifier]
+library = "timm"
+model = "convnext_tiny.in12k_ft_in1k"
+revision = "0000000000000000000000000000000000000000" # the model's commit on the hub
+
+[selection]
+classes = "dogs.tsv" # beside this file: index, wnid, name, roots
+share = 0.07         # the 7 % that score highest; or threshold = 0.6
+
+[distractors]
+source = "imagenet"
+classes = "dogs.tsv"
+
+[duplicates]
+policy = "remove"
+```
+
+`vehicle-search-data build --preset dogs.toml` builds it. Unknown keys are refused, so that a misspelt one is noticed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from data_prep.class_set import ClassSet
+from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.eval_set import ImagePolicy
+
+PRESETS = Path(__file__).parent / "presets"
+RESAMPLE = ("box", "bilinear", "bicubic", "lanczos")
+SPLITS = ("train", "val")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Where queries and their images come from.
+
+    Attributes:
+        source: "flickr30k" or "drawn".
+        captions: Captions kept of each image, the first ones.
+    """
+
+    source: str
+    captions: int = 5
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An ImageNet-1k classifier.
+
+    Attributes:
+        library: "transformers" or "timm"; the model is used with its own preprocessing.
+        model: Hub repository (timm: model name), or a local folder (transformers), relative to the preset.
+        revision: Full commit hash on the hub; not needed for a local folder.
+    """
+
+    library: str
+    model: str
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which captioned images are kept, by the summed probability of the classes.
+
+    Attributes:
+        classes: Name of a class set, or a TSV file relative to the preset.
+        threshold: Keep what scores higher than this; or else
+        share: keep this share of the images, the highest scores first.
+    """
+
+    classes: str
+    threshold: float | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Distractors:
+    """Where uncaptioned images come from: "imagenet" with a class set, or "drawn"."""
+
+    source: str
+    classes: str | None = None
+    splits: tuple[str, ...] = SPLITS
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What happens to near duplicates.
+
+    Attributes:
+        policy: "report" lists them; "remove" also drops the uncaptioned twin of a captioned image.
+        max_distance: Greatest number of differing bits, of 64, in the perceptual hashes of near duplicates.
+    """
+
+    policy: str = "report"
+    max_distance: int = 4
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the finished set should hold, where that is known; compared, not enforced.
+
+    Attributes:
+        selection_sha256: Of the kept file names (`<stem>.jpg`), sorted bytewise, one per line.
+    """
+
+    captioned: int | None = None
+    distractors: int | None = None
+    queries: int | None = None
+    selection_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A checked preset; `folder` is where its TOML lies, which relative paths refer to."""
+
+    name: str
+    title: str
+    captioned: Captioned
+    distractors: Distractors
+    description: str = ""
+    classifier: Classifier | None = None
+    selection: Selection | None = None
+    images: ImagePolicy = field(default_factory=ImagePolicy)
+    duplicates: Duplicates = Duplicates()
+    expected: Expected = Expected()
+    folder: Path = field(default=PRESETS, metadata={"hidden": True})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the preset says, for the manifest and for fingerprints; without paths of this machine."""
+        found = asdict(self)
+        del found["folder"]
+        return found
+
+    def selection_classes(self) -> ClassSet | None:
+        """Return the class set that the selection sums over."""
+        return ClassSet.load(self.selection.classes, self.folder) if self.selection else None
+
+    def distractor_classes(self) -> ClassSet | None:
+        """Return the class set of the distractors."""
+        return ClassSet.load(self.distractors.classes, self.folder) if self.distractors.classes else None
+
+
+def load_preset(name: str) -> Preset:
+    """Return the shipped preset `name`, or the one in the file `name` (ending in .toml).
+
+    Raises:
+        BuildError: It does not exist, is not TOML, or breaks the schema; the message names the key.
+    """
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
+        raise BuildError(f"There is no preset {name!r}.", f"Shipped presets: {shipped}; or give a .toml file.")
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BuildError(f"{path} is not TOML: {error}.") from error
+    preset = _parse(Preset, content, path, "")
+    preset = Preset(**{**_shallow(preset), "folder": path.absolute().parent})
+    _check(preset, path)
+    return preset
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in fields(value)}
+
+
+def _parse(kind: type[T], content: dict[str, Any], path: Path, table: str) -> T:
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind) if "hidden" not in f.metadata}  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(set(content) - set(known)):
+        where = f"[{table}]" if table else "the top level"
+        raise BuildError(
+            f"{path}: unknown key {unknown[0]!r} in {where}.", f"Known keys there: {', '.join(sorted(known))}."
+        )
+    values = {}
+    for name, f in known.items():
+        if name in content:
+            values[name] = _value(hints[name], content[name], path, f"{table}.{name}" if table else name)
+        elif f.default is MISSING:
+            raise BuildError(f"{path}: {f'{table}.' if table else ''}{name} is missing.")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise BuildError(f"{path}: {key} must be a table, [{key}].")
+        return _parse(hint, value, path, key)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise BuildError(f"{path}: {key} must be a list of strings.")
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or isinstance(value, bool):
+        raise BuildError(f"{path}: {key} must be of type {hint.__name__}, not {value!r}.")
+    return value
+
+
+def _check(preset: Preset, path: Path) -> None:
+    images, duplicates, selection = preset.images, preset.duplicates, preset.selection
+    rules = [
+        (re.fullmatch(r"[a-z0-9][a-z0-9-]*", preset.name), "name must consist of a-z, 0-9 and '-'"),
+        (preset.captioned.source in ("flickr30k", "drawn"), "captioned.source must be 'flickr30k' or 'drawn'"),
+        (1 <= preset.captioned.captions <= 5, "captioned.captions must be 1 to 5"),
+        (preset.distractors.source in ("imagenet", "drawn"), "distractors.source must be 'imagenet' or 'drawn'"),
+        (
+            preset.distractors.source == "drawn" or preset.distractors.classes,
+            "distractors.classes is missing: which ImageNet classes are wanted",
+        ),
+        (
+            preset.distractors.splits and set(preset.distractors.splits) <= set(SPLITS),
+            "distractors.splits may hold 'train' and 'val'",
+        ),
+        (images.shortest_side_px >= 16, "images.shortest_side_px must be at least 16"),
+        (images.resample in RESAMPLE, f"images.resample must be one of {', '.join(RESAMPLE)}"),
+        (1 <= images.jpeg_quality <= 95, "images.jpeg_quality must be 1 to 95"),
+        (duplicates.policy in ("report", "remove"), "duplicates.policy must be 'report' or 'remove'"),
+        (0 <= duplicates.max_distance <= 16, "duplicates.max_distance must be 0 to 16"),
+        (preset.classifier is None or selection, "a classifier needs [selection]"),
+    ]
+    if selection:
+        rules += [
+            (preset.classifier, "[selection] needs a [classifier]"),
+            (
+                (selection.threshold is None) != (selection.share is None),
+                "selection must give either threshold or share",
+            ),
+            (selection.threshold is None or 0 <= selection.threshold < 1, "selection.threshold must be in [0, 1)"),
+            (selection.share is None or 0 < selection.share <= 1, "selection.share must be in (0, 1]"),
+        ]
+    if classifier := preset.classifier:
+        local = (preset.folder / classifier.model).is_dir()
+        pinned = re.fullmatch(r"[0-9a-f]{40}", classifier.revision)
+        rules += [
+            (classifier.library in ("transformers", "timm"), "classifier.library must be 'transformers' or 'timm'"),
+            (local or pinned, "classifier.revision must be a full commit hash (40 hexadecimal digits)"),
+        ]
+    for holds, message in rules:
+        if not holds:
+            raise BuildError(f"{path}: {message}.")
+    preset.selection_classes()
+    preset.distractor_classes()

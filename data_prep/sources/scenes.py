@@ -1,0 +1,60 @@
+"""The drawn scenes as sources of images: what the preset `mini` is made of."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from data_prep.sources import Part, SourceImage
+from data_prep.sources.drawn import DrawnScene, draw, mini_scenes
+
+
+class _Scenes:
+    """What both sources share; nothing is downloaded."""
+
+    download_gb = 0.0
+
+    @cached_property
+    def _scenes(self) -> list[DrawnScene]:
+        return sorted(mini_scenes(), key=lambda item: item.stem)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the images depend on."""
+        return {"form": "drawn scenes"}
+
+    def _image(self, scene: DrawnScene, source: str) -> SourceImage:
+        file = io.BytesIO()
+        draw(scene.scene).save(file, "PNG")
+        return SourceImage(f"drawn/{scene.stem}", file.getvalue(), source, "", captions=scene.captions)
+
+
+class CaptionedScenes(_Scenes):
+    """The captioned scenes, which the queries of `mini` describe."""
+
+    def count(self) -> int:
+        """How many there are."""
+        return sum(bool(scene.captions) for scene in self._scenes)
+
+    def images(self) -> Iterator[SourceImage]:
+        """The captioned scenes, by id."""
+        return (self._image(scene, "drawn") for scene in self._scenes if scene.captions)
+
+
+class DistractorScenes(_Scenes):
+    """The scenes without captions, in one part and of no class."""
+
+    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+        """The one part."""
+        return [Part("scenes", "", 0, "")]
+
+    def prefetch(self, part: Part) -> None:
+        """Nothing to download."""
+
+    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+        """The scenes without captions, by id."""
+        return (self._image(scene, "drawn_distractor") for scene in self._scenes if not scene.captions)
+
+    def release(self, part: Part) -> None:
+        """Nothing to give back."""
