@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
+from mteb_vehicle_search.analysis.output import wide_console
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs, find_runs
 from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, gain, thinned
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 BEYOND = (1_000_000, 10_000_000)
 # Up to ten times the searched corpus, hold-out checks bear the model out; further, the interval says most.
 TRUSTED_FACTOR = 10
-LEAST_WIDTH = 120
 TABLE_METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10", "recall_at_100")
 
 
@@ -248,16 +248,12 @@ def main(args: argparse.Namespace) -> int:
     """Print the growth of each model; return the exit code."""
     import json
 
-    from rich.console import Console
-
     records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
     if args.general and len(records) != 1:
         raise ResultsError("--general compares two corpora for one model; name one MODEL.")
     metrics = args.metric or list(TABLE_METRICS)
     found = []
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    if console.width < LEAST_WIDTH:
-        console.width = LEAST_WIDTH
+    console = wide_console()
     for record in records:
         ranks = load_ranks(record)
         curves = growth(ranks, metrics, args.sizes, seed=args.seed)

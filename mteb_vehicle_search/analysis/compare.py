@@ -1,0 +1,244 @@
+"""Is model A better than model B, and on which queries: paired tests on the same evaluation set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mteb_vehicle_search.analysis.output import wide_console
+from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
+from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
+from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
+from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, Paired, holm, paired_comparison
+from mteb_vehicle_search.errors import ResultsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mteb_vehicle_search.eval_set import Query
+
+SIGNIFICANCE = 0.05
+
+
+class StratumEffect(NamedTuple):
+    """The comparison within one stratum.
+
+    Attributes:
+        stratum: What the queries are divided by.
+        label: Which part this is.
+        queries: Its number of queries.
+        images: Its number of relevant images.
+        paired: The comparison; A - B.
+        p_adjusted: p-value adjusted by Holm's method for the parts of this division.
+    """
+
+    stratum: str
+    label: str
+    queries: int
+    images: int
+    paired: Paired
+    p_adjusted: float
+
+
+class Comparison(NamedTuple):
+    """Two models on one evaluation set."""
+
+    model_a: str
+    model_b: str
+    task: str
+    content_id: str
+    metric: str
+    paired: Paired
+    effects: list[StratumEffect]
+
+
+def compare(
+    a: RunRanks,
+    b: RunRanks,
+    metric: str = "ndcg_at_10",
+    *,
+    queries: Sequence[Query] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs on the same evaluation set.
+
+    Args:
+        a: Run of model A.
+        b: Run of model B.
+        metric: One of METRICS.
+        queries: The captions, for the strata that need them; those strata are left out if None.
+        resamples: Bootstrap resamples and sign flips.
+        seed: Of both.
+
+    Raises:
+        ResultsError: The runs are on different evaluation sets or do not have the same queries.
+    """
+    import numpy as np
+
+    require_same_queries(a, b)
+    first, second, clusters = a.scores(metric), b.scores(metric), a.clusters
+    paired = paired_comparison(first, second, clusters, resamples=resamples, seed=seed)
+    effects = []
+    for name, labels in strata(a, b, queries).items():
+        parts = []
+        for label in in_order(labels.tolist()):
+            mask = labels == label
+            found = paired_comparison(first[mask], second[mask], clusters[mask], resamples=resamples, seed=seed)
+            parts.append((label, int(mask.sum()), len(np.unique(clusters[mask])), found))
+        adjusted = holm(np.array([found.p_value for *_, found in parts]))
+        effects += [
+            StratumEffect(name, label, count, images, found, float(p))
+            for (label, count, images, found), p in zip(parts, adjusted)
+        ]
+    info = a.record.info
+    names = [str(run.record.info["model_name"]) for run in (a, b)]
+    if names[0] == names[1]:
+        names = [f"{run.record.info['model_name']}@{str(run.record.info.get('model_revision'))[:12]}" for run in (a, b)]
+    return Comparison(names[0], names[1], info["task_name"], info["content_id"], metric, paired, effects)
+
+
+def require_same_queries(a: RunRanks, b: RunRanks) -> None:
+    """Refuse runs that cannot be paired.
+
+    Raises:
+        ResultsError: Content ids, queries or relevant images differ.
+    """
+    import numpy as np
+
+    ids = [str(run.record.info["content_id"]) for run in (a, b)]
+    if ids[0] != ids[1]:
+        raise ResultsError(
+            f"The runs are on different evaluation sets ({ids[0][:12]}, {ids[1][:12]}); their scores do not compare.",
+            "Run both models on the same data.",
+        )
+    if not np.array_equal(a.query_ids, b.query_ids) or not np.array_equal(a.relevant_ids, b.relevant_ids):
+        raise ResultsError(
+            f"{a.record.folder} and {b.record.folder} do not have the same queries.", "Run both models again."
+        )
+
+
+def sentence(found: Comparison) -> str:
+    """Return the result in one plain sentence."""
+    paired, metric = found.paired, found.metric
+    better, worse = (found.model_a, found.model_b) if paired.difference.mean > 0 else (found.model_b, found.model_a)
+    high, low = max(paired.a.mean, paired.b.mean), min(paired.a.mean, paired.b.mean)
+    sides = sorted(abs(end) for end in (paired.difference.low, paired.difference.high))
+    wins, losses = paired.query_wins, paired.query_losses
+    if paired.difference.mean < 0:
+        wins, losses = losses, wins
+    total = paired.query_wins + paired.query_losses + paired.query_ties
+    p = f"p = {paired.p_value:.4f}" if paired.p_value >= 0.001 else "p < 0.001"
+    if paired.p_value < SIGNIFICANCE:
+        return (
+            f"{better} is better than {worse} on {found.task}: {metric} {high:.4f} against {low:.4f}, a difference of "
+            f"{high - low:.4f} (95 % interval {sides[0]:.4f} to {sides[1]:.4f}, {p}); of {total:,} queries it wins "
+            f"{wins:,} and loses {losses:,}."
+        )
+    if wins == losses == 0:
+        return f"{found.model_a} and {found.model_b} score the same on every query of {found.task}."
+    return (
+        f"These runs do not tell {found.model_a} and {found.model_b} apart on {found.task}: {metric} "
+        f"{paired.a.mean:.4f} and {paired.b.mean:.4f}, a difference of {paired.difference.mean:+.4f} (95 % interval "
+        f"{paired.difference.low:+.4f} to {paired.difference.high:+.4f}, {p})."
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vehicle-search compare`."""
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="two or more: model name, name@revision, or run record folder"
+    )
+    parser.add_argument("--metric", default="ndcg_at_10", choices=METRICS)
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="evaluation set, for strata by caption")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"(default: {RESAMPLES})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default: 0)")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    add_selection_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the comparison; return the exit code."""
+    import json
+
+    import numpy as np
+
+    if len(args.models) < 2:
+        raise ResultsError("A comparison needs two models.", "vehicle-search compare MODEL_A MODEL_B")
+    if args.resamples < 100:
+        raise ResultsError(f"{args.resamples} resamples are too few for an interval.", "Use 100 or more.")
+    records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
+    runs = [load_ranks(record) for record in records]
+    queries = queries_of(str(records[0].info["content_id"]), args.data)
+    found = [
+        compare(a, b, args.metric, queries=queries, resamples=args.resamples, seed=args.seed)
+        for a, b in combinations(runs, 2)
+    ]
+    adjusted = holm(np.array([one.paired.p_value for one in found])).tolist()
+    console = wide_console()
+    if args.format == "json":
+        console.print(json.dumps([as_json(one, p) for one, p in zip(found, adjusted)], indent=2, allow_nan=False))
+        return 0
+    for one, p in zip(found, adjusted):
+        _show(console, one, p, len(found))
+    if queries is None:
+        console.print("Strata by caption need the evaluation set: --data FOLDER.")
+    return 0
+
+
+def as_json(found: Comparison, p_adjusted: float) -> dict:
+    """Return strict JSON content of a comparison; `p_adjusted` is Holm's over all pairs compared at once."""
+
+    def plain(paired: Paired) -> dict:
+        return {
+            key: value._asdict() if isinstance(value, tuple) else value  # type: ignore[union-attr]
+            for key, value in paired._asdict().items()
+        }
+
+    return {
+        **{key: getattr(found, key) for key in ("model_a", "model_b", "task", "content_id", "metric")},
+        **plain(found.paired),
+        "p_adjusted": p_adjusted,
+        "sentence": sentence(found),
+        "strata": [{**effect._asdict(), "paired": plain(effect.paired)} for effect in found.effects],
+    }
+
+
+def _show(console: Console, found: Comparison, p_adjusted: float, pairs: int) -> None:
+    from rich.table import Table
+
+    title = f"{found.task} · {found.metric} · A {found.model_a} · B {found.model_b}"
+    table = Table(title=title, title_justify="left", box=None)
+    for name in ("queries", "", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties"):
+        table.add_column(name, justify="left" if name in ("queries", "") else "right", no_wrap=True)
+
+    def add(what: str, label: str, paired: Paired, p: float) -> None:
+        difference = paired.difference
+        table.add_row(
+            what,
+            label,
+            f"{paired.a.mean:.4f}",
+            f"{paired.b.mean:.4f}",
+            f"{difference.mean:+.4f}",
+            f"{difference.low:+.4f} {difference.high:+.4f}",
+            f"{p:.4f}",
+            *(f"{n:,}" for n in (paired.query_wins, paired.query_losses, paired.query_ties)),
+        )
+
+    paired = found.paired
+    add("all", f"{paired.query_wins + paired.query_losses + paired.query_ties:,} queries", paired, p_adjusted)
+    shown = None
+    for effect in found.effects:
+        what = effect.stratum if effect.stratum != shown else ""
+        shown = effect.stratum
+        add(what, f"{effect.label} ({effect.queries:,})", effect.paired, effect.p_adjusted)
+    console.print(table)
+    console.print(
+        f"By image: A wins {paired.image_wins:,}, loses {paired.image_losses:,}, ties {paired.image_ties:,}. "
+        "p by sign flips of images, adjusted by Holm's method within each group"
+        + (f" and over the {pairs} pairs." if pairs > 1 else ".")
+    )
+    console.print(f"\n{sentence(found)}\n")
