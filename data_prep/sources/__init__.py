@@ -20,6 +20,7 @@ class SourceImage:
         class_index: ImageNet-1k class, 0-999; -1 if there is none.
         wnid: WordNet id of the class; empty if there is none.
         captions: The captions in their source's order.
+        apply_exif: Whether the EXIF orientation counts. The original evaluation opened Flickr30k's files as they are.
     """
 
     id: str
@@ -29,6 +30,7 @@ class SourceImage:
     class_index: int = -1
     wnid: str = ""
     captions: tuple[str, ...] = ()
+    apply_exif: bool = True
 
 
 @dataclass(frozen=True)

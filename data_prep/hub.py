@@ -1,0 +1,212 @@
+"""Files from the hub at pinned revisions: the only module that talks to it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from mteb_vehicle_search.errors import SourceError
+
+T = TypeVar("T")
+ATTEMPTS = 6
+LONGEST_WAIT_S = 300.0
+
+_log = logging.getLogger(__name__)
+_FULL_HASH = re.compile(r"[0-9a-f]{40}")
+
+
+class HubFile(NamedTuple):
+    """A file in a repository: path, bytes, and its sha256 (empty if the hub keeps none, as for small files)."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """A dataset repository at a pinned revision.
+
+    Args:
+        repo: `owner/name`.
+        revision: A full commit hash, or a branch together with `expected_prefix`.
+        expected_prefix: The commit that a branch resolves to must begin with this; empty accepts any.
+        gated: Whether its terms must be accepted first.
+        sleep: Waits between attempts; replaced in tests.
+    """
+
+    repo: str
+    revision: str
+    expected_prefix: str = ""
+    gated: bool = False
+    sleep: Callable[[float], None] = field(default=time.sleep, compare=False, repr=False)
+
+    def commit(self) -> str:
+        """The full commit hash of the revision.
+
+        Raises:
+            SourceError: If the hub cannot be reached, or the branch has moved away from the expected commit.
+        """
+        if _FULL_HASH.fullmatch(self.revision):
+            return self.revision
+        commit = _resolve(self)
+        if not commit.startswith(self.expected_prefix):
+            raise SourceError(
+                f"{self.repo} at {self.revision} is now {commit}, expected a commit beginning {self.expected_prefix}",
+                "The dataset has changed since the preset was written. Use a local copy of the expected revision.",
+            )
+        return commit
+
+    def files(self, folder: str | None = None) -> list[HubFile]:
+        """The files under `folder` with sizes and hashes, sorted by path."""
+        from huggingface_hub import HfApi  # Imports an HTTP stack.
+        from huggingface_hub.hf_api import RepoFile
+
+        def tree() -> list[HubFile]:
+            entries = HfApi().list_repo_tree(
+                self.repo, folder, recursive=True, revision=self.commit(), repo_type="dataset"
+            )
+            found = [e for e in entries if isinstance(e, RepoFile)]
+            return sorted(HubFile(e.path, e.size, e.lfs.sha256 if e.lfs else "") for e in found)
+
+        return self._patiently(tree, f"the list of files of {self.repo}")
+
+    def cached(self, path: str) -> Path | None:
+        """The file in the user's hub cache, if it is there."""
+        from huggingface_hub import try_to_load_from_cache  # Imports an HTTP stack.
+
+        if not _FULL_HASH.fullmatch(self.revision):
+            return None
+        found = try_to_load_from_cache(self.repo, path, revision=self.revision, repo_type="dataset")
+        return Path(found) if isinstance(found, str) else None
+
+    def download(self, file: HubFile, folder: Path | None = None) -> Path:
+        """The file on disk, downloaded if need be; an interrupted download goes on where it stopped.
+
+        Args:
+            file: From `files`, or made by hand with size -1 and no hash if these are unknown.
+            folder: Where to put it; None for the hub's own cache.
+
+        Raises:
+            SourceError: If the hub refuses, or the file has another size or hash than it should.
+        """
+        from huggingface_hub import hf_hub_download  # Imports an HTTP stack.
+
+        what = f"{self.repo}/{file.path}"
+
+        def fetch() -> Path:
+            path = hf_hub_download(
+                self.repo, file.path, revision=self.commit(), repo_type="dataset", local_dir=folder, library_name=None
+            )
+            return Path(path)
+
+        path = self._patiently(fetch, what)
+        problem = _difference(path, file)
+        if problem:
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            path = self._patiently(fetch, what)  # Once more: a damaged file left by an earlier run is mended so.
+            problem = _difference(path, file)
+        if problem:
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise SourceError(f"{what} is damaged: {problem}", "Run the command again to download it anew.")
+        return path
+
+    def _patiently(self, action: Callable[[], T], what: str) -> T:
+        """Run `action`; retry what may pass, with growing waits; explain what will not."""
+        from huggingface_hub import errors  # Imports an HTTP stack.
+
+        failure: Exception | None = None
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return action()
+            except SourceError:
+                raise
+            except (errors.GatedRepoError, errors.RepositoryNotFoundError, errors.HfHubHTTPError) as error:
+                failure = error
+                status = error.response.status_code if error.response is not None else 0
+                if isinstance(error, errors.GatedRepoError) or status in (401, 403):
+                    raise self._refused(what, status) from error
+                if not (status == 429 or status >= 500):
+                    raise SourceError(f"the hub does not give {what}: HTTP {status}", f"See {self.page}") from error
+                wait = _retry_after(error.response)
+            except errors.LocalEntryNotFoundError as error:
+                if isinstance(error.__cause__, errors.GatedRepoError):
+                    raise self._refused(what, 403) from error
+                failure, wait = error, None
+            except (
+                errors.HTTPError,
+                OSError,
+            ) as error:  # HTTPError: the base of the client library's transport errors.
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise SourceError(
+                        f"the disk is full: {what} does not fit", "Make room and run the command again; it goes on."
+                    ) from error
+                failure, wait = error, None
+            if attempt < ATTEMPTS:
+                pause = min(LONGEST_WAIT_S, wait if wait is not None else 2.0**attempt)
+                _log.warning("%s: %s; attempt %d of %d in %.0f s", what, failure, attempt + 1, ATTEMPTS, pause)
+                self.sleep(pause)
+        raise SourceError(
+            f"{what} could not be downloaded in {ATTEMPTS} attempts; the last failure: {failure}",
+            "Check the connection and run the command again: what is complete is kept.",
+        ) from failure
+
+    @property
+    def page(self) -> str:
+        """Where a person reads about the dataset."""
+        return f"https://huggingface.co/datasets/{self.repo}"
+
+    def _refused(self, what: str, status: int) -> SourceError:
+        if self.gated:
+            return SourceError(
+                f"the hub refuses {what} (HTTP {status}): this dataset is given only to people who accepted its terms",
+                f"1. Log in at {self.page} and accept the terms.\n2. Run: hf auth login",
+            )
+        return SourceError(
+            f"the hub refuses {what} (HTTP {status}): it does not exist or needs a login",
+            f"Look at {self.page}, then run: hf auth login",
+        )
+
+
+FLICKR30K = HubDataset("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
+FLICKR30K_PARQUET = HubDataset("nlphuji/flickr30k", "refs/convert/parquet")
+IMAGENET = HubDataset("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
+
+
+@lru_cache(maxsize=8)
+def _resolve(dataset: HubDataset) -> str:
+    from huggingface_hub import HfApi  # Imports an HTTP stack.
+
+    def look_up() -> Any:
+        return HfApi().repo_info(dataset.repo, revision=dataset.revision, repo_type="dataset")
+
+    return str(dataset._patiently(look_up, f"the revision {dataset.revision} of {dataset.repo}").sha)
+
+
+def _difference(path: Path, file: HubFile) -> str:
+    size = path.stat().st_size
+    if file.size_bytes >= 0 and size != file.size_bytes:
+        return f"{size:,} bytes instead of {file.size_bytes:,}"
+    if not file.sha256:
+        return ""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    found = digest.hexdigest()
+    return "" if found == file.sha256 else f"sha256 {found} instead of {file.sha256}"
+
+
+def _retry_after(response: Any) -> float | None:
+    value = response.headers.get("Retry-After", "") if response is not None else ""
+    return float(value) if value.isdigit() else None

@@ -1,0 +1,81 @@
+"""Flickr30k's captions file and what its rows mean."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_prep.sources import SourceImage
+from mteb_vehicle_search.errors import SourceError
+
+CSV_NAME = "flickr_annotations_30k.csv"
+ZIP_NAME = "flickr30k-images.zip"
+FOLDER_NAME = "flickr30k-images"
+EXPECTED = f"Expected a folder with {CSV_NAME} and {ZIP_NAME} or {FOLDER_NAME}/, or a folder of parquet files; or: hub"
+
+_COLUMNS = {"raw", "split", "filename"}
+_FILE_NAME = re.compile(r"[0-9A-Za-z_.-]+\.jpe?g", re.IGNORECASE)
+
+
+class Row(NamedTuple):
+    """One line of the captions file."""
+
+    filename: str
+    split: str
+    captions: tuple[str, ...]
+
+
+def read_annotations(path: Path) -> list[Row]:
+    """The rows of the captions file, in its order.
+
+    `raw` is a JSON list of sentences; escapes are decoded by the JSON, white space stays as it is.
+
+    Raises:
+        SourceError: If the file is not the expected table; names the line.
+    """
+    rows: list[Row] = []
+    seen: set[str] = set()
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = _COLUMNS - set(reader.fieldnames or ())
+        if missing:
+            raise SourceError(
+                f"{path} has no column {', '.join(sorted(missing))}; it has {reader.fieldnames}", EXPECTED
+            )
+        for record in reader:
+            where = f"{path}, line {reader.line_num}"
+            try:
+                captions = json.loads(record["raw"])
+            except (json.JSONDecodeError, TypeError) as error:
+                raise SourceError(f"{where}: column raw is not a JSON list: {error}") from error
+            rows.append(caption_row(record["filename"], record["split"], captions, where))
+            if rows[-1].filename in seen:
+                raise SourceError(f"{where}: {rows[-1].filename} stands twice")
+            seen.add(rows[-1].filename)
+    if not rows:
+        raise SourceError(f"{path} has no rows")
+    return rows
+
+
+def caption_row(filename: Any, split: Any, captions: Any, where: str) -> Row:
+    """A checked row.
+
+    Raises:
+        SourceError: If the name is not a bare JPEG name, there are not five captions, or the split is unknown.
+    """
+    if not isinstance(filename, str) or not _FILE_NAME.fullmatch(filename):
+        raise SourceError(f"{where}: {filename!r} is not the name of a JPEG file")
+    if not isinstance(captions, list) or len(captions) != 5 or not all(isinstance(c, str) for c in captions):
+        raise SourceError(f"{where}: {filename} does not have five captions but {captions!r:.80}")
+    if split not in ("train", "val", "test", "", None):
+        raise SourceError(f"{where}: split {split!r} is none of train, val, test")
+    return Row(filename, split or "", tuple(captions))
+
+
+def captioned_image(row: Row, data: bytes) -> SourceImage:
+    """The image of a row; its EXIF orientation is not applied, as in the original evaluation."""
+    stem = row.filename.rpartition(".")[0]
+    return SourceImage(f"flickr30k/{stem}", data, "flickr30k", row.split, captions=row.captions, apply_exif=False)

@@ -1,0 +1,57 @@
+"""The 1,000 ImageNet-1k classes and the names of their images, the same for every form of the data."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from mteb_vehicle_search.errors import SourceError
+
+WNID = re.compile(r"n\d{8}")
+_STEM = re.compile(r"(n\d{8}_\d+|ILSVRC2012_val_\d{8})(?:_(n\d{8}))?")
+
+
+@lru_cache(maxsize=1)
+def wnids() -> tuple[str, ...]:
+    """The WordNet ids of the classes in the order of their indexes, from timm's `imagenet_synsets.txt`."""
+    spec = importlib.util.find_spec("timm")  # Finds timm's folder without importing timm, which would import torch.
+    if spec is None or spec.origin is None:
+        raise SourceError("timm is not installed: it holds the list of the ImageNet classes", "pip install timm")
+    path = Path(spec.origin).parent / "data" / "_info" / "imagenet_synsets.txt"
+    names = tuple(path.read_text(encoding="utf-8").split())
+    if len(names) != 1000:
+        raise SourceError(f"{path} holds {len(names)} classes instead of 1000", "Install timm again.")
+    return names
+
+
+@lru_cache(maxsize=1)
+def class_indexes() -> dict[str, int]:
+    """The index of each WordNet id."""
+    return {wnid: index for index, wnid in enumerate(wnids())}
+
+
+def image_id(file_name: str, split: str, wnid: str, where: str) -> str:
+    """The corpus id of an image.
+
+    The hub appends `_<wnid>` to the original stem; it is checked and stripped.
+
+    Args:
+        file_name: With or without folders, e.g. `n03954731_53652_n03954731.JPEG`.
+        split: `train` or `val`.
+        wnid: Of the class that the image is in.
+        where: Named in the error.
+
+    Raises:
+        SourceError: If the name is none of ImageNet's or contradicts the class.
+    """
+    stem = file_name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
+    match = _STEM.fullmatch(stem)
+    if match is None:
+        raise SourceError(f"{where}: {file_name!r} is not the name of an ImageNet image")
+    original, suffix = match.groups()
+    named = suffix or (original.partition("_")[0] if original.startswith("n") else wnid)
+    if named != wnid:
+        raise SourceError(f"{where}: the name {file_name!r} says class {named}, the label says {wnid}")
+    return f"imagenet/{split}/{original}"
