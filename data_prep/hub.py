@@ -143,10 +143,7 @@ class HubDataset:
                 if isinstance(error.__cause__, errors.GatedRepoError):
                     raise self._refused(what, 403) from error
                 failure, wait = error, None
-            except (
-                errors.HTTPError,
-                OSError,
-            ) as error:  # HTTPError: the base of the client library's transport errors.
+            except (errors.HTTPError, OSError) as error:  # pyright: ignore[reportPrivateImportUsage]
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     raise SourceError(
                         f"the disk is full: {what} does not fit", "Make room and run the command again; it goes on."
