@@ -1,0 +1,312 @@
+"""The leaderboard: one table for each task and evaluation set, ranks only where a paired test separates models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
+from mteb_vehicle_search.analysis.results import Found, Result, Skipped, find_results, holds_flickr30k
+from mteb_vehicle_search.analysis.uncertainty import cluster_sums, clustered_interval, holm, sign_flip_p_values
+from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.places import runs_folder
+from mteb_vehicle_search.run_record import RunRecord
+
+SCHEMA_VERSION = 1
+SIGNIFICANCE = 0.05
+SORTABLE = (*METRICS, "median_rank")
+
+
+class Leaderboard(NamedTuple):
+    """The leaderboard and what was left out of it.
+
+    Attributes:
+        document: JSON content; `leaderboard_schema.py` says what is in it.
+        skipped: Files that were not used, and why.
+    """
+
+    document: dict[str, Any]
+    skipped: list[Skipped]
+
+
+def build_leaderboard(
+    results: list[Path] | None = None,
+    *,
+    runs: Path | None = None,
+    task: str | None = None,
+    sort: str = "ndcg_at_10",
+) -> Leaderboard:
+    """Read results and return the leaderboard.
+
+    Args:
+        results: Result files or folders (run records in them count too). If None: the folder `results` of the working
+            directory if there is one, and all run records.
+        runs: Folder of run records; the default one if None. With `results` given, its records only add to those
+            results (rank groups, rates); they do not make rows of their own.
+        task: Only this task.
+        sort: Score to sort and to rank by, best first.
+
+    Raises:
+        ResultsError: Nothing usable is left; says what was skipped.
+    """
+    if sort not in SORTABLE:
+        raise ResultsError(f"There is no score {sort!r} to sort by.", f"Choose one of {', '.join(SORTABLE)}.")
+    # mteb writes to `results` of the working directory unless told otherwise.
+    places = results if results is not None else [Path("results")] if Path("results").is_dir() else []
+    found = find_results(places, task)
+    root = runs or runs_folder()
+    known = find_results([root], task) if root.is_dir() else Found()
+    entries = _entries(found, known, results is None)
+    skipped = found.skipped + known.skipped
+    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    loaded: dict[tuple[str, str], dict[int, RunRanks]] = {}
+    sizes: dict[tuple[str, str], dict[str, Any]] = {}
+    for result, record in entries:
+        ranks = None
+        if record is not None:
+            try:
+                ranks = load_ranks(record)
+                _require_agreement(result, ranks)
+            except ResultsError as error:
+                skipped.append(Skipped(record.folder, error.message))
+                ranks = None
+        if result is None and ranks is None:
+            continue
+        info = ranks.record.info if ranks else {}
+        key = (result.task, result.content_id) if result else (info["task_name"], info["content_id"])
+        rows = tables.setdefault(key, [])
+        if ranks:
+            loaded.setdefault(key, {})[len(rows)] = ranks
+            sizes.setdefault(key, info)
+        rows.append(_row(result, ranks))
+    reported = _reported(found.reported + known.reported)
+    if not tables and not reported:
+        lines = [f"{one.path}: {one.reason}" for one in skipped]
+        where = ", ".join(str(place) for place in [*places, root])
+        raise ResultsError(
+            "\n".join([f"There are no usable results in {where}.", *lines]),
+            "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
+        )
+    out = []
+    for key in sorted(tables):
+        rows = tables[key]
+        for at, rank in rank_groups(loaded.get(key, {}), sort).items():
+            rows[at]["rank"] = rank
+        info = sizes.get(key, {})
+        out.append(
+            {
+                "task": key[0],
+                "content_id": key[1],
+                "corpus_size": info.get("corpus_size"),
+                "query_count": info.get("query_count"),
+                "sources": {name: entry["images"] for name, entry in sorted(info.get("sources", {}).items())} or None,
+                "rows": sorted(rows, key=lambda row: _order(row, sort)),
+            }
+        )
+    document = {"schema_version": SCHEMA_VERSION, "sorted_by": sort, "tables": out, "reported": reported}
+    return Leaderboard(document, skipped)
+
+
+def _order(row: dict[str, Any], sort: str) -> tuple:
+    value = row[sort]
+    best_first = float("inf") if value is None else value if sort == "median_rank" else -value
+    return (best_first, row["model"], row["revision"])
+
+
+def _entries(found: Found, known: Found, all_records: bool) -> list[tuple[Result | None, RunRecord | None]]:
+    """Pair results with run records; of results of one model, task and evaluation set the newest counts."""
+    results: dict[tuple[str, ...], Result] = {}
+    for result in sorted(found.results, key=lambda one: (one.date or "", str(one.path))):
+        key = (result.task, result.content_id, result.model, result.revision)
+        if key in results:
+            found.skipped.append(Skipped(results[key].path, f"{result.path} is a newer result of the same run"))
+        results[key] = result
+    own = {_record_key(record): record for record in found.records}
+    records = {**{_record_key(record): record for record in known.records}, **own}
+    rows = {**(records if all_records else own), **results}
+    return [(results.get(key), records.get(key)) for key in sorted(rows)]
+
+
+def _record_key(record: RunRecord) -> tuple[str, ...]:
+    info = record.info
+    return tuple(str(info.get(key)) for key in ("task_name", "content_id", "model_name", "model_revision"))
+
+
+def _require_agreement(result: Result | None, ranks: RunRanks) -> None:
+    """Refuse a run record that is not of the run that wrote the result.
+
+    Raises:
+        ResultsError: Their scores differ by more than rounding.
+    """
+    if result is None:
+        return
+    here, there = float(ranks.scores("ndcg_at_10").mean()), result.scores["ndcg_at_10"]
+    # mteb rounds to five places.
+    if abs(here - there) > 2e-5:
+        raise ResultsError(f"its ndcg_at_10 is {here:.5f}, but {result.path} says {there:.5f}: they are of two runs")
+
+
+def _row(result: Result | None, ranks: RunRanks | None) -> dict[str, Any]:
+    import numpy as np
+
+    info = ranks.record.info if ranks else {}
+    meta = result.meta if result else {}
+    scores: dict[str, float | None] = dict.fromkeys(
+        (*METRICS, "ndcg_at_10_ci_low", "ndcg_at_10_ci_high", "median_rank")
+    )
+    if ranks:
+        scores.update({metric: round(float(ranks.scores(metric).mean()), 5) for metric in METRICS})
+        interval = clustered_interval(ranks.scores("ndcg_at_10"), ranks.clusters)
+        scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = round(interval.low, 5), round(interval.high, 5)
+        scores["median_rank"] = float(np.median(ranks.ranks))
+    if result:
+        scores.update({name: result.scores[name] for name in scores if name in result.scores})
+    versions = dict(info.get("versions") or {})
+    if result and result.mteb_version:
+        versions.setdefault("mteb", result.mteb_version)
+    trained_on = info.get("training_datasets") if ranks else meta.get("training_datasets")
+    return {
+        "rank": None,
+        "model": result.model if result else str(info["model_name"]),
+        "revision": result.revision if result else str(info.get("model_revision")),
+        **scores,
+        "n_parameters": _first(info.get("n_parameters"), meta.get("n_parameters")),
+        "embed_dim": _first(info.get("embed_dim"), meta.get("embed_dim")),
+        "precision": info.get("precision"),
+        "device": info.get("device"),
+        "images_per_s": info.get("images_per_s"),
+        "date": _first(result.date if result else None, info.get("finished")),
+        "versions": {name: str(version) for name, version in sorted(versions.items())},
+        "licence": meta.get("license"),
+        "flickr30k_in_training": holds_flickr30k(trained_on),
+        "has_run_record": ranks is not None,
+    }
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _reported(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "task": entry["task_name"],
+            "model": entry["model_name"],
+            "source": entry["source"],
+            **{metric: entry["scores"].get(metric) for metric in METRICS},
+        }
+        for entry in entries
+    ]
+    unique = {(row["task"], row["model"], row["source"]): row for row in rows}
+    return [unique[key] for key in sorted(unique, key=lambda key: (key[0], -(unique[key]["ndcg_at_10"] or 0), key[1]))]
+
+
+def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[int, int]:
+    """Return the rank of each run: 1 + the number of runs that are better by a paired test.
+
+    All pairs are tested by sign flips of images at once, the p-values adjusted by Holm's method; runs that no test
+    separates share a rank. For `median_rank` the tested quantity is the mean reciprocal of the rank, cut at 10.
+
+    Args:
+        runs: Any key -> ranks of a run; all on one evaluation set. Runs with other queries get no rank.
+        metric: To test.
+    """
+    import numpy as np
+
+    if not runs:
+        return {}
+    metric = "mrr_at_10" if metric == "median_rank" else metric
+    first = next(iter(runs.values()))
+    keys = [
+        key
+        for key, run in runs.items()
+        if np.array_equal(run.query_ids, first.query_ids) and np.array_equal(run.relevant_ids, first.relevant_ids)
+    ]
+    scores = np.stack([runs[key].scores(metric) for key in keys], axis=1)
+    means = scores.mean(axis=0)
+    pairs = list(combinations(range(len(keys)), 2))
+    better_by = [0] * len(keys)
+    if pairs:
+        sums = cluster_sums(scores, first.clusters).sums
+        differences = np.stack([sums[:, i] - sums[:, j] for i, j in pairs], axis=1)
+        differences[np.abs(differences) < 1e-12] = 0.0
+        adjusted = holm(sign_flip_p_values(differences))
+        for (i, j), p in zip(pairs, adjusted):
+            if p < SIGNIFICANCE:
+                better_by[j if means[i] > means[j] else i] += 1
+    return {key: 1 + better for key, better in zip(keys, better_by)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vehicle-search leaderboard`."""
+    parser.add_argument(
+        "results",
+        nargs="*",
+        type=Path,
+        metavar="RESULTS",
+        help="result files or folders (default: ./results, and all run records)",
+    )
+    parser.add_argument("--task", help="only this task")
+    parser.add_argument("--sort", default="ndcg_at_10", choices=SORTABLE, help="(default: ndcg_at_10)")
+    parser.add_argument("--format", choices=("table", "markdown", "json", "csv"), default="table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of the terminal")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="run records (default: where runs are written)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print or write the leaderboard; return the exit code."""
+    from mteb_vehicle_search.analysis import leaderboard_formats as formats
+
+    board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort)
+    for one in board.skipped:
+        sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
+    if args.format == "table" and args.out is None:
+        formats.show(board.document)
+        return 0
+    text = formats.TEXT[args.format](board.document)
+    if args.out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(args.out, text)
+    return 0
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as a whole or not at all.
+
+    Raises:
+        ResultsError: It cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ResultsError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def read_leaderboard(path: Path) -> dict[str, Any]:
+    """Return a written leaderboard, checked against its schema.
+
+    Raises:
+        ResultsError: It is not strict JSON, or not of this schema.
+    """
+    from mteb_vehicle_search.analysis.leaderboard_schema import violations
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} is not readable: {error}.") from error
+    wrong = violations(document)
+    if wrong:
+        raise ResultsError(f"{path} is not a leaderboard of version {SCHEMA_VERSION}: {wrong[0]}.")
+    return document

@@ -1,0 +1,192 @@
+"""Find and read what runs left: mteb's result files, run records, and published figures.
+
+What cannot be read is named with a reason, never dropped silently.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.run_record import RunRecord
+
+OURS = re.compile(r"VehicleImageSearch\w*")
+# Files of the result tree that are no results.
+OTHER_FILES = {"model_meta.json", "leaderboard.json"}
+SCORES = (
+    "ndcg_at_10",
+    "map_at_10",
+    "recall_at_1",
+    "recall_at_5",
+    "recall_at_10",
+    "recall_at_100",
+    "precision_at_10",
+    "mrr_at_10",
+    "ndcg_at_10_ci_low",
+    "ndcg_at_10_ci_high",
+)
+
+
+class Skipped(NamedTuple):
+    """A file that was not used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One mteb result file: the scores of one model on one task."""
+
+    path: Path
+    task: str
+    content_id: str
+    model: str
+    revision: str
+    scores: dict[str, float]
+    date: str | None
+    mteb_version: str | None
+    meta: dict[str, Any]
+
+
+@dataclass
+class Found:
+    """Everything that was found, and what was skipped."""
+
+    results: list[Result] = field(default_factory=list)
+    records: list[RunRecord] = field(default_factory=list)
+    reported: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def find_results(places: list[Path], task: str | None = None) -> Found:
+    """Read every result file, run record and list of published figures in files or folders.
+
+    Args:
+        places: Files or folders; folders are searched through.
+        task: Only this task; None: all tasks of this package.
+
+    Raises:
+        ResultsError: A place does not exist.
+    """
+    found = Found()
+    for place in places:
+        if not place.exists():
+            raise ResultsError(f"{place} does not exist.", "Run a model first, or name the folder of the results.")
+        paths = sorted(place.rglob("*.json")) if place.is_dir() else [place]
+        for path in paths:
+            if path.name in OTHER_FILES and place.is_dir():
+                continue
+            try:
+                _read(path, found, task)
+            except ResultsError as error:
+                found.skipped.append(Skipped(path, error.message))
+    return found
+
+
+def _read(path: Path, found: Found, task: str | None) -> None:
+    if path.name == "run.json":
+        record = RunRecord.open(path.parent)
+        if _wanted(str(record.info.get("task_name")), task):
+            found.records.append(record)
+        return
+    content = read_json(path)
+    if path.name == "reported.json":
+        found.reported += [one for one in reported_figures(content) if _wanted(one["task_name"], task)]
+        return
+    result = _result(path, content)
+    if not _wanted(result.task, task):
+        raise ResultsError(f"it is about another task, {result.task}")
+    found.results.append(result)
+
+
+def _wanted(name: str, task: str | None) -> bool:
+    return name == task if task else bool(OURS.fullmatch(name))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that holds an object; mteb writes bare NaN, which is let through.
+
+    Raises:
+        ResultsError: It is not readable, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultsError(f"it is not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ResultsError("it is not a JSON object")
+    return content
+
+
+def _result(path: Path, content: dict[str, Any]) -> Result:
+    for key in ("task_name", "dataset_revision", "scores"):
+        if key not in content:
+            raise ResultsError(f"it is not an mteb result: it has no {key!r}")
+    task, content_id = str(content["task_name"]), str(content["dataset_revision"])
+    try:
+        scores = content["scores"]["test"][0]
+        values = {name: scores[name] for name in (*SCORES, "median_rank") if scores.get(name) is not None}
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ResultsError(f"it is not a result of a retrieval task: {type(error).__name__} {error}") from error
+    if "ndcg_at_10" not in values:
+        raise ResultsError("it has no score ndcg_at_10")
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ResultsError(f"its score {name} is {value!r}, not a finite number")
+        if name in SCORES and not 0 <= value <= 1:
+            raise ResultsError(f"its score {name} is {value!r}, not between 0 and 1")
+    meta: dict[str, Any] = {}
+    if (path.parent / "model_meta.json").is_file():
+        try:
+            meta = read_json(path.parent / "model_meta.json")
+        except ResultsError as error:
+            raise ResultsError(f"its model_meta.json is damaged: {error.message}") from error
+    model = meta.get("name") or path.parent.parent.name.replace("__", "/", 1)
+    revision = meta.get("revision") or path.parent.name
+    date, version = content.get("date"), content.get("mteb_version")
+    return Result(
+        path,
+        task,
+        content_id,
+        str(model),
+        str(revision),
+        {name: float(value) for name, value in values.items()},
+        str(date) if date is not None else None,
+        str(version) if version is not None else None,
+        meta,
+    )
+
+
+def reported_figures(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the checked entries of a `reported.json`.
+
+    Raises:
+        ResultsError: It has another version or a damaged entry.
+    """
+    if content.get("schema_version") != 1:
+        raise ResultsError(f"its schema_version is {content.get('schema_version')!r}; this package reads 1")
+    entries = content.get("reported")
+    for entry in entries if isinstance(entries, list) else [None]:
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(key), str) for key in ("task_name", "model_name", "source")
+        ):
+            raise ResultsError("an entry lacks task_name, model_name or source")
+        scores = entry.get("scores")
+        if not isinstance(scores, dict) or not all(
+            isinstance(value, (int, float)) and 0 <= value <= 1 for value in scores.values()
+        ):
+            raise ResultsError(f"the scores of {entry['model_name']} are not numbers between 0 and 1")
+    return entries  # type: ignore[return-value]
+
+
+def holds_flickr30k(training_datasets: Any) -> bool | None:
+    """Say whether training data is known to hold Flickr30k; None: it is not known what the model was trained on."""
+    if training_datasets is None:
+        return None
+    return any(re.search(r"flickr[-_ ]?30k", str(name), re.IGNORECASE) for name in training_datasets)
