@@ -5,7 +5,7 @@ Importing it loads neither mteb nor torch; the names below are loaded when they 
 
 from mteb_vehicle_search import autoload
 
-# Also imported where the only use is registration, so even `typing` would be too dear.
+# Importing this package must cost next to nothing: not even `typing` is imported.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mteb_vehicle_search.tasks import VehicleImageSearch, VehicleImageSearchMini

@@ -2,13 +2,8 @@
 
 mteb has no plugin system. A finder that is asked first wraps the loader of the four modules below; once such a module
 has executed, `plugin` adds to it what mteb itself would have put there, and mteb computes everything else from that.
-
-This file is installed twice: in the package, and as `mteb_vehicle_search_autoload.py` beside the `.pth` (from Python
-3.15: `.start`) file that calls `start` whenever Python starts. There it costs one small import instead of three, and is
-importable even when the checkout behind an editable install is gone. Whichever copy comes first installs the finder.
 """
 
-import os
 import sys
 
 PACKAGE = "mteb"
@@ -54,15 +49,9 @@ class _HandingOver:
         hand_over(module.__name__)
 
 
-def start():
-    """Install the hook at the start of Python, unless `VEHICLE_SEARCH_NO_HOOK=1`."""
-    if os.environ.get("VEHICLE_SEARCH_NO_HOOK", "0") in ("", "0"):
-        install()
-
-
 def install():
     """Install the finder once; if mteb is imported already, hand it over at once."""
-    if not any(getattr(finder, "hands_over_mteb", False) for finder in sys.meta_path):
+    if not any(isinstance(finder, MtebFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, MtebFinder())
     if PACKAGE in sys.modules and not is_being_imported(PACKAGE):
         hand_over(PACKAGE)
@@ -81,18 +70,10 @@ def hand_over(name):
         from mteb_vehicle_search import plugin
 
         plugin.module_executed(name)
-    except ModuleNotFoundError as error:
-        # An editable install whose checkout was moved or deleted has nothing to add, and none to ask.
-        if error.name != "mteb_vehicle_search":
-            _warn(name, error)
     except Exception as error:
-        _warn(name, error)
+        import warnings
 
+        from mteb_vehicle_search.errors import PluginWarning
 
-def _warn(name, error):
-    import warnings
-
-    from mteb_vehicle_search.errors import PluginWarning
-
-    message = f"mteb-vehicle-search could not be added to {name}: {type(error).__name__}: {error}"
-    warnings.warn(message, PluginWarning, stacklevel=2)
+        message = f"mteb-vehicle-search could not be added to {name}: {type(error).__name__}: {error}"
+        warnings.warn(message, PluginWarning, stacklevel=2)

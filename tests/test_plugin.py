@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -18,11 +19,6 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 from mteb_vehicle_search import autoload, cli, plugin, terminal
 from mteb_vehicle_search.errors import DataNotFoundError, PluginWarning
@@ -153,6 +149,13 @@ def test_editable_install_registers_too(tmp_path: Path) -> None:
     # The checkout moves away; Python must not complain at every start.
     (editable.site_packages / "_mteb_vehicle_search.pth").write_text(f"{tmp_path}/gone\n", encoding="utf-8")
     assert editable.check("import sys, mteb; assert 'mteb_vehicle_search' not in sys.modules") == ""
+    # A damaged package is told, and mteb goes on.
+    package = editable.site_packages / "mteb_vehicle_search"
+    package.mkdir()
+    (package / "__init__.py").write_text("import json.no_such_module", encoding="utf-8")
+    errors = editable.check("import mteb; assert mteb.get_task('NFCorpus')")
+    assert errors.count("mteb-vehicle-search cannot be imported") == 1
+    assert "no_such_module" in errors
 
 
 def test_switched_off_hook_and_late_import(installed: Environment) -> None:
@@ -322,9 +325,11 @@ def test_start_file_names_what_the_pth_line_calls() -> None:
     module, _, function = line.partition(":")
     pth = (START_UP / "mteb_vehicle_search.pth").read_text(encoding="utf-8")
     assert pth == f"import {module}; {module}.{function}()\n"
-    assert callable(getattr(autoload, function))
-    copied = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
-    assert copied["wheel"]["force-include"]["mteb_vehicle_search/autoload.py"] == f"{module}.py"
+    sys.path.insert(0, str(START_UP))
+    try:
+        assert callable(pkgutil.resolve_name(line)), "as PEP 829 resolves it"
+    finally:
+        sys.path.remove(str(START_UP))
 
 
 def test_finder_leaves_other_modules_to_others() -> None:

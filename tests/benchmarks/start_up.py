@@ -34,7 +34,7 @@ def environment(folder: Path, wheel: Path, hook: bool) -> Path:
     if not hook:
         for name in START_UP_FILES:
             (site_packages / name).unlink()
-    code = "import sys; print(any('MtebFinder' in repr(finder) for finder in sys.meta_path))"
+    code = "import sys; print(any(hasattr(finder, 'hands_over_mteb') for finder in sys.meta_path))"
     told = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
     if told != str(hook):
         raise SystemExit(f"{python}: hook installed: {told}, expected: {hook}")
