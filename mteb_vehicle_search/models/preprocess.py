@@ -1,0 +1,74 @@
+"""From JPEG bytes to the uint8 square that a model sees; `exact` as its library does, or `fast` on tensors."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mteb_vehicle_search.errors import EncodeError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+MODES = ("exact", "fast")
+
+
+def chosen_mode() -> str:
+    """Return `VEHICLE_SEARCH_PREPROCESS`: "exact" (default) or "fast".
+
+    Raises:
+        EncodeError: It is something else.
+    """
+    mode = os.environ.get("VEHICLE_SEARCH_PREPROCESS", "exact")
+    if mode not in MODES:
+        raise EncodeError(f"VEHICLE_SEARCH_PREPROCESS={mode!r} is unknown.", f"Choose from {', '.join(MODES)}.")
+    return mode
+
+
+@dataclass(frozen=True)
+class ShortestSideCrop:
+    """Resize the shorter side to `size_px` (bicubic, antialiased), then crop the centre square.
+
+    Attributes:
+        size_px: Side of the square, in pixels.
+        mode: "exact": Pillow's resize, bit-identical with torchvision's on PIL images; "fast": the resize on uint8
+            tensors, a few 255ths apart.
+    """
+
+    size_px: int
+    mode: str = "exact"
+
+    def decode(self, jpeg: bytes) -> torch.Tensor:
+        """Return uint8 [3, size, size]. Raises OSError or alike if `jpeg` does not decode."""
+        from PIL import Image
+
+        with Image.open(io.BytesIO(jpeg)) as image:
+            return self(image.convert("RGB"))
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Return uint8 [3, size, size] of an RGB image."""
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        width, height = self.resized(*image.size)
+        left, top = round((width - self.size_px) / 2), round((height - self.size_px) / 2)
+        if self.mode == "fast":
+            from torchvision.transforms.v2 import functional as vision
+
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            small = vision.resize_image(pixels, [height, width], vision.InterpolationMode.BICUBIC, antialias=True)
+            return small[:, top : top + self.size_px, left : left + self.size_px].contiguous()
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        square = image.crop((left, top, left + self.size_px, top + self.size_px))
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height after the resize; the longer side is cut to whole pixels, as torchvision does."""
+        if width <= height:
+            return self.size_px, int(self.size_px * height / width)
+        return int(self.size_px * width / height), self.size_px
