@@ -461,6 +461,22 @@ def test_help_explains_and_loads_no_command(capsys: pytest.CaptureFixture[str]) 
         assert word in text
 
 
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([name, "--help"])
+    assert exit_info.value.code == 0
+    assert f"usage: vehicle-search {name}" in capsys.readouterr().out
+
+
+def test_command_line_starts_light() -> None:
+    code = "import sys, mteb_vehicle_search.cli as c; c._parser(None); print([m for m in sys.modules if m in HEAVY])"
+    code = f"HEAVY = {{'mteb', 'torch', 'numpy', 'pandas', 'transformers'}}\n{code}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), BORROWED])}
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_version_names_both(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.main(["--version"])
