@@ -99,7 +99,7 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         for stage in options.rebuild:
             stages.discard(stage)
         captioned, distractors = open_sources(options)
-        run = _Build(options, reporter, stages)
+        run = _Build(options, reporter, stages, captioned.describe())
         kept, selected = run.select(captioned)
         markers = [run.captioned_part(captioned, kept, selected), *run.distractor_parts(distractors)]
         run.check_rejects()
@@ -111,9 +111,11 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
 class _Build:
     """One run of the pipeline; holds what all stages share."""
 
-    def __init__(self, options: BuildOptions, reporter: Reporter, stages: Stages) -> None:
+    def __init__(self, options: BuildOptions, reporter: Reporter, stages: Stages, described: dict[str, Any]) -> None:
         self.options, self.reporter, self.stages = options, reporter, stages
         self.preset = options.preset
+        # Once: a source may describe itself in another way after it fell back to another form.
+        self.described = described
         self.parts: list[Path] = []
         self.rejected: list[Rejected] = []
         self.inputs: Counter[str] = Counter()
@@ -170,7 +172,7 @@ class _Build:
         classifier = preset.classifier
         device = choose_device(options.device)
         configuration = {"classifier": _classifier_identity(preset), "device": device.partition(":")[0]}
-        whole = {**configuration, "batch_size": options.batch_size, "source": source.describe()}
+        whole = {**configuration, "batch_size": options.batch_size, "source": self.described}
         marker = self.stages.done("classify", whole)
         if marker is None:
 
@@ -196,7 +198,7 @@ class _Build:
     def captioned_part(self, source: CaptionedSource, kept: dict[str, float] | None, selected: Marker | None) -> Marker:
         """Reduce the kept captioned images."""
         configuration = {
-            "source": source.describe(),
+            "source": self.described,
             "selection": fingerprint(sorted(kept)) if kept is not None else "all",
             "images": asdict(self.preset.images),
         }
@@ -236,6 +238,7 @@ class _Build:
 
             yield self._part(stage, configuration, self.options.work / stage, images)
             source.release(part)
+        shutil.rmtree(self.options.work / "download", ignore_errors=True)
 
     def _part(
         self, stage: str, configuration: dict[str, Any], path: Path, images: Callable[[], Iterator[SourceImage]]

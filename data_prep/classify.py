@@ -228,8 +228,7 @@ def _score_chunk(
 
     def read(image: SourceImage) -> np.ndarray | Rejected:
         try:
-            # Not turned by EXIF: the published scores come from the files as they are.
-            return scorer.pixels(decode(image.data, apply_exif=False))
+            return scorer.pixels(decode(image.data, apply_exif=image.apply_exif))
         except ImageRejected as error:
             return Rejected(image.id, "classify", error.reason)
 

@@ -1,4 +1,4 @@
-"""Models from the hub at pinned revisions, and evaluation sets to it; beside `hub`, the only module that talks to it."""
+"""Models from the hub at pinned revisions, and evaluation sets to it; only `hub` beside it talks to the hub."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def _parse(kind: type[T], content: dict[str, Any], path: Path, table: str) -> T:
     for name, f in known.items():
         if name in content:
             values[name] = _value(hints[name], content[name], path, f"{table}.{name}" if table else name)
-        elif f.default is MISSING:
+        elif f.default is MISSING and f.default_factory is MISSING:
             raise BuildError(f"{path}: {f'{table}.' if table else ''}{name} is missing.")
     return kind(**values)
 
