@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from data_prep.sources import SourceImage
 
 MAX_PIXELS = 89_478_485  # Where Pillow itself starts to speak of a decompression bomb: 256 MiB of RGB.
+MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 _RESAMPLE = {
@@ -115,7 +116,7 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
     """Decode, resize and encode one image.
 
     Raises:
-        ImageRejected: If it cannot be decoded or encoded.
+        ImageRejected: If it cannot be decoded, or is too long for a JPEG.
         ValueError: If the policy names an unknown filter.
     """
     if policy.resample not in _RESAMPLE:
@@ -125,11 +126,10 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
     size = target_size(width, height, policy.shortest_side_px)
     small = image if size == image.size else image.resize(size, _RESAMPLE[policy.resample])
     small.info = {}  # Pillow would copy comments of the source file into the JPEG.
+    if max(size) > MAX_JPEG_SIDE_PX:
+        raise ImageRejected(f"too long for a JPEG: {size[0]} x {size[1]}, the limit is {MAX_JPEG_SIDE_PX:,} a side")
     out = io.BytesIO()
-    try:
-        small.save(out, "JPEG", quality=policy.jpeg_quality)
-    except (OSError, ValueError) as error:
-        raise ImageRejected(f"cannot be encoded as JPEG at {size[0]} x {size[1]}: {error}") from error
+    small.save(out, "JPEG", quality=policy.jpeg_quality)
     return Prepared(out.getvalue(), width, height, hashlib.sha256(data).hexdigest(), perceptual_hash(small))
 
 

@@ -166,7 +166,8 @@ def write_shards(folder: Path, files: list[Classed], split: str, count: int) -> 
             {"image": pa.array(images, kind), "label": pa.array([r.class_index for r in rows], pa.int64())}
         )
         paths.append(folder / f"{split}-{number:05d}-of-{count:05d}.parquet")
-        pq.write_table(table, paths[-1], row_group_size=ROWS_PER_GROUP)
+        # No dictionary, or images that recur in benchmarks would be stored once.
+        pq.write_table(table, paths[-1], row_group_size=ROWS_PER_GROUP, use_dictionary=False)
     return paths
 
 
