@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -15,6 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from mteb_vehicle_search.eval_set import ImagePolicy
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from data_prep.sources import SourceImage
 
 MAX_PIXELS = 89_478_485  # Where Pillow itself starts to speak of a decompression bomb: 256 MiB of RGB.
@@ -136,11 +139,25 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
 def perceptual_hash(image: Image.Image) -> str:
     """`imagehash.phash` of the image, brought to 32 x 32 grey by averaging: 64 bits as 16 hex characters.
 
-    The library would itself reduce to 32 x 32, with a filter that takes four times as long.
+    The bits and their notation are the library's, but the cosine transform is one matrix product, which takes a fifth
+    of the time. It is rounded, so that a flat image has the same hash on every machine.
     """
     import imagehash  # Here because it imports scipy, which takes a noticeable part of a second.
+    import numpy as np
 
-    return str(imagehash.phash(image.convert("L").resize((32, 32), Image.Resampling.BOX)))
+    tiny = image.convert("L").resize((32, 32), Image.Resampling.BOX, reducing_gap=1.0)
+    cosines = _cosines()
+    low = np.round(cosines @ np.asarray(tiny, dtype=np.float64) @ cosines.T, 6)
+    ordered = np.sort(low, axis=None)
+    return str(imagehash.ImageHash(low > (ordered[31] + ordered[32]) / 2))
+
+
+@lru_cache(maxsize=1)
+def _cosines() -> np.ndarray:
+    """The first 8 rows of the 32-point DCT-II, scaled as scipy's `fftpack.dct` scales it."""
+    import numpy as np
+
+    return 2 * np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64)
 
 
 def prepare_all(

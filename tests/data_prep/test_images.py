@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.images import ImageRejected, decode, prepare, prepare_all, target_size
+from data_prep.images import ImageRejected, decode, perceptual_hash, prepare, prepare_all, target_size
 from data_prep.sources import SourceImage
 from data_prep.sources.drawn import draw_photo_like
 from mteb_vehicle_search.eval_set import ImagePolicy
@@ -177,6 +177,15 @@ def test_the_perceptual_hash_is_near_for_twins_and_far_for_others():
     assert len(str(first)) == 16
     assert first - bits(saved(photo(1).resize((400, 300)), quality=60)) <= 6
     assert first - bits(saved(photo(2))) > 10
+
+
+def test_the_perceptual_hash_is_the_librarys():
+    import imagehash
+
+    for seed in range(30):
+        small = photo(seed).resize((213, 160))
+        tiny = small.convert("L").resize((32, 32), Image.Resampling.BOX, reducing_gap=1.0)
+        assert perceptual_hash(small) == str(imagehash.phash(tiny))
 
 
 def test_metadata_of_the_source_does_not_reach_the_corpus():
