@@ -13,10 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "analysis"), str(Path(__file__).parents[2])]
-
-from simulations import clustered_scores, coverage, extrapolations, far_extrapolations, type_1_error
-
 from mteb_vehicle_search.analysis.corpus_growth import hold_out
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval, paired_comparison
@@ -25,6 +21,10 @@ from mteb_vehicle_search.run_record import RunRecord
 
 def main() -> None:
     """Run all simulations."""
+    # The simulations are those of the tests.
+    sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
+    from simulations import clustered_scores, coverage, extrapolations, far_extrapolations, type_1_error
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", type=int, default=1_000, help="simulated data sets (default: 1,000)")
     args = parser.parse_args()
