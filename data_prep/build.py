@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 STAGES = ("classify", "select", "captioned", "distractors", "duplicates", "export")
 REJECT_LIMIT = 0.005
+EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,26 @@ class BuildOptions:
         return self.out.with_name(self.out.name + ".build")
 
 
-def open_sources(options: BuildOptions) -> tuple[CaptionedSource, DistractorSource]:
-    """Return the source of captioned images and that of distractors.
+def open_captioned(options: BuildOptions) -> CaptionedSource:
+    """Return the source of captioned images."""
+    if options.preset.captioned.source == "drawn":
+        from data_prep.sources.scenes import CaptionedScenes
 
-    Raises:
-        SourceError: One of them is not there.
-    """
-    from data_prep.sources import open_flickr30k, open_imagenet
-    from data_prep.sources.scenes import CaptionedScenes, DistractorScenes
+        return CaptionedScenes()
+    from data_prep.sources import open_flickr30k
 
-    drawn = options.preset.captioned.source == "drawn"
-    captioned = CaptionedScenes() if drawn else open_flickr30k(options.flickr30k)
+    return open_flickr30k(options.flickr30k)
+
+
+def open_distractors(options: BuildOptions) -> DistractorSource:
+    """Return the source of distractors."""
     if options.preset.distractors.source == "drawn":
-        return captioned, DistractorScenes()
-    return captioned, open_imagenet(options.imagenet, download_folder=options.work / "download")
+        from data_prep.sources.scenes import DistractorScenes
+
+        return DistractorScenes()
+    from data_prep.sources import open_imagenet
+
+    return open_imagenet(options.imagenet, download_folder=options.work / "download")
 
 
 def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
@@ -98,7 +105,7 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         stages = Stages(options.work, reporter.say)
         for stage in options.rebuild:
             stages.discard(stage)
-        captioned, distractors = open_sources(options)
+        captioned, distractors = open_captioned(options), open_distractors(options)
         run = _Build(options, reporter, stages, captioned.describe())
         kept, selected = run.select(captioned)
         markers = [run.captioned_part(captioned, kept, selected), *run.distractor_parts(distractors)]
@@ -238,6 +245,8 @@ class _Build:
 
             yield self._part(stage, configuration, self.options.work / stage, images)
             source.release(part)
+            if sum(self.inputs.values()) >= EARLY_CHECK:
+                self.check_rejects()
         shutil.rmtree(self.options.work / "download", ignore_errors=True)
 
     def _part(

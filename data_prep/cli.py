@@ -75,13 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"Error: {error}", file=sys.stderr)
     except OSError as error:
-        if options.debug or error.errno != errno.ENOSPC:
+        if options.debug:
             raise
-        print(
-            f"Error: the disk is full ({error.filename or error.strerror}).\n"
-            "Free some space and run the same command again; finished stages are kept.",
-            file=sys.stderr,
-        )
+        message = str(error)
+        if error.errno == errno.ENOSPC:
+            message = (
+                f"the disk is full ({error.filename or error.strerror}).\n"
+                "Free some space and run the same command again; finished stages are kept."
+            )
+        print(f"Error: {message}", file=sys.stderr)
     except KeyboardInterrupt:
         print("Interrupted; run the same command again to go on.", file=sys.stderr)
         return 130

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
-from data_prep.build import STAGES, BuildOptions, open_sources
+from data_prep.build import STAGES, BuildOptions, open_captioned, open_distractors
 from data_prep.stages import Stages
 from mteb_vehicle_search.errors import SourceError
+
+if TYPE_CHECKING:
+    from data_prep.sources import CaptionedSource, DistractorSource
 
 IMAGE_KB = 10.5  # One image of 160 px at JPEG quality 75: 720 MB for 68,154 images.
 SCORES_KB = 4.0  # 1,000 probabilities, fp32.
@@ -28,19 +32,9 @@ def plan(options: BuildOptions) -> Plan:
     """Look at the sources, the disk and the stages already done; downloads and writes nothing."""
     preset = options.preset
     rows = [("preset", f"{preset.name} ({preset.title})"), ("output", str(options.out)), ("work", str(options.work))]
-    captioned_gb = distractors_gb = 0.0
-    try:
-        captioned, distractors = open_sources(options)
-    except SourceError as error:
-        rows.append(("sources", f"NOT READY: {error}"))
-    else:
-        captioned_gb, distractors_gb = captioned.download_gb, distractors.download_gb
-        for name, source, size_gb in (
-            (preset.captioned.source, captioned, captioned_gb),
-            (preset.distractors.source, distractors, distractors_gb),
-        ):
-            described = ", ".join(f"{key} {_brief(value)}" for key, value in source.describe().items())
-            rows += [(name, described), (f"{name} download", f"{size_gb:.2f} GB")]
+    captioned_gb, found = _look_at(preset.captioned.source, lambda: open_captioned(options))
+    distractors_gb, others = _look_at(preset.distractors.source, lambda: open_distractors(options))
+    rows += [*found, *others]
     if preset.classifier and options.selection is None:
         classifier = preset.classifier
         rows.append(("classifier", f"{classifier.model} at {classifier.revision[:12] or 'local folder'}"))
@@ -55,6 +49,19 @@ def plan(options: BuildOptions) -> Plan:
     done = Stages(options.work).finished()
     rows += [(f"stage {name}", f"{done[name]} marker(s) present" if name in done else "to do") for name in STAGES]
     return Plan(rows, needed_gb, free_gb)
+
+
+def _look_at(
+    name: str, source: Callable[[], CaptionedSource | DistractorSource]
+) -> tuple[float, list[tuple[str, str]]]:
+    """Return the gigabytes to download for a source, and rows about it; one that is not ready says why."""
+    try:
+        opened = source()
+        described, size_gb = opened.describe(), opened.download_gb
+    except SourceError as error:
+        return 0.0, [(name, f"NOT READY: {error}")]
+    text = ", ".join(f"{key} {_brief(value)}" for key, value in described.items() if value)
+    return size_gb, [(name, text), (f"{name} download", f"{size_gb:.2f} GB")]
 
 
 def _products_gb(options: BuildOptions) -> float:
