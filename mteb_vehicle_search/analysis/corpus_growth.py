@@ -197,6 +197,7 @@ def equivalence(
     point = _crossing(target, line, sizes)
     method = "exact"
     if not np.isfinite([point, high]).all():
+        # The model's interval stands by itself, so the score's own interval is set against it: wider than a paired one.
         sides = clustered_interval(scores, special.clusters, seed=seed)
         more = [total, *(int(n) for n in np.geomspace(total, 10 * max(BEYOND), 25)[1:])]
         found = extrapolate([metric], captioned, above, general.clusters, total, more, resamples=50, seed=seed)
@@ -215,7 +216,8 @@ def _crossing(target: float, line: np.ndarray, sizes: list[int]) -> float:
     import numpy as np
 
     falling = np.minimum.accumulate(line)
-    if falling[-1] > target:
+    # Sums in another order differ by rounding; an equal score is one that is reached.
+    if falling[-1] > target + 1e-9:
         return float("inf")
     return float(np.expm1(np.interp(-target, -falling, np.log1p(np.asarray(sizes, dtype=float)))))
 
