@@ -215,7 +215,8 @@ class _Build:
         def images() -> Iterator[SourceImage]:
             return (image for image in source.images() if wanted is None or image.id in wanted)
 
-        marker = self._part("captioned", configuration, path, images)
+        total = source.count() if wanted is None else len(wanted)
+        marker = self._part("captioned", configuration, path, images, total)
         if wanted is not None:
             held = {entry.id for entry in read_part(path)} | {item.id for item in marker.rejected}
             if absent := sorted(wanted - held):
@@ -250,7 +251,12 @@ class _Build:
         shutil.rmtree(self.options.work / "download", ignore_errors=True)
 
     def _part(
-        self, stage: str, configuration: dict[str, Any], path: Path, images: Callable[[], Iterator[SourceImage]]
+        self,
+        stage: str,
+        configuration: dict[str, Any],
+        path: Path,
+        images: Callable[[], Iterator[SourceImage]],
+        total: int | None = None,
     ) -> Marker:
         from data_prep.images import prepare_all
 
@@ -259,7 +265,7 @@ class _Build:
         if marker is None:
             stream = prepare_all(images(), self.preset.images, workers=self.options.workers)
             if what == "captioned":
-                stream = self.reporter.track(stream, what)
+                stream = self.reporter.track(stream, what, total)
             done = write_part(path, stream, what)
             marker = self.stages.finish(stage, configuration, done.files, {"images": done.images}, done.rejected)
         self.parts.append(path)
