@@ -105,9 +105,6 @@ def _version(distribution: str) -> str:
         return "(not installed)"
 
 
-# Tasks
-
-
 def _add_tasks() -> None:
     from mteb.abstasks import AbsTask
 
@@ -147,9 +144,6 @@ def _add_to_computed_tasks(tasks: list[type[AbsTask]]) -> None:
     registry.update({task.metadata.name: task for task in missing})
     module.TASK_LIST = everything
     module._SIMILAR_TASKS.update(similar)
-
-
-# Models
 
 
 def _add_own_models() -> None:
@@ -217,9 +211,6 @@ def _offers_of(point: EntryPoint) -> list[Offer]:
         )
         return []
     return [Offer(meta, source) for meta in metas]
-
-
-# The benchmark
 
 
 def _add_benchmark() -> None:
