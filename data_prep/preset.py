@@ -32,7 +32,7 @@ policy = "remove"
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 import types
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -168,10 +168,6 @@ def load_preset(name: str) -> Preset:
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
         raise BuildError(f"There is no preset {name!r}.", f"Shipped presets: {shipped}; or give a .toml file.")
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
