@@ -27,6 +27,7 @@ def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
 def extra_scores(outcome: SearchOutcome, evaluation: EvalSet) -> dict[str, float]:
     """Return the scores that mteb does not compute (see `EvalSetTask.task_specific_scores`)."""
     import numpy as np
+
     from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 
     ranks = outcome.ranking.ranks

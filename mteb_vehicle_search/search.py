@@ -159,7 +159,7 @@ class ExactSearch:
         with self._timings.measure("encode_queries_s"):
             loader = create_dataloader(
                 queries,
-                task_metadata,
+                task_metadata=task_metadata,
                 prompt_type=PromptType.query,
                 batch_size=int(encode_kwargs.get("batch_size", 32)),
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class EvalSetTask(AbsTaskRetrieval):
                 f"{type(model).__name__} is not an encoder; {self.metadata.name} evaluates models that turn texts "
                 "and images into vectors."
             )
-        self._started = datetime.now(timezone.utc)
+        self._started = datetime.now(UTC)
         self._search = ExactSearch(model, self.evaluation)
         scores = super()._evaluate_subset(self._search, data_split, **kwargs)  # type: ignore[arg-type]
         self._record(scores)
@@ -125,7 +125,7 @@ class EvalSetTask(AbsTaskRetrieval):
             "task_name": self.metadata.name,
             "content_id": self.evaluation.content_id,
             "started": self._started.isoformat(),
-            "finished": datetime.now(timezone.utc).isoformat(),
+            "finished": datetime.now(UTC).isoformat(),
             **outcome.info,
             "scores": {
                 **self._extra,

@@ -1,4 +1,4 @@
-"""What is in `leaderboard.json`, version 1; docs/analysis.md lists the same and a test keeps them in step."""
+"""What is in `leaderboard.json`, version 1; README.md beside this file lists the same and a test keeps them in step."""
 
 from __future__ import annotations
 

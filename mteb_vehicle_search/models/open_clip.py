@@ -119,7 +119,7 @@ class OpenClipEncoder(ImageTextEncoder):
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["model_cfg"]["vision_cfg"]["image_size"], config["model_cfg"]["text_cfg"]  # noqa: B018
+        config["model_cfg"]["vision_cfg"]["image_size"], config["model_cfg"]["text_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{path} is not an open_clip configuration: {error!r}.") from error
     return config

@@ -16,7 +16,7 @@ import mteb_vehicle_search.analysis as analysis
 from mteb_vehicle_search.analysis.compare import compare
 from mteb_vehicle_search.analysis.ranks import load_ranks
 
-DOCS = Path(__file__).parents[2] / "docs" / "analysis.md"
+DOCS = Path(__file__).parents[2] / "mteb_vehicle_search" / "analysis" / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 

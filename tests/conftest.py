@@ -1,0 +1,20 @@
+"""Every test works in its own world: no user data, no hub, no network."""
+
+import os
+
+import pytest
+
+# Before anything imports huggingface_hub, which reads it once.
+os.environ["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory, monkeypatch):
+    """Point every cache and data folder at a temporary one."""
+    base = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HF_HOME", str(base / "hf"))
+    monkeypatch.setenv("MTEB_CACHE", str(base / "mteb"))
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(base / "vehicle-search"))
+    for name in ("DATA", "DEVICE", "PRECISION", "PREPROCESS", "COMPILE", "KEEP_EMBEDDINGS", "NO_HOOK"):
+        monkeypatch.delenv(f"VEHICLE_SEARCH_{name}", raising=False)
