@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import format_twins
@@ -81,3 +84,19 @@ def test_all_forms_are_covered():
     forms = [("zip", "shards"), *PAIRS]
     assert {form for form, _ in forms} == set(format_twins.FLICKR_FORMS)
     assert {form for _, form in forms} == set(format_twins.IMAGENET_FORMS)
+
+
+def test_stock_mteb_evaluates_a_model_on_the_result(reference, tmp_path, monkeypatch):
+    """From the sources' files to a score, as a user goes the way."""
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(reference.folder))
+    command = "import sys, mteb_vehicle_search as v; v.register(); from mteb.cli.build_cli import main; main()"
+    arguments = ["run", "-t", "VehicleImageSearch", "-m", "vehicle-search/tiny-clip", "--output-folder", tmp_path]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = next(tmp_path.rglob("VehicleImageSearch.json"))
+    content = json.loads(results.read_text(encoding="utf-8"))
+    assert content["dataset_revision"] == reference.content_id
+    # Drawn scenes of the kind that the model was trained on: it must do better than chance (10 of 100 images).
+    assert 0.2 < content["scores"]["test"][0]["recall_at_10"] <= 1
