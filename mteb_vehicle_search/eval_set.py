@@ -183,7 +183,8 @@ class EvalSet:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             version = manifest["format_version"]
-            manifest["content_id"], manifest["name"], manifest["files"], manifest["policy"]
+            if missing := {"content_id", "name", "files", "policy"} - set(manifest):
+                raise KeyError(*sorted(missing))
         except (ValueError, KeyError, TypeError) as error:
             raise EvalSetError(f"{path} is not a manifest: {error!r}.", BUILD_HINT) from error
         if version != FORMAT_VERSION:

@@ -329,7 +329,7 @@ class ExactSearch:
     def _info(self, encode_kwargs: dict[str, Any], num_proc: int | None) -> dict[str, Any]:
         meta = self.mteb_model_meta
         describe = getattr(self.model, "describe", None)
-        encoder = describe() if callable(describe) else {}
+        encoder: dict[str, Any] = describe() if callable(describe) else {}  # type: ignore[assignment]
         seconds = self._timings.seconds
         counts: dict[str, dict[str, int]] = {}
         table = self.evaluation.provenance()

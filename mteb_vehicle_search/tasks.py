@@ -145,7 +145,8 @@ class EvalSetTask(AbsTaskRetrieval):
     def unload_data(self) -> None:
         """Forget the data and the last search."""
         super().unload_data()
-        self.__dict__.pop("_search", None)
+        if hasattr(self, "_search"):
+            del self._search
 
 
 def _metadata(name: str, description: str, **changed: Any) -> EvalSetMetadata:

@@ -27,6 +27,7 @@ def _load_open_clip(model_name: str, revision: str | None = None, device: Any = 
 def tiny_clip() -> ModelMeta:
     """The embedded model: a CLIP of two million weights, trained on drawn scenes; it ships with the package."""
     from mteb.models import ModelMeta
+    from mteb.models.model_meta import ScoringFunction
 
     return ModelMeta(
         loader=_load_open_clip,
@@ -35,18 +36,18 @@ def tiny_clip() -> ModelMeta:
         revision=TINY_CLIP_REVISION,
         release_date="2026-11-25",
         languages=["eng-Latn"],
-        n_parameters=1_970_000,
-        n_embedding_parameters=117_000,
-        memory_usage_mb=8,
+        n_parameters=1_445_505,
+        n_embedding_parameters=115_072,
+        memory_usage_mb=6,
         max_tokens=32,
         embed_dim=128,
         license="apache-2.0",
         open_weights=True,
-        public_training_code="https://github.com/mteb-vehicle-search",
+        public_training_code=None,
         public_training_data="data_prep/sources/drawn.py",
         framework=["PyTorch"],
         reference=None,
-        similarity_fn_name="cosine",
+        similarity_fn_name=ScoringFunction.COSINE,
         use_instructions=False,
         training_datasets=set(),
         modalities=["image", "text"],

@@ -35,11 +35,13 @@ class Towers(NamedTuple):
         module: Holds all weights.
         image: float [n, 3, size, size], normalised -> [n, d].
         text: int64 tokens [n, length] and attention mask -> [n, d].
+        cast: Whether everything is to be cast to the precision; False: `load` did that and kept what must stay fp32.
     """
 
     module: torch.nn.Module
     image: Callable[[torch.Tensor], torch.Tensor]
     text: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    cast: bool = True
 
 
 class ImageTextEncoder(AbsEncoder):
@@ -96,7 +98,7 @@ class ImageTextEncoder(AbsEncoder):
             import torch
 
             towers = self.load()
-            towers.module.eval().requires_grad_(False).to(device=self.device, dtype=self.dtype)
+            towers.module.eval().requires_grad_(False).to(self.device, self.dtype if towers.cast else None)
             if os.environ.get("VEHICLE_SEARCH_COMPILE") == "1":
                 towers = towers._replace(image=torch.compile(towers.image), text=torch.compile(towers.text))
             self._towers = towers

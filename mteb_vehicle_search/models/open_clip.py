@@ -55,8 +55,8 @@ class OpenClipEncoder(ImageTextEncoder):
         stated = bool(self.model_config.get("quick_gelu", False))
         if stated != quick_gelu:
             raise ModelLoadError(
-                f"{model_name} was trained with {'QuickGELU' if quick_gelu else 'plain GELU'}, but {self.folder / CONFIG} "
-                f"says quick_gelu={stated}: its vectors would be silently wrong.",
+                f"{model_name} was trained with {'QuickGELU' if quick_gelu else 'plain GELU'}, but "
+                f"{self.folder / CONFIG} says quick_gelu={stated}: its vectors would be silently wrong.",
                 "Use the pinned revision of the model.",
             )
         if (shape := preprocess.get("resize_mode", "shortest")) != "shortest":
@@ -81,7 +81,7 @@ class OpenClipEncoder(ImageTextEncoder):
         if not path.is_file():
             raise ModelLoadError(f"{self.model_name}: {path} is missing.", "Only safetensors checkpoints are loaded.")
         try:
-            model = open_clip.create_model(f"local-dir:{self.folder}", precision="fp32")
+            model: Any = open_clip.create_model(f"local-dir:{self.folder}", precision="fp32")
         except Exception as error:
             raise ModelLoadError(
                 f"{self.model_name}: {path} is damaged or does not fit its configuration: {str(error)[:600]}",
@@ -119,7 +119,8 @@ class OpenClipEncoder(ImageTextEncoder):
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["model_cfg"]["vision_cfg"]["image_size"], config["model_cfg"]["text_cfg"]
+        if not (config["model_cfg"]["vision_cfg"]["image_size"] and config["model_cfg"]["text_cfg"]):
+            raise ValueError("it has no image size or text configuration")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{path} is not an open_clip configuration: {error!r}.") from error
     return config

@@ -26,8 +26,8 @@ def snapshot(repository: str, revision: str | None, files: list[str]) -> Path:
             f"{repository} at {revision[:12]} is not in the hub cache and cannot be downloaded: "
             f"{str(error).splitlines()[0]}",
             f"Read the licence at https://huggingface.co/{repository}, log in with 'hf auth login' if it asks "
-            f"for that, then pre-download on a machine with a connection:\n  hf download {repository} --revision {revision} "
-            f"{' '.join(files)}\nand carry the cache over with HF_HOME.",
+            f"for that, then pre-download on a machine with a connection:\n  hf download {repository} "
+            f"--revision {revision} {' '.join(files)}\nand carry the cache over with HF_HOME.",
         ) from error
     if missing := [name for name in files if not (folder / name).is_file()]:
         raise ModelLoadError(f"{repository} at {revision[:12]} has no {', '.join(missing)}.")

@@ -1,6 +1,6 @@
 """Full simulations of the analysis: python tests/benchmarks/analysis.py (about three minutes).
 
-Prints coverage, type-I error, the error of the extrapolation, and times; the analysis README quotes them. Run records in
+Prints coverage, type-I error, the error of the extrapolation, and times; the README there quotes them. Run records in
 the runs folder are checked by holding out 90 % of their distractors as well.
 """
 
