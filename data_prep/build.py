@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep import selection as selecting
 from data_prep.card import dataset_card
 from data_prep.duplicates import exact_groups, hash_bits, near_pairs, same_text, twins_to_remove
+from data_prep.options import BuildOptions, open_captioned, open_distractors
 from data_prep.parts import PartEntry, read_part, write_part
-from data_prep.preset import Preset
 from data_prep.progress import Reporter
-from data_prep.stages import Marker, Stages, fingerprint, locked, write_whole
+from data_prep.stages import Marker, Stages, fingerprint, locked, replace_folder, write_whole
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, Rejected, write_eval_set
 from mteb_vehicle_search.verification import verify
@@ -33,62 +32,6 @@ if TYPE_CHECKING:
 STAGES = ("classify", "select", "captioned", "distractors", "duplicates", "export")
 REJECT_LIMIT = 0.005
 EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What to build, from where, and how.
-
-    Attributes:
-        preset: What the evaluation set is made of.
-        out: Folder of the finished set; the work folder `<out>.build` lies beside it.
-        flickr30k: "hub", or a local zip, folder or parquet folder.
-        imagenet: "hub", or local shards, tar files or an image folder.
-        selection: None: classify as the preset says. "published", or a file: take that list instead.
-        workers: Processes or threads that decode and resize.
-        device: Where the classifier runs.
-        batch_size: Images per forward pass of the classifier.
-        rebuild: Stages to do again although nothing changed.
-        allow_rejects: Go on although more than 0.5 % of the inputs were refused.
-    """
-
-    preset: Preset
-    out: Path
-    flickr30k: str = "hub"
-    imagenet: str = "hub"
-    selection: str | None = None
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    device: str = "auto"
-    batch_size: int = 32
-    rebuild: tuple[str, ...] = ()
-    allow_rejects: bool = False
-
-    @property
-    def work(self) -> Path:
-        """The folder of markers and unfinished work."""
-        return self.out.with_name(self.out.name + ".build")
-
-
-def open_captioned(options: BuildOptions) -> CaptionedSource:
-    """Return the source of captioned images."""
-    if options.preset.captioned.source == "drawn":
-        from data_prep.sources.scenes import CaptionedScenes
-
-        return CaptionedScenes()
-    from data_prep.sources import open_flickr30k
-
-    return open_flickr30k(options.flickr30k)
-
-
-def open_distractors(options: BuildOptions) -> DistractorSource:
-    """Return the source of distractors."""
-    if options.preset.distractors.source == "drawn":
-        from data_prep.sources.scenes import DistractorScenes
-
-        return DistractorScenes()
-    from data_prep.sources import open_imagenet
-
-    return open_imagenet(options.imagenet, download_folder=options.work / "download")
 
 
 def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
@@ -170,7 +113,7 @@ class _Build:
         return lambda: selecting.select(summed_scores(files, classes.indices), rule), configuration
 
     def _classify(self, source: CaptionedSource) -> tuple[list[Path], dict[str, Any]]:
-        from data_prep.classify import check_classes, choose_device, load_scorer, score_images
+        from data_prep.classify import check_classes, choose_device, classifier_identity, load_scorer, score_images
 
         preset, options = self.preset, self.options
         classes = preset.selection_classes()
@@ -178,7 +121,10 @@ class _Build:
             raise BuildError("The preset has no classifier.")
         classifier = preset.classifier
         device = choose_device(options.device)
-        configuration = {"classifier": _classifier_identity(preset), "device": device.partition(":")[0]}
+        configuration = {
+            "classifier": classifier_identity(classifier, preset.folder),
+            "device": device.partition(":")[0],
+        }
         whole = {**configuration, "batch_size": options.batch_size, "source": self.described}
         marker = self.stages.done("classify", whole)
         if marker is None:
@@ -423,29 +369,3 @@ def _pixels(entry: PartEntry) -> str:
     """Identify an image's pixels: equal pixels of equal size give equal JPEG bytes."""
     size = f"{entry.facts['width']}x{entry.facts['height']}"
     return f"{size}/{hashlib.sha256(entry.jpeg()).hexdigest()}"
-
-
-def _classifier_identity(preset: Preset) -> dict[str, Any]:
-    """Return what names the classifier: its pin, or the digest of a local folder's files."""
-    from mteb_vehicle_search.eval_set import file_sha256
-
-    if preset.classifier is None:
-        return {}
-    found: dict[str, Any] = asdict(preset.classifier)
-    local = preset.folder / preset.classifier.model
-    if local.is_dir():
-        found["files"] = {path.name: file_sha256(path) for path in sorted(local.iterdir()) if path.is_file()}
-    return found
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in place of an earlier one, on the same file system."""
-    old = new.with_name(new.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    if old.exists():
-        shutil.rmtree(old)

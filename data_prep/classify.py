@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from data_prep.class_set import ClassSet
 from data_prep.preset import Classifier
 from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set import Rejected, file_sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,6 +154,15 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
 
     names = ("config.json", "preprocessor_config.json", "model.safetensors")
     return TransformersScorer(download_model(classifier.model, classifier.revision, names), device)
+
+
+def classifier_identity(classifier: Classifier, folder: Path) -> dict[str, Any]:
+    """Return what names the classifier: its pin, or the digests of a local folder's files."""
+    found: dict[str, Any] = asdict(classifier)
+    local = folder / classifier.model
+    if local.is_dir():
+        found["files"] = {path.name: file_sha256(path) for path in sorted(local.iterdir()) if path.is_file()}
+    return found
 
 
 def choose_device(name: str) -> str:

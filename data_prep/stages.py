@@ -198,3 +198,16 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put a finished folder in place of an earlier one, on the same file system."""
+    old = new.with_name(new.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    if old.exists():
+        shutil.rmtree(old)
