@@ -177,7 +177,7 @@ def load_towers(
                 else:
                     holder.register_buffer(leaf, value)
         scale = float(file.get_tensor(layout.SCALE).float().exp())
-    _restore_rope(vision, text, config["vision_config"])
+    _restore_tables(vision, text, config["vision_config"])
     return vision.eval(), text.eval(), scale
 
 
@@ -228,8 +228,8 @@ def build_text(text: dict[str, Any]) -> Any:
     return JinaEmbeddingsV3Model(config, add_pooling_layer=False)
 
 
-def _restore_rope(vision: Any, text: Any, config: dict[str, Any]) -> None:
-    """Compute the rotary tables, which no checkpoint stores; they stay in fp32 whatever the precision."""
+def _restore_tables(vision: Any, text: Any, config: dict[str, Any]) -> None:
+    """Compute the rotary and position tables, which no checkpoint stores; they stay in fp32 whatever the precision."""
     import torch
     from timm.layers import create_rope_embed
 
@@ -243,6 +243,13 @@ def _restore_rope(vision: Any, text: Any, config: dict[str, Any]) -> None:
         ref_feat_shape=(config["pt_hw_seq_len"],) * 2,
     )
     text.rotary_emb = type(text.rotary_emb)(text.config)
+    positions = text.config.max_position_embeddings
+    for name, value in (
+        ("position_ids", torch.arange(positions).unsqueeze(0)),
+        ("token_type_ids", torch.zeros((1, positions), dtype=torch.long)),
+    ):
+        if name in text.embeddings._buffers:
+            text.embeddings.register_buffer(name, value, persistent=False)
     found = text.rotary_emb.inv_freq
     wanted = ROPE_THETA ** -(torch.arange(0, 2 * len(found), 2, dtype=torch.float64) / (2 * len(found)))
     if not torch.allclose(found.double(), wanted, rtol=1e-6, atol=0):
