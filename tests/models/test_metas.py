@@ -1,0 +1,37 @@
+"""The models that the plugin offers, and what a user without the hub is told."""
+
+import re
+
+import pytest
+
+from mteb_vehicle_search.errors import ModelLoadError
+from mteb_vehicle_search.models import model_metas
+
+METAS = {meta.name: meta for meta in model_metas()}
+FROM_THE_HUB = ["timm/vit_huge_patch14_clip_224.metaclip_altogether", "jinaai/jina-clip-v2"]
+
+
+def test_the_mission_models_are_offered():
+    assert list(METAS) == ["vehicle-search/tiny-clip", *FROM_THE_HUB]
+    metaclip, jina = (METAS[name] for name in FROM_THE_HUB)
+    assert metaclip.revision.startswith("79ca86b5")
+    assert metaclip.revision.endswith("aa11f75")
+    assert metaclip.n_parameters == 986_109_441
+    assert jina.n_parameters == 865_278_477
+    for meta in (metaclip, jina):
+        assert re.fullmatch("[0-9a-f]{40}", meta.revision)
+        assert meta.license == "cc-by-nc-4.0"
+
+
+@pytest.mark.parametrize("name", FROM_THE_HUB)
+def test_without_the_hub_one_message_names_all_that_is_needed(name):
+    with pytest.raises(ModelLoadError) as caught:
+        METAS[name].load_model(device="cpu")
+    message = str(caught.value)
+    for part in (name, METAS[name].revision, f"https://huggingface.co/{name}", "hf auth login", "HF_HOME"):
+        assert part in message
+
+
+def test_a_short_revision_is_refused():
+    with pytest.raises(ModelLoadError, match="not a full commit hash"):
+        METAS[FROM_THE_HUB[0]].loader(FROM_THE_HUB[0], "79ca86b5")
