@@ -9,6 +9,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,7 +150,7 @@ def _result(path: Path, content: dict[str, Any]) -> Result:
             raise ResultsError(f"its model_meta.json is damaged: {error.message}") from error
     model = meta.get("name") or path.parent.parent.name.replace("__", "/", 1)
     revision = meta.get("revision") or path.parent.name
-    date, version = content.get("date"), content.get("mteb_version")
+    date, version = _iso_date(content.get("date")), content.get("mteb_version")
     return Result(
         path,
         task,
@@ -190,3 +191,10 @@ def holds_flickr30k(training_datasets: Any) -> bool | None:
     if training_datasets is None:
         return None
     return any(re.search(r"flickr[-_ ]?30k", str(name), re.IGNORECASE) for name in training_datasets)
+
+
+def _iso_date(value: object) -> str | None:
+    """Return mteb's date, seconds since 1970 or a string, as ISO 8601."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds")
+    return str(value) if value else None

@@ -24,6 +24,12 @@ def _load_open_clip(model_name: str, revision: str | None = None, device: Any = 
     return OpenClipEncoder(model_name, revision, device, **kwargs)
 
 
+def _load_tiny_clip(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
+    # The folder is not in the metadata: mteb writes that into result files, and paths of a machine have no place there.
+    own = {"folder": TINY_CLIP_FOLDER, "bpe_file": "bpe_vocabulary.txt.gz"}
+    return _load_open_clip(model_name, revision, device, **{**own, **kwargs})
+
+
 def _load_jina_clip(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
     # See above.
     from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
@@ -37,8 +43,7 @@ def tiny_clip() -> ModelMeta:
     from mteb.models.model_meta import ScoringFunction
 
     return ModelMeta(
-        loader=_load_open_clip,
-        loader_kwargs={"folder": str(TINY_CLIP_FOLDER), "bpe_file": "bpe_vocabulary.txt.gz"},
+        loader=_load_tiny_clip,
         name="vehicle-search/tiny-clip",
         revision=TINY_CLIP_REVISION,
         release_date="2026-11-25",

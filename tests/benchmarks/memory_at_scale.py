@@ -36,7 +36,7 @@ def main() -> int:
             vectors = rng.standard_normal((len(rows), args.dimension), dtype=np.float32)
             store.write(number, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
         relevant = sorted(rng.integers(0, args.images, args.queries).tolist())
-        asked = np.stack([store.read(row // 4096)[row % 4096] for row in relevant])
+        asked = np.stack([store.read(row // 4096)[row % 4096].copy() for row in relevant])
         asked += 0.1 * rng.standard_normal(asked.shape, dtype=np.float32)
         asked /= np.linalg.norm(asked, axis=1, keepdims=True)
         sources = ["imagenet"] * args.images
