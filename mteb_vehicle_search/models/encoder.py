@@ -8,15 +8,18 @@ import json
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
-from mteb_vehicle_search.errors import EncodeError, ModelLoadError
+from mteb_vehicle_search.errors import EncodeError
+from mteb_vehicle_search.models.devices import choose_devices, choose_precision
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, chosen_mode
 
 if TYPE_CHECKING:
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("fp32", "bf16", "fp16")
 TOKENS_PER_BATCH = 16384
+_Batch = TypeVar("_Batch")
+_Result = TypeVar("_Result")
 
 
 class Towers(NamedTuple):
@@ -42,6 +46,13 @@ class Towers(NamedTuple):
     image: Callable[[torch.Tensor], torch.Tensor]
     text: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     cast: bool = True
+
+
+class Place(NamedTuple):
+    """A device and the model on it."""
+
+    device: torch.device
+    towers: Towers
 
 
 class ImageTextEncoder(AbsEncoder):
@@ -69,10 +80,11 @@ class ImageTextEncoder(AbsEncoder):
         self, model_name: str, revision: str | None = None, device: str | int | None = None, **kwargs: Any
     ) -> None:
         self.model_name, self.revision = model_name, revision
-        self.device = choose_device(device)
+        self.devices = choose_devices(device)
+        self.device = self.devices[0]
         self.precision = choose_precision(self.device)
         self.mode = chosen_mode()
-        self._towers: Towers | None = None
+        self._replicas: list[Towers] = []
         self._largest_batch: int | None = None
         self._workers = 0
 
@@ -93,21 +105,29 @@ class ImageTextEncoder(AbsEncoder):
 
     @property
     def towers(self) -> Towers:
-        """The model on its device, loaded on first use."""
-        if self._towers is None:
-            import torch
+        """The model on its first device, loaded on first use."""
+        return self.replicas[0]
 
-            towers = self.load()
-            towers.module.eval().requires_grad_(False).to(self.device, self.dtype if towers.cast else None)
-            if os.environ.get("VEHICLE_SEARCH_COMPILE") == "1":
-                towers = towers._replace(image=torch.compile(towers.image), text=torch.compile(towers.text))
-            self._towers = towers
-        return self._towers
+    @property
+    def replicas(self) -> list[Towers]:
+        """The model on each device, loaded on first use."""
+        if not self._replicas:
+            self._replicas = [self._loaded(device) for device in self.devices]
+        return self._replicas
+
+    def _loaded(self, device: torch.device) -> Towers:
+        import torch
+
+        towers = self.load()
+        towers.module.eval().requires_grad_(False).to(device, self.dtype if towers.cast else None)
+        if os.environ.get("VEHICLE_SEARCH_COMPILE") == "1":
+            towers = towers._replace(image=torch.compile(towers.image), text=torch.compile(towers.text))
+        return towers
 
     def describe(self) -> dict[str, Any]:
         """Return how this encoder works, for the run record."""
         return {
-            "device": str(self.device),
+            "device": ",".join(str(device) for device in self.devices),
             "precision": self.precision,
             "preprocess": self.mode,
             "compile": os.environ.get("VEHICLE_SEARCH_COMPILE") == "1",
@@ -196,22 +216,24 @@ class ImageTextEncoder(AbsEncoder):
     ) -> torch.Tensor:
         import torch
 
-        scale = torch.tensor(self.std, device=self.device).view(3, 1, 1) * 255
-        shift = torch.tensor(self.mean, device=self.device).view(3, 1, 1) * 255
-        towers, vectors = self.towers, []
-
-        def forward(pixels: torch.Tensor) -> torch.Tensor:
-            if self.device.type == "cuda":
+        def forward(pixels: torch.Tensor, place: Place) -> torch.Tensor:
+            scale = torch.tensor(self.std, device=place.device).view(3, 1, 1) * 255
+            shift = torch.tensor(self.mean, device=place.device).view(3, 1, 1) * 255
+            if place.device.type == "cuda":
                 pixels = pixels.pin_memory()
-            on_device = pixels.to(self.device, non_blocking=True)
-            return towers.image(((on_device.float() - shift) / scale).to(self.dtype))
+            on_device = pixels.to(place.device, non_blocking=True)
+            return place.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
 
-        for pixels in batches:
-            vectors.append(self._in_memory(forward, pixels))
+        vectors = []
+        for part in in_order(self._places(), batches, lambda pixels, place: self._in_memory(forward, pixels, place)):
+            vectors.append(part)
             if on_progress:
-                on_progress(len(pixels))
+                on_progress(len(part))
         # Copied to the host only now, so that the device never waits for it.
-        return _unit(torch.cat(vectors)).cpu()
+        return _unit(torch.cat([part.to(self.device) for part in vectors])).cpu()
+
+    def _places(self) -> list[Place]:
+        return [Place(device, towers) for device, towers in zip(self.devices, self.replicas)]
 
     def _encode_texts(self, texts: list[str], on_progress: Callable[[int], None] | None) -> torch.Tensor:
         import torch
@@ -220,15 +242,17 @@ class ImageTextEncoder(AbsEncoder):
         lengths = mask.sum(dim=1)
         order = torch.argsort(lengths, stable=True)
         found: torch.Tensor | None = None
-        towers = self.towers
 
-        def forward(rows: torch.Tensor) -> torch.Tensor:
+        def forward(rows: torch.Tensor, place: Place) -> torch.Tensor:
             end = tokens.shape[1] if self.fixed_length else int(lengths[rows].max())
-            part, seen = tokens[rows, :end].to(self.device), mask[rows, :end].to(self.device)
-            return towers.text(part, seen)
+            part, seen = tokens[rows, :end].to(place.device), mask[rows, :end].to(place.device)
+            return place.towers.text(part, seen)
 
-        for rows in _token_batches(order, lengths if not self.fixed_length else None, tokens.shape[1]):
-            vectors = _unit(self._in_memory(forward, rows)).cpu()
+        def work(rows: torch.Tensor, place: Place) -> tuple[torch.Tensor, torch.Tensor]:
+            return rows, _unit(self._in_memory(forward, rows, place)).cpu()
+
+        batches = _token_batches(order, lengths if not self.fixed_length else None, tokens.shape[1])
+        for rows, vectors in in_order(self._places(), batches, work):
             if found is None:
                 found = torch.empty((len(texts), vectors.shape[1]))
             found[rows] = vectors
@@ -240,26 +264,64 @@ class ImageTextEncoder(AbsEncoder):
 
     fixed_length = True
 
-    def _in_memory(self, forward: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
+    def _in_memory(
+        self, forward: Callable[[torch.Tensor, Place], torch.Tensor], batch: torch.Tensor, place: Place
+    ) -> torch.Tensor:
         """Run `forward`, in halves if the batch does not fit into memory."""
         import torch
 
         limit = min(len(batch), self._largest_batch or len(batch))
         while True:
             try:
-                return torch.cat([forward(part) for part in batch.split(limit)])
+                return torch.cat([forward(part, place) for part in batch.split(limit)])
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if limit == 1:
                     raise EncodeError(
-                        f"{self.model_name} does not fit into the memory of {self.device} even with one input.",
+                        f"{self.model_name} does not fit into the memory of {place.device} even with one input.",
                         "Choose another device (VEHICLE_SEARCH_DEVICE) or precision (VEHICLE_SEARCH_PRECISION=bf16).",
                     ) from error
             gc.collect()
-            if self.device.type == "cuda":
+            if place.device.type == "cuda":
                 torch.cuda.empty_cache()
             if self._largest_batch is None:
                 logger.warning("Out of memory at batch size %d; going on with smaller batches.", limit)
             limit = self._largest_batch = limit // 2
+
+
+def in_order(
+    places: list[Place], batches: Iterable[_Batch], work: Callable[[_Batch, Place], _Result]
+) -> Iterator[_Result]:
+    """Yield `work(batch, place)` of each batch in order, spread over the places; the first error ends it."""
+    import torch
+
+    if len(places) == 1:
+        for batch in batches:
+            yield work(batch, places[0])
+        return
+    free: SimpleQueue[Place] = SimpleQueue()
+    for place in places:
+        free.put(place)
+
+    def one(batch: _Batch) -> _Result:
+        place = free.get()
+        try:
+            # Inference mode belongs to a thread.
+            with torch.inference_mode():
+                return work(batch, place)
+        finally:
+            free.put(place)
+
+    with ThreadPoolExecutor(len(places), thread_name_prefix="device") as pool:
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(one, batch))
+                if len(waiting) > 2 * len(places):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -294,47 +356,3 @@ def _token_batches(order: torch.Tensor, lengths: torch.Tensor | None, longest: i
             end += 1
         yield order[start:end]
         start = end
-
-
-def choose_device(device: str | int | None) -> torch.device:
-    """Return the device: `VEHICLE_SEARCH_DEVICE`, else what mteb passes (a number means CUDA), else the best one.
-
-    Raises:
-        ModelLoadError: There is no such device.
-    """
-    import torch
-
-    chosen = os.environ.get("VEHICLE_SEARCH_DEVICE") or device
-    if chosen is None:
-        chosen = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if isinstance(chosen, int) or str(chosen).isdigit():
-        chosen = f"cuda:{chosen}"
-    try:
-        found = torch.device(str(chosen))
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelLoadError(
-            f"The device {chosen!r} cannot be used: {str(error).splitlines()[0]}",
-            "Set VEHICLE_SEARCH_DEVICE to cpu, cuda, cuda:1 or mps.",
-        ) from error
-    return found
-
-
-def choose_precision(device: torch.device) -> str:
-    """Return `VEHICLE_SEARCH_PRECISION`, else bf16 on CUDA (fp16 where bf16 is not supported) and fp32 elsewhere.
-
-    Raises:
-        ModelLoadError: The name is unknown.
-    """
-    import torch
-
-    wanted = os.environ.get("VEHICLE_SEARCH_PRECISION")
-    if wanted:
-        if wanted not in PRECISIONS:
-            raise ModelLoadError(
-                f"VEHICLE_SEARCH_PRECISION={wanted!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}."
-            )
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "fp32"

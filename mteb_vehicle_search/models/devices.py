@@ -1,0 +1,68 @@
+"""Which devices and which precision an encoder works with."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mteb_vehicle_search.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def choose_devices(device: str | int | None) -> list[torch.device]:
+    """Return the devices to spread batches over: those of `VEHICLE_SEARCH_DEVICE`, separated by commas; else all
+    visible CUDA devices if mteb asks for none in particular; else the one that it names.
+
+    Raises:
+        ModelLoadError: One of them does not exist.
+    """
+    import torch
+
+    chosen = os.environ.get("VEHICLE_SEARCH_DEVICE")
+    if chosen:
+        return [_device(name.strip()) for name in chosen.split(",")]
+    if device in (None, "cuda") and torch.cuda.device_count() > 1:
+        return [_device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return [_device(device)]
+
+
+def _device(name: str | int) -> torch.device:
+    import torch
+
+    if isinstance(name, int) or name.isdigit():
+        name = f"cuda:{name}"
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelLoadError(
+            f"The device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            "Set VEHICLE_SEARCH_DEVICE to cpu, cuda, cuda:1, mps, or several separated by commas.",
+        ) from error
+    return found
+
+
+def choose_precision(device: torch.device) -> str:
+    """Return `VEHICLE_SEARCH_PRECISION`, else bf16 on CUDA (fp16 where bf16 is not supported) and fp32 elsewhere.
+
+    Raises:
+        ModelLoadError: The name is unknown.
+    """
+    import torch
+
+    wanted = os.environ.get("VEHICLE_SEARCH_PRECISION")
+    if wanted:
+        if wanted not in PRECISIONS:
+            raise ModelLoadError(
+                f"VEHICLE_SEARCH_PRECISION={wanted!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}."
+            )
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "fp32"
