@@ -59,7 +59,9 @@ def build_report(evaluation: EvalSet, out: Path, runs: Path | None = None) -> in
         _script(partial / "data" / f"block-{n}.js", f"block{n}", block)
     _thumbnails(evaluation, data, partial / "thumbs")
     page = Environment(loader=PackageLoader("mteb_vehicle_search.report"), autoescape=True)
-    html = page.get_template("index.html.j2").render(rows=data.leaderboard, evaluation=evaluation)
+    html = page.get_template("index.html.j2").render(
+        rows=data.leaderboard, evaluation=evaluation, growth=data.growth, strengths=data.strengths
+    )
     (partial / "index.html").write_text(html, encoding="utf-8", newline="\n")
     (partial / MARKER).write_text(json.dumps({"content_id": evaluation.content_id}) + "\n", encoding="utf-8")
     if out.exists():

@@ -22,6 +22,8 @@ class ReportData(NamedTuple):
         blocks: Top ten and scores, `BLOCK` queries each.
         suspects: Lists "agreed", "near" of [query, image, number], and "same" of lists of queries.
         shown: Ids of the images, in the order of their numbers.
+        growth: See `charts.growth_curves`.
+        strengths: See `charts.strengths`.
     """
 
     leaderboard: list[dict[str, Any]]
@@ -29,6 +31,8 @@ class ReportData(NamedTuple):
     blocks: list[dict[str, Any]]
     suspects: dict[str, Any]
     shown: list[str]
+    growth: list[dict[str, Any]]
+    strengths: list[dict[str, Any]]
 
 
 def gather(evaluation: EvalSet, runs: Path | None) -> ReportData:
@@ -39,6 +43,7 @@ def gather(evaluation: EvalSet, runs: Path | None) -> ReportData:
     """
     from mteb_vehicle_search.analysis.uncertainty import clustered_interval
     from mteb_vehicle_search.outcome import ndcg_at_10
+    from mteb_vehicle_search.report.charts import growth_curves, strengths
 
     records = RunRecord.find(runs, evaluation.content_id)
     if not records:
@@ -101,7 +106,9 @@ def gather(evaluation: EvalSet, runs: Path | None) -> ReportData:
         }
         for ndcg, record, _, ranks in models
     ]
-    return ReportData(rows, core, blocks, _suspects(core, blocks, facts), shown)
+    curves = growth_curves([record for _, record, _, _ in models])
+    tables = strengths(core["texts"], [ranks for _, _, _, ranks in models], core["relevant"])
+    return ReportData(rows, core, blocks, _suspects(core, blocks, facts), shown, curves, tables)
 
 
 def _median(ranks: Any) -> float:

@@ -112,3 +112,14 @@ def test_page_in_a_browser(evaluation, tmp_path):
         browser.close()
     assert problems == []
     assert all(url.startswith(("file:", "data:")) for url in requests)
+
+
+def test_strengths_follow_the_captions():
+    import numpy as np
+
+    from mteb_vehicle_search.report.charts import strengths, vehicle
+
+    assert vehicle("A man on a dirt bike") == "motorcycle"
+    assert vehicle("Carpets in a cart") == "none named"
+    kinds, _ = strengths(["A red bus", "A blue car", "A bus"], [np.array([1, 50, 3])], [0, 1, 2])
+    assert {row["label"]: row["cells"][0].mean for row in kinds["rows"]} == {"bus": pytest.approx(0.75), "car": 0.0}
