@@ -224,14 +224,14 @@ def build_text(text: dict[str, Any]) -> Any:
     settings = text["hf_model_config_kwargs"]
     sizes = {name: settings.get(name, default) for name, default in TEXT_DEFAULTS.items()}
     rope = {"rope_type": "default", "rope_theta": ROPE_THETA}
-    config = JinaEmbeddingsV3Config(**sizes, rope_parameters=rope, attn_implementation="sdpa")
+    config = JinaEmbeddingsV3Config(**sizes, rope_parameters=rope)
     return JinaEmbeddingsV3Model(config, add_pooling_layer=False)
 
 
 def _restore_tables(vision: Any, text: Any, config: dict[str, Any]) -> None:
     """Compute the rotary and position tables, which no checkpoint stores; they stay in fp32 whatever the precision."""
     import torch
-    from timm.layers import create_rope_embed
+    from timm.layers.pos_embed_sincos import create_rope_embed
 
     vision.rope = create_rope_embed(
         rope_type="cat",

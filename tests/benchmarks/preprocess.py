@@ -68,7 +68,8 @@ def main() -> int:
             ratio, to_uint8 = rates[mode] / rates["rival"], rates[f"{mode} to uint8"] / rates["rival"]
             print(
                 f"{size} px {mode:<5}  open_clip {rates['rival']:7.0f}/s  ours {rates[mode]:7.0f}/s  "
-                f"ratio {ratio:.2f}  to uint8 alone {to_uint8:.2f}  wanted {least}  {'met' if to_uint8 >= least else 'MISSED'}"
+                f"ratio {ratio:.2f}  to uint8 alone {to_uint8:.2f}  wanted {least}  "
+                f"{'met' if to_uint8 >= least else 'MISSED'}"
             )
             results.append({"size_px": size, "mode": mode, "rival_per_s": rates["rival"], "ours_per_s": rates[mode]})
             results[-1] |= {"ratio": ratio, "ratio_to_uint8": to_uint8, "least": least, "exact_max_difference": apart}
