@@ -107,6 +107,11 @@ def test_page_in_a_browser(evaluation, tmp_path):
         page.keyboard.press("j")
         page.wait_for_function("location.hash === '#query=q2'")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("nav").bounding_box()["height"] < 120
+        from axe_core_python.sync_playwright import Axe
+
+        grave = [v["id"] for v in Axe().run(page)["violations"] if v["impact"] in ("serious", "critical")]
+        assert grave == []
         page.click("#theme")
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
         browser.close()
