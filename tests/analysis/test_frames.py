@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -68,10 +69,10 @@ def test_the_examples_of_the_docs_run(home, example):
     if "equivalence" in example:
         write_run(MODELS[0]._replace(name="vehicle-search/tiny-clip"), **small, content_id="6" * 64)
     write_run(MODELS[2]._replace(name="my-org/my-model"), **small)
-    *statements, last = example.strip().split("\n")
+    *statements, last = ast.parse(example).body
     scope: dict = {}
-    exec("\n".join(statements), scope)
-    value = eval(last, scope)  # noqa: S307
+    exec(compile(ast.Module(statements, []), "example", "exec"), scope)
+    value = eval(compile(ast.Expression(last.value), "example", "eval"), scope)  # noqa: S307
     if isinstance(value, pd.DataFrame):
         assert len(value)
     else:
