@@ -38,7 +38,7 @@ def _load_jina_clip(model_name: str, revision: str | None = None, device: Any = 
 
 
 def tiny_clip() -> ModelMeta:
-    """The embedded model: a CLIP of two million weights, trained on drawn scenes; it ships with the package."""
+    """The embedded model: a CLIP of 1.4 million weights, trained on drawn scenes; it ships with the package."""
     from mteb.models import ModelMeta
     from mteb.models.model_meta import ScoringFunction
 
