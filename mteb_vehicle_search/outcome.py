@@ -19,9 +19,9 @@ def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
     Source of the formula: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20,
     2002, as trec_eval computes it; with a single relevant image the ideal gain is 1.
     """
-    import numpy as np
+    from mteb_vehicle_search.analysis.thinning import gain
 
-    return np.where(ranks <= 10, 1.0 / np.log2(1.0 + ranks), 0.0)
+    return gain("ndcg_at_10")(ranks)
 
 
 def extra_scores(outcome: SearchOutcome, evaluation: EvalSet) -> dict[str, float]:
