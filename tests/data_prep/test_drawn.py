@@ -130,7 +130,8 @@ def test_shipped_model_loads_and_searches_as_stated() -> None:
     import open_clip
     import torch
 
-    from data_prep.train_tiny_clip import VOCABULARY_FILE, mini_ndcg_at_10, tokenize
+    from data_prep.bpe_vocabulary import VOCABULARY_FILE, tokenize
+    from data_prep.train_tiny_clip import mini_ndcg_at_10
 
     assert sum(p.stat().st_size for p in TINY_CLIP.iterdir() if p.is_file()) <= 5_000_000
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{TINY_CLIP}")
