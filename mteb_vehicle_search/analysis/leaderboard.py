@@ -10,12 +10,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
-from mteb_vehicle_search.analysis.results import Found, Result, Skipped, find_results, holds_flickr30k
-from mteb_vehicle_search.analysis.uncertainty import cluster_sums, clustered_interval, holm, sign_flip_p_values
+from mteb_vehicle_search.analysis.leaderboard_rows import first_usable, make_row, pair_with_records, reported_rows
+from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks
+from mteb_vehicle_search.analysis.results import Found, Skipped, find_results
+from mteb_vehicle_search.analysis.selection import RESULTS, RUNS_HELP
+from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.places import runs_folder
-from mteb_vehicle_search.run_record import RunRecord
 
 SCHEMA_VERSION = 1
 SIGNIFICANCE = 0.05
@@ -28,10 +29,12 @@ class Leaderboard(NamedTuple):
     Attributes:
         document: JSON content; `leaderboard_schema.py` says what is in it.
         skipped: Files that were not used, and why.
+        ranks: By (task, content id), then by (model, revision), the ranks behind the rows that have a run record.
     """
 
     document: dict[str, Any]
     skipped: list[Skipped]
+    ranks: dict[tuple[str, str], dict[tuple[str, str], RunRanks]]
 
 
 def build_leaderboard(
@@ -56,25 +59,17 @@ def build_leaderboard(
     """
     if sort not in SORTABLE:
         raise ResultsError(f"There is no score {sort!r} to sort by.", f"Choose one of {', '.join(SORTABLE)}.")
-    # mteb writes to `results` of the working directory unless told otherwise.
-    places = results if results is not None else [Path("results")] if Path("results").is_dir() else []
+    places = results if results is not None else [RESULTS] if RESULTS.is_dir() else []
     found = find_results(places, task)
     root = runs or runs_folder()
     known = find_results([root], task) if root.is_dir() else Found()
-    entries = _entries(found, known, results is None)
+    entries = pair_with_records(found, known, results is None)
     skipped = found.skipped + known.skipped
     tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
     loaded: dict[tuple[str, str], dict[int, RunRanks]] = {}
     sizes: dict[tuple[str, str], dict[str, Any]] = {}
-    for result, record in entries:
-        ranks = None
-        if record is not None:
-            try:
-                ranks = load_ranks(record)
-                _require_agreement(result, ranks)
-            except ResultsError as error:
-                skipped.append(Skipped(record.folder, error.message))
-                ranks = None
+    for result, records in entries:
+        ranks = first_usable(result, records, skipped)
         if result is None and ranks is None:
             continue
         info = ranks.record.info if ranks else {}
@@ -83,8 +78,8 @@ def build_leaderboard(
         if ranks:
             loaded.setdefault(key, {})[len(rows)] = ranks
             sizes.setdefault(key, info)
-        rows.append(_row(result, ranks))
-    reported = _reported(found.reported + known.reported)
+        rows.append(make_row(result, ranks))
+    reported = reported_rows(found.reported + known.reported)
     if not tables and not reported:
         lines = [f"{one.path}: {one.reason}" for one in skipped]
         where = ", ".join(str(place) for place in [*places, root])
@@ -92,7 +87,7 @@ def build_leaderboard(
             "\n".join([f"There are no usable results in {where}.", *lines]),
             "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
         )
-    out = []
+    out, unsorted = [], {key: list(rows) for key, rows in tables.items()}
     for key in sorted(tables):
         rows = tables[key]
         for at, rank in rank_groups(loaded.get(key, {}), sort).items():
@@ -109,101 +104,18 @@ def build_leaderboard(
             }
         )
     document = {"schema_version": SCHEMA_VERSION, "sorted_by": sort, "tables": out, "reported": reported}
-    return Leaderboard(document, skipped)
+    ranks = {
+        key: {(rows[at]["model"], rows[at]["revision"]): of_row for at, of_row in loaded[key].items()}
+        for key, rows in unsorted.items()
+        if key in loaded
+    }
+    return Leaderboard(document, skipped, ranks)
 
 
 def _order(row: dict[str, Any], sort: str) -> tuple:
     value = row[sort]
     best_first = float("inf") if value is None else value if sort == "median_rank" else -value
     return (best_first, row["model"], row["revision"])
-
-
-def _entries(found: Found, known: Found, all_records: bool) -> list[tuple[Result | None, RunRecord | None]]:
-    """Pair results with run records; of results of one model, task and evaluation set the newest counts."""
-    results: dict[tuple[str, ...], Result] = {}
-    for result in sorted(found.results, key=lambda one: (one.date or "", str(one.path))):
-        key = (result.task, result.content_id, result.model, result.revision)
-        if key in results:
-            found.skipped.append(Skipped(results[key].path, f"{result.path} is a newer result of the same run"))
-        results[key] = result
-    own = {_record_key(record): record for record in found.records}
-    records = {**{_record_key(record): record for record in known.records}, **own}
-    rows = {**(records if all_records else own), **results}
-    return [(results.get(key), records.get(key)) for key in sorted(rows)]
-
-
-def _record_key(record: RunRecord) -> tuple[str, ...]:
-    info = record.info
-    return tuple(str(info.get(key)) for key in ("task_name", "content_id", "model_name", "model_revision"))
-
-
-def _require_agreement(result: Result | None, ranks: RunRanks) -> None:
-    """Refuse a run record that is not of the run that wrote the result.
-
-    Raises:
-        ResultsError: Their scores differ by more than rounding.
-    """
-    if result is None:
-        return
-    here, there = float(ranks.scores("ndcg_at_10").mean()), result.scores["ndcg_at_10"]
-    # mteb rounds to five places.
-    if abs(here - there) > 2e-5:
-        raise ResultsError(f"its ndcg_at_10 is {here:.5f}, but {result.path} says {there:.5f}: they are of two runs")
-
-
-def _row(result: Result | None, ranks: RunRanks | None) -> dict[str, Any]:
-    import numpy as np
-
-    info = ranks.record.info if ranks else {}
-    meta = result.meta if result else {}
-    scores: dict[str, float | None] = dict.fromkeys(
-        (*METRICS, "ndcg_at_10_ci_low", "ndcg_at_10_ci_high", "median_rank")
-    )
-    if ranks:
-        scores.update({metric: round(float(ranks.scores(metric).mean()), 5) for metric in METRICS})
-        interval = clustered_interval(ranks.scores("ndcg_at_10"), ranks.clusters)
-        scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = round(interval.low, 5), round(interval.high, 5)
-        scores["median_rank"] = float(np.median(ranks.ranks))
-    if result:
-        scores.update({name: result.scores[name] for name in scores if name in result.scores})
-    versions = dict(info.get("versions") or {})
-    if result and result.mteb_version:
-        versions.setdefault("mteb", result.mteb_version)
-    trained_on = info.get("training_datasets") if ranks else meta.get("training_datasets")
-    return {
-        "rank": None,
-        "model": result.model if result else str(info["model_name"]),
-        "revision": result.revision if result else str(info.get("model_revision")),
-        **scores,
-        "n_parameters": _first(info.get("n_parameters"), meta.get("n_parameters")),
-        "embed_dim": _first(info.get("embed_dim"), meta.get("embed_dim")),
-        "precision": info.get("precision"),
-        "device": info.get("device"),
-        "images_per_s": info.get("images_per_s"),
-        "date": _first(result.date if result else None, info.get("finished")),
-        "versions": {name: str(version) for name, version in sorted(versions.items())},
-        "licence": meta.get("license"),
-        "flickr30k_in_training": holds_flickr30k(trained_on),
-        "has_run_record": ranks is not None,
-    }
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _reported(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows = [
-        {
-            "task": entry["task_name"],
-            "model": entry["model_name"],
-            "source": entry["source"],
-            **{metric: entry["scores"].get(metric) for metric in METRICS},
-        }
-        for entry in entries
-    ]
-    unique = {(row["task"], row["model"], row["source"]): row for row in rows}
-    return [unique[key] for key in sorted(unique, key=lambda key: (key[0], -(unique[key]["ndcg_at_10"] or 0), key[1]))]
 
 
 def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[int, int]:
@@ -255,7 +167,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sort", default="ndcg_at_10", choices=SORTABLE, help="(default: ndcg_at_10)")
     parser.add_argument("--format", choices=("table", "markdown", "json", "csv"), default="table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of the terminal")
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="run records (default: where runs are written)")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help=RUNS_HELP)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.places import runs_folder
 from mteb_vehicle_search.run_record import RunRecord
 
+# mteb writes to this folder of the working directory unless told otherwise.
+RESULTS = Path("results")
+RUNS_HELP = "folder that holds run records (default: where runs are written, and ./results)"
+
 
 def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --runs, --task and --content-id."""
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="run records (default: where runs are written)")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help=RUNS_HELP)
     parser.add_argument("--task", help="only runs of this task")
     parser.add_argument("--content-id", metavar="ID", help="only runs on this evaluation set; its first digits suffice")
+
+
+def record_key(record: RunRecord) -> tuple[str, ...]:
+    """Return what tells one run from another: task, content id, model, revision."""
+    return tuple(str(record.info.get(key)) for key in ("task_name", "content_id", "model_name", "model_revision"))
+
+
+def newest(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return one record of each run, the one that finished last, sorted by what it is of."""
+    ordered = sorted(records, key=lambda record: (str(record.info.get("finished", "")), str(record.folder)))
+    chosen = {record_key(record): record for record in ordered}
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def run_places(root: Path | None) -> list[Path]:
+    """Return the folders to look for run records in: `root`, or by default those that exist of the usual two."""
+    return [root] if root else [place for place in (runs_folder(), RESULTS) if place.is_dir()]
+
+
+def known_runs(root: Path | None = None) -> list[RunRecord]:
+    """Return one record of each run under `run_places(root)`; damaged ones are named on stderr."""
+    records = []
+    for path in sorted(path for place in run_places(root) for path in place.rglob("run.json")):
+        try:
+            records.append(RunRecord.open(path.parent))
+        except ResultsError as error:
+            sys.stderr.write(f"skipped {path}: {error.message}\n")
+    return newest(records)
 
 
 def find_runs(
@@ -28,8 +62,8 @@ def find_runs(
     folder = Path(model)
     if (folder / "run.json").is_file():
         return [RunRecord.open(folder)]
-    root = root or runs_folder()
-    records = RunRecord.find(root)
+    records = known_runs(root)
+    where = " and ".join(str(place) for place in run_places(root) or [runs_folder()])
     name, _, revision = model.partition("@")
     found = [
         record
@@ -44,13 +78,13 @@ def find_runs(
     known = sorted({str(record.info.get("model_name")) for record in records})
     if not known:
         raise ResultsError(
-            f"There are no run records under {root}.",
+            f"There are no run records under {where}.",
             "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
         )
     limits = [f"--task {task}"] if task else []
     limits += [f"--content-id {content_id}"] if content_id else []
     raise ResultsError(
-        f"There is no run of {model!r}{' with ' + ' '.join(limits) if limits else ''} under {root}.",
+        f"There is no run of {model!r}{' with ' + ' '.join(limits) if limits else ''} under {where}.",
         f"Models with runs: {', '.join(known)}.",
     )
 

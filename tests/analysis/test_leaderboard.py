@@ -6,8 +6,11 @@ import argparse
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from simulated_runs import CONTENT_ID, MODELS, write_run
 
@@ -182,6 +185,23 @@ def test_only_the_newest_result_of_a_run_counts(runs, write_result):
     board = build_leaderboard([Path("results")])
     assert len(board.document["tables"][0]["rows"]) == 1
     assert [one.path for one in board.skipped] == [copy]
+
+
+def test_of_two_records_of_a_run_the_one_that_fits_the_result_counts(runs, write_result):
+    old = Path("results") / "runs" / CONTENT_ID / runs["good"].folder.name
+    shutil.copytree(runs["good"].folder, old)
+    info = json.loads((old / "run.json").read_text())
+    (old / "run.json").write_text(json.dumps({**info, "finished": "2027-01-01", "device": "elsewhere"}))
+    write_result("simulated/good", scores_of(runs["good"]))
+    assert build_leaderboard([Path("results")]).document["tables"][0]["rows"][0]["device"] == "elsewhere"
+    table = pq.read_table(old / "queries.parquet")
+    swapped = table.set_column(2, "rank", pa.array([1] * len(table), pa.int32()))
+    for name in ("above_flickr30k", "above_imagenet"):
+        at = swapped.column_names.index(name)
+        swapped = swapped.set_column(at, name, pa.array([0] * len(table), pa.int32()))
+    pq.write_table(swapped, old / "queries.parquet")
+    board = build_leaderboard([Path("results")])
+    assert (board.document["tables"][0]["rows"][0]["device"], board.skipped) == ("cpu", [])
 
 
 def test_sorting(runs):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import ir_measures
 import numpy as np
@@ -140,6 +142,21 @@ def test_an_unknown_model_lists_the_known_ones(runs):
 def test_without_runs_it_says_how_to_make_one(home):
     with pytest.raises(ResultsError, match="mteb run"):
         find_runs("simulated/good")
+
+
+def test_records_among_the_results_of_the_working_directory_are_found(home, runs, capsys):
+    place = Path("results") / "runs" / "5" / "elsewhere"
+    shutil.copytree(runs["good"].folder, place)
+    info = json.loads((place / "run.json").read_text())
+    (place / "run.json").write_text(json.dumps({**info, "finished": "2027-01-01"}))
+    assert [found.folder for found in find_runs("simulated/good")] == [place]
+    shutil.rmtree(home)
+    assert [found.folder for found in find_runs("simulated/good")] == [place]
+    assert [found.folder for found in find_runs("simulated/good", place.parent)] == [place]
+    (place / "run.json").write_text("{")
+    with pytest.raises(ResultsError, match="no run records under results"):
+        find_runs("simulated/good")
+    assert f"skipped {place / 'run.json'}: {place} is not a run record" in capsys.readouterr().err
 
 
 def test_the_user_chooses_among_revisions(runs):
