@@ -1,11 +1,14 @@
 """The models that the plugin offers, and what a user without the hub is told."""
 
+import hashlib
+import math
 import re
 
 import pytest
 
 from mteb_vehicle_search.errors import ModelLoadError
-from mteb_vehicle_search.models import model_metas
+from mteb_vehicle_search.models import TINY_CLIP_FOLDER, TINY_CLIP_REVISION, model_metas
+from mteb_vehicle_search.models.jina_layout import shapes_in
 
 METAS = {meta.name: meta for meta in model_metas()}
 FROM_THE_HUB = ["timm/vit_huge_patch14_clip_224.metaclip_altogether", "jinaai/jina-clip-v2"]
@@ -21,6 +24,15 @@ def test_the_mission_models_are_offered():
     for meta in (metaclip, jina):
         assert re.fullmatch("[0-9a-f]{40}", meta.revision)
         assert meta.license == "cc-by-nc-4.0"
+
+
+def test_the_embedded_models_metadata_is_that_of_its_weights():
+    weights = TINY_CLIP_FOLDER / "open_clip_model.safetensors"
+    meta = METAS["vehicle-search/tiny-clip"]
+    assert hashlib.sha256(weights.read_bytes()).hexdigest()[:40] == TINY_CLIP_REVISION == meta.revision
+    sizes = {key: math.prod(shape) for key, shape in shapes_in(weights).items()}
+    assert sum(sizes.values()) == meta.n_parameters
+    assert sizes["token_embedding.weight"] == meta.n_embedding_parameters
 
 
 @pytest.mark.parametrize("name", FROM_THE_HUB)
