@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mteb_vehicle_search.analysis.output import wide_console
+from mteb_vehicle_search.analysis.output import plain_console, print_columns, terminal_console
 from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
@@ -178,10 +178,12 @@ def main(args: argparse.Namespace) -> int:
         for a, b in combinations(runs, 2)
     ]
     adjusted = holm(np.array([one.paired.p_value for one in found])).tolist()
-    console = wide_console()
     if args.format == "json":
-        console.print(json.dumps([as_json(one, p) for one, p in zip(found, adjusted)], indent=2, allow_nan=False))
+        plain_console().print(
+            json.dumps([as_json(one, p) for one, p in zip(found, adjusted)], indent=2, allow_nan=False)
+        )
         return 0
+    console = terminal_console()
     for one, p in zip(found, adjusted):
         _show(console, one, p, len(found))
     if queries is None:
@@ -207,38 +209,43 @@ def as_json(found: Comparison, p_adjusted: float) -> dict:
     }
 
 
+COLUMNS = ("A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties")
+
+
 def _show(console: Console, found: Comparison, p_adjusted: float, pairs: int) -> None:
-    from rich.table import Table
-
-    title = f"{found.task} · {found.metric} · A {found.model_a} · B {found.model_b}"
-    table = Table(title=title, title_justify="left", box=None)
-    for name in ("queries", "", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties"):
-        table.add_column(name, justify="left" if name in ("queries", "") else "right", no_wrap=True)
-
-    def add(what: str, label: str, paired: Paired, p: float) -> None:
-        difference = paired.difference
-        table.add_row(
-            what,
-            label,
-            f"{paired.a.mean:.4f}",
-            f"{paired.b.mean:.4f}",
-            f"{difference.mean:+.4f}",
-            f"{difference.low:+.4f} {difference.high:+.4f}",
-            f"{p:.4f}",
-            *(f"{n:,}" for n in (paired.query_wins, paired.query_losses, paired.query_ties)),
-        )
-
     paired = found.paired
-    add("all", f"{paired.query_wins + paired.query_losses + paired.query_ties:,} queries", paired, p_adjusted)
-    shown = None
+    lines = [("all", paired.query_wins + paired.query_losses + paired.query_ties, paired, p_adjusted)]
+    labels, shown = [], ""
     for effect in found.effects:
-        what = effect.stratum if effect.stratum != shown else ""
-        shown = effect.stratum
-        add(what, f"{effect.label} ({effect.queries:,})", effect.paired, effect.p_adjusted)
-    console.print(table)
+        if effect.stratum != shown:
+            labels.append((len(lines) + len(labels), effect.stratum))
+            shown = effect.stratum
+        lines.append((f"  {effect.label}", effect.queries, effect.paired, effect.p_adjusted))
+    head = [[label for label, *_ in lines], [f"{count:,}" for _, count, *_ in lines]]
+    cells = [list(column) for column in zip(*(_cells(paired, p) for _, _, paired, p in lines))]
+    # A division's name stands on a line of its own above its parts.
+    for at, label in labels:
+        head[0].insert(at, label)
+        for column in (head[1], *cells):
+            column.insert(at, "")
+    console.print(f"{found.task} · {found.metric}\nA {found.model_a}\nB {found.model_b}\n")
+    named = [[name, *column] for name, column in zip(COLUMNS, cells)]
+    print_columns(console, "", [["", *head[0]], ["queries", *head[1]]], named, {""})
     console.print(
-        f"By image: A wins {paired.image_wins:,}, loses {paired.image_losses:,}, ties {paired.image_ties:,}. "
+        f"\nBy image: A wins {paired.image_wins:,}, loses {paired.image_losses:,}, ties {paired.image_ties:,}. "
         "p by sign flips of images, adjusted by Holm's method within each group"
         + (f" and over the {pairs} pairs." if pairs > 1 else ".")
     )
     console.print(f"\n{sentence(found)}\n")
+
+
+def _cells(paired: Paired, p: float) -> list[str]:
+    difference = paired.difference
+    return [
+        f"{paired.a.mean:.4f}",
+        f"{paired.b.mean:.4f}",
+        f"{difference.mean:+.4f}",
+        f"{difference.low:+.4f} to {difference.high:+.4f}",
+        f"{p:.4f}",
+        *(f"{n:,}" for n in (paired.query_wins, paired.query_losses, paired.query_ties)),
+    ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
-from mteb_vehicle_search.analysis.output import wide_console
+from mteb_vehicle_search.analysis.output import plain_console, print_columns, terminal_console
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs, find_runs
 from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, gain, thinned
@@ -255,7 +255,7 @@ def main(args: argparse.Namespace) -> int:
         raise ResultsError("--general compares two corpora for one model; name one MODEL.")
     metrics = args.metric or list(TABLE_METRICS)
     found = []
-    console = wide_console()
+    console = terminal_console()
     for record in records:
         ranks = load_ranks(record)
         curves = growth(ranks, metrics, args.sizes, seed=args.seed)
@@ -269,7 +269,7 @@ def main(args: argparse.Namespace) -> int:
         if args.format == "table":
             _show(console, ranks, curves, checked, check, equal)
     if args.format == "json":
-        console.print(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False))
+        plain_console().print(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False))
     return 0
 
 
@@ -295,22 +295,19 @@ def _as_json(ranks, curves, checked, check, equal) -> dict:
 
 
 def _show(console, ranks, curves, checked, check, equal) -> None:
-    from rich.table import Table
-
     info = ranks.record.info
-    table = Table(title=f"{info['task_name']} · {info['model_name']}", title_justify="left", box=None)
-    table.add_column("distractors", justify="right", no_wrap=True)
-    for metric in curves:
-        table.add_column(metric, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for points in zip(*curves.values()):
-        far = points[0].distractors > TRUSTED_FACTOR * ranks.distractors
-        note = "" if points[0].method == "exact" else "modelled, too far to trust" if far else "modelled"
-        # Five intervals side by side are more than a terminal is wide: one beside the leading metric.
-        cells = [f"{p.value:.4f}" for p in points]
-        cells[0] += f" [{points[0].low:.3f}, {points[0].high:.3f}]"
-        table.add_row(f"{points[0].distractors:,}", *cells, note)
-    console.print(table)
+    points = next(iter(curves.values()))
+    head = [
+        ["distractors", *(f"{p.distractors:,}" for p in points)],
+        ["", *(_how(p, ranks.distractors) for p in points)],
+    ]
+    cells = []
+    for number, (metric, of_metric) in enumerate(curves.items()):
+        cells.append([metric, *(f"{p.value:.4f}" for p in of_metric)])
+        if number == 0:
+            # Five intervals side by side are more than anybody reads: one beside the leading metric.
+            cells.append(["95 % interval", *(f"{p.low:.4f}–{p.high:.4f}" for p in of_metric)])
+    print_columns(console, f"{info['task_name']} · {info['model_name']}", head, cells, {""})
     captioned = info["corpus_size"] - ranks.distractors
     console.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
     if check is not None:
@@ -321,6 +318,12 @@ def _show(console, ranks, curves, checked, check, equal) -> None:
         )
     if equal is not None:
         console.print(equivalence_sentence(equal))
+
+
+def _how(point: GrowthPoint, searched: int) -> str:
+    if point.method == "exact":
+        return "measured" if point.distractors == searched else "exact"
+    return "too far to trust" if point.distractors > TRUSTED_FACTOR * searched else "modelled"
 
 
 def equivalence_sentence(found: Equivalence) -> str:

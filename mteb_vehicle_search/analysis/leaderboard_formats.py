@@ -28,32 +28,34 @@ def _interval(row: dict[str, Any]) -> str:
     return "–" if low is None or high is None else f"{low:.4f}–{high:.4f}"
 
 
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "rank": lambda row: _number(row["rank"], "d"),
-    "model": lambda row: row["model"],
+Columns = dict[str, Callable[[dict[str, Any]], str]]
+
+# Two tables say it all without being wider than a page: how well, and how it was made.
+WHO: Columns = {"rank": lambda row: _number(row["rank"], "d"), "model": lambda row: row["model"]}
+SCORES: Columns = {
     "nDCG@10": lambda row: _number(row["ndcg_at_10"]),
     "95 % interval": _interval,
     "MAP@10": lambda row: _number(row["map_at_10"]),
+    "MRR@10": lambda row: _number(row["mrr_at_10"]),
     "R@1": lambda row: _number(row["recall_at_1"]),
     "R@5": lambda row: _number(row["recall_at_5"]),
     "R@10": lambda row: _number(row["recall_at_10"]),
     "R@100": lambda row: _number(row["recall_at_100"]),
-    "median rank": lambda row: _number(row["median_rank"], "g"),
-    "parameters": lambda row: _parameters(row["n_parameters"]),
-    "images/s": lambda row: _number(row["images_per_s"], ",.0f"),
-    "Flickr30k in training": lambda row: KNOWN[row["flickr30k_in_training"]],
-}
-# In Markdown there is room for more.
-DETAILS: dict[str, Callable[[dict[str, Any]], str]] = {
-    **COLUMNS,
-    "MRR@10": lambda row: _number(row["mrr_at_10"]),
     "P@10": lambda row: _number(row["precision_at_10"]),
+    "median rank": lambda row: _number(row["median_rank"], "g"),
+}
+RUN: Columns = {
+    "revision": lambda row: row["revision"][:12],
+    "parameters": lambda row: _parameters(row["n_parameters"]),
     "dimension": lambda row: _number(row["embed_dim"], "d"),
     "precision": lambda row: row["precision"] or "–",
-    "licence": lambda row: row["licence"] or "–",
+    "device": lambda row: row["device"] or "–",
+    "images/s": lambda row: _number(row["images_per_s"], ",.0f"),
     "date": lambda row: (row["date"] or "–")[:10],
+    "licence": lambda row: row["licence"] or "–",
+    "Flickr30k in training": lambda row: KNOWN[row["flickr30k_in_training"]],
 }
-LEFT = {"model"}
+LEFT = {"model", "revision", "precision", "device", "licence", "Flickr30k in training"}
 RANK_NOTE = "Models share a rank unless a paired test over images separates them (Holm, 5 %)."
 
 
@@ -88,53 +90,68 @@ def difference(tables: list[dict[str, Any]], table: dict[str, Any]) -> str | Non
     return f"{start}: {what}."
 
 
+def versions(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each set of package versions: which models ran with it."""
+    models: dict[str, list[str]] = {}
+    for row in rows:
+        text = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+        models.setdefault(text, []).append(row["model"])
+    whose = {text: "" if len(models) == 1 else f" ({', '.join(who)})" for text, who in models.items()}
+    return [f"Versions{whose[text]}: {text}." for text in models if text]
+
+
 def show(document: dict[str, Any]) -> None:
-    """Print the tables to the terminal."""
-    from rich.table import Table
-    from rich.text import Text
+    """Print the tables to the terminal, side by side or below each other as its width allows."""
+    from mteb_vehicle_search.analysis.output import print_columns, terminal_console
 
-    from mteb_vehicle_search.analysis.output import wide_console
+    console = terminal_console()
 
-    console = wide_console()
-
-    def add(title: str, rows: list[dict[str, Any]]) -> None:
-        shown = Table(title=Text(title), title_justify="left", box=None)
-        for name in COLUMNS:
-            shown.add_column(name, justify="left" if name in LEFT else "right", no_wrap=name in ("model", "nDCG@10"))
-        for row in rows:
-            # As Text, so that a name with brackets is not read as a style.
-            shown.add_row(*(Text(cell(row)) for cell in COLUMNS.values()))
-        console.print(shown)
+    def add(title: str, rows: list[dict[str, Any]], who: Columns, columns: Columns) -> None:
+        head, cells = ([[name, *map(cell, rows)] for name, cell in part.items()] for part in (who, columns))
+        print_columns(console, title, head, cells, LEFT)
 
     for table in document["tables"]:
-        add(heading(table), table["rows"])
-        line = difference(document["tables"], table)
-        console.print(f"{line}\n" if line else "")
+        add(heading(table), table["rows"], WHO, {**SCORES, **RUN})
+        for line in (difference(document["tables"], table), *versions(table["rows"])):
+            if line:
+                console.print(line)
+        console.print()
     if document["reported"]:
-        add("Reported elsewhere, not ranked", [_reported_row(row) for row in document["reported"]])
+        reported = [_reported_row(row) for row in document["reported"]]
+        add("Reported elsewhere, not ranked", reported, {"model": WHO["model"]}, _given(reported))
         console.print()
     if document["tables"]:
         console.print(RANK_NOTE)
+
+
+def _given(rows: list[dict[str, Any]]) -> Columns:
+    """Return the scores that at least one row has."""
+    return {name: cell for name, cell in SCORES.items() if any(cell(row) != "–" for row in rows)}
 
 
 def to_markdown(document: dict[str, Any]) -> str:
     """Return the tables in Markdown."""
     lines: list[str] = []
 
-    def add(title: str, rows: list[dict[str, Any]]) -> None:
-        lines.extend([f"**{_escape(title)}**", "", "| " + " | ".join(DETAILS) + " |"])
-        lines.append("|" + "|".join("---" if name in LEFT else "---:" for name in DETAILS) + "|")
-        lines.extend("| " + " | ".join(_escape(cell(row)) for cell in DETAILS.values()) + " |" for row in rows)
+    def add(rows: list[dict[str, Any]], columns: Columns) -> None:
+        lines.append("| " + " | ".join(columns) + " |")
+        lines.append("|" + "|".join("---" if name in LEFT else "---:" for name in columns) + "|")
+        lines.extend("| " + " | ".join(_escape(cell(row)) for cell in columns.values()) + " |" for row in rows)
         lines.append("")
 
     for table in document["tables"]:
-        add(heading(table), table["rows"])
-        line = difference(document["tables"], table)
-        lines.extend([_escape(line), ""] if line else [])
+        lines += [f"**{_escape(heading(table))}**", ""]
+        if line := difference(document["tables"], table):
+            lines += [_escape(line), ""]
+        add(table["rows"], {**WHO, **SCORES})
+        add(table["rows"], {"model": WHO["model"], **RUN})
+        lines += [line for text in versions(table["rows"]) for line in (_escape(text), "")]
     if document["reported"]:
-        add("Reported elsewhere, not ranked", [_reported_row(row) for row in document["reported"]])
+        reported = [_reported_row(row) for row in document["reported"]]
+        lines += ["**Reported elsewhere, not ranked**", ""]
+        add(reported, {"model": WHO["model"], **_given(reported)})
         sources = sorted({row["source"] for row in document["reported"]})
-        lines.extend([f"Reported by: {', '.join(_escape(source) for source in sources)}.", ""])
+        lines += [f"Reported by: {', '.join(_escape(source) for source in sources)}.", ""]
     if document["tables"]:
         lines.append(RANK_NOTE)
     return "\n".join(lines).rstrip("\n") + "\n"

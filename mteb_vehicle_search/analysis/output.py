@@ -1,20 +1,61 @@
-"""Where the analysis commands print."""
+"""Where the analysis commands print, and how a table fits there."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# A number cut off by an ellipsis is worse than a line that the terminal wraps.
-LEAST_WIDTH = 150
+# Between two columns.
+GAP = 2
 
 
-def wide_console() -> Console:
-    """Return a console that never cuts a table to less than LEAST_WIDTH and takes all text literally."""
+def terminal_console() -> Console:
+    """Return a console that takes all text literally, wraps words and never cuts them."""
     from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, LEAST_WIDTH)
-    return console
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def plain_console() -> Console:
+    """Return a console for text that must not be wrapped, such as JSON."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def print_columns(
+    console: Console, title: str, head: list[list[str]], cells: list[list[str]], left: Collection[str]
+) -> None:
+    """Print columns as one table, or as several below each other where the console is too narrow for one.
+
+    Args:
+        console: Where to.
+        title: Above the first of them.
+        head: Columns that every table starts with, each its name and its cells.
+        cells: The other columns, in order of importance.
+        left: Names of columns that are aligned to the left.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    def width(column: list[str]) -> int:
+        return max(Text(cell).cell_len for cell in column) + GAP
+
+    fixed, rest, heading = sum(map(width, head)), list(cells), title
+    while rest or heading:
+        part: list[list[str]] = []
+        while rest and (not part or fixed + sum(map(width, [*part, rest[0]])) - GAP <= console.width):
+            part.append(rest.pop(0))
+        shown = Table(title=Text(heading), title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        for name, *_ in [*head, *part]:
+            shown.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True, overflow="ignore")
+        for row in zip(*([*column[1:]] for column in [*head, *part])):
+            # As Text, so that a name with brackets is not read as a style.
+            shown.add_row(*(Text(cell, overflow="ignore", no_wrap=True) for cell in row))
+        console.print(shown, crop=False, overflow="ignore", no_wrap=True)
+        if rest:
+            console.print()
+        heading = ""

@@ -89,7 +89,8 @@ def test_captions_of_other_data_are_refused(runs):
         compare(ranks, ranks, queries=captions(ranks)[1:])
 
 
-def test_the_command_shows_a_table_and_a_sentence(runs, capsys):
+def test_the_command_shows_a_table_and_a_sentence(runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     assert run("simulated/good", "simulated/poor", "--resamples", "500") == 0
     shown = capsys.readouterr().out
     assert "simulated/good is better than simulated/poor" in shown
