@@ -245,7 +245,7 @@ def _cells(paired: Paired, p: float) -> list[str]:
         f"{paired.a.mean:.4f}",
         f"{paired.b.mean:.4f}",
         f"{difference.mean:+.4f}",
-        f"{difference.low:+.4f} to {difference.high:+.4f}",
+        f"{difference.low:+.4f}, {difference.high:+.4f}",
         f"{p:.4f}",
         *(f"{n:,}" for n in (paired.query_wins, paired.query_losses, paired.query_ties)),
     ]

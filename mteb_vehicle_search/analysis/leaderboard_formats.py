@@ -18,8 +18,8 @@ def _number(value: float | None, form: str = ".4f") -> str:
 
 
 def _parameters(count: int | None) -> str:
-    if count is None:
-        return "–"
+    if not count:
+        return "–" if count is None else "0"
     return f"{count / 1e6:,.0f} M" if count >= 10_000_000 else f"{count / 1e6:.1f} M"
 
 
@@ -53,9 +53,9 @@ RUN: Columns = {
     "images/s": lambda row: _number(row["images_per_s"], ",.0f"),
     "date": lambda row: (row["date"] or "–")[:10],
     "licence": lambda row: row["licence"] or "–",
-    "Flickr30k in training": lambda row: KNOWN[row["flickr30k_in_training"]],
+    "Flickr30k seen": lambda row: KNOWN[row["flickr30k_in_training"]],
 }
-LEFT = {"model", "revision", "precision", "device", "licence", "Flickr30k in training"}
+LEFT = {"model", "revision", "precision", "device", "licence", "Flickr30k seen"}
 RANK_NOTE = "Models share a rank unless a paired test over images separates them (Holm, 5 %)."
 
 

@@ -44,18 +44,20 @@ def print_columns(
     def width(column: list[str]) -> int:
         return max(Text(cell).cell_len for cell in column) + GAP
 
-    fixed, rest, heading = sum(map(width, head)), list(cells), title
-    while rest or heading:
+    if title:
+        console.print(Text(title))
+    fixed, rest = sum(map(width, head)), list(cells)
+    while rest:
         part: list[list[str]] = []
         while rest and (not part or fixed + sum(map(width, [*part, rest[0]])) - GAP <= console.width):
             part.append(rest.pop(0))
-        shown = Table(title=Text(heading), title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
         for name, *_ in [*head, *part]:
-            shown.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True, overflow="ignore")
+            shown.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True)
         for row in zip(*([*column[1:]] for column in [*head, *part])):
             # As Text, so that a name with brackets is not read as a style.
-            shown.add_row(*(Text(cell, overflow="ignore", no_wrap=True) for cell in row))
-        console.print(shown, crop=False, overflow="ignore", no_wrap=True)
+            shown.add_row(*map(Text, row))
+        # A terminal narrower than the head and one column wraps lines; it never cuts a number.
+        console.print(shown, width=max(console.width, fixed + sum(map(width, part))), crop=False, no_wrap=True)
         if rest:
             console.print()
-        heading = ""
