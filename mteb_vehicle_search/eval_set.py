@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -47,7 +46,10 @@ class ImagePolicy:
 
 
 class CorpusImage(NamedTuple):
-    """One image of the corpus: id, JPEG bytes, and a provenance row (keys of `provenance_schema`, no None)."""
+    """One image of the corpus: id, JPEG bytes, and a provenance row (keys of `provenance_schema`, no None).
+
+    `duplicates` may be absent from the row and is then empty.
+    """
 
     id: str
     jpeg: bytes
@@ -77,7 +79,8 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def _schemas() -> dict[str, pa.Schema]:
+def schemas() -> dict[str, pa.Schema]:
+    """Return the columns of each part: "corpus", "queries", "qrels", "provenance", "rejected"."""
     import pyarrow as pa
 
     text, whole, real = pa.string(), pa.int32(), pa.float32()
@@ -103,6 +106,7 @@ def _schemas() -> dict[str, pa.Schema]:
             ("height", whole),
             ("sha256", text),
             ("perceptual_hash", text),
+            ("duplicates", pa.list_(text)),
         ]
     )
     return {
@@ -120,9 +124,9 @@ def provenance_schema() -> pa.Schema:
     `source` names the data set; `split` is "" if unknown; `class_index` is -1 and `wnid`, `class_name` are "" for
     images without a class; `vehicle_score` is the summed probability of the vehicle classes, -1 if not classified;
     `width`, `height` are the original size in pixels; `sha256` (hex) is of the source's bytes; `perceptual_hash` is
-    16 hexadecimal digits.
+    16 hexadecimal digits; `duplicates` holds the ids of the images that show the same, exactly or nearly.
     """
-    return _schemas()["provenance"]
+    return schemas()["provenance"]
 
 
 def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Iterable[Qrel], policy: ImagePolicy) -> str:
@@ -317,180 +321,3 @@ class _ImageReader:
             # One assignment, so that threads reading at once see a consistent pair.
             self._cached = (group, column)
         return column[index - self._starts[group]].as_py()
-
-
-def write_eval_set(
-    folder: str | os.PathLike[str],
-    *,
-    name: str,
-    title: str,
-    images: Iterable[CorpusImage],
-    queries: Iterable[Query],
-    qrels: Iterable[Qrel],
-    rejected: Iterable[Rejected] = (),
-    policy: ImagePolicy = ImagePolicy(),
-    card: str = "",
-    preset: dict[str, Any] | None = None,
-    notes: dict[str, Any] | None = None,
-    rows_per_file: int = 8192,
-) -> EvalSet:
-    """Write an evaluation set; the folder appears only when it is complete.
-
-    Args:
-        folder: Target; an evaluation set already there is replaced at the end.
-        name: Short name, such as "vehicle-image-search".
-        title: Title of the dataset card.
-        images: The corpus, sorted by id; consumed as a stream.
-        queries: The queries, in any order.
-        qrels: The judgements, in any order.
-        rejected: What was left out and why.
-        policy: How the images were reduced.
-        card: Body of the dataset card, Markdown.
-        preset: What the set was made of, JSON, for the manifest.
-        notes: Counts, duplicates, comparison with the published set, JSON, for the manifest.
-        rows_per_file: Images per corpus file; a multiple of `ROWS_PER_GROUP` keeps row groups full.
-
-    Returns:
-        The set, opened.
-
-    Raises:
-        EvalSetError: Ids are unsorted or stand twice, or a judgement names an unknown id.
-    """
-    folder = Path(folder).absolute()
-    partial = folder.with_name(f".{folder.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    queries, qrels, rejected = sorted(queries), sorted(qrels), sorted(rejected)
-    ids, sources = _write_images(partial, images, rows_per_file)
-    _check_judgements(ids, queries, qrels)
-    _write_table(partial / "queries" / "test-00000-of-00001.parquet", "queries", queries)
-    _write_table(partial / "qrels" / "test-00000-of-00001.parquet", "qrels", qrels)
-    _write_table(partial / "rejected.parquet", "rejected", rejected)
-    (partial / "README.md").write_text(_card(title, card), encoding="utf-8", newline="\n")
-    files = {
-        path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(partial.rglob("*"))
-        if path.is_file()
-    }
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "title": title,
-        "content_id": content_id(ids, queries, qrels, policy),
-        "bytes_id": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
-        "policy": asdict(policy),
-        "counts": {
-            "corpus": len(ids),
-            "queries": len(queries),
-            "qrels": len(qrels),
-            "rejected": len(rejected),
-            "sources": dict(sorted(sources.items())),
-        },
-        "preset": preset or {},
-        "notes": notes or {},
-        "files": files,
-    }
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    (partial / "manifest.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    _replace(partial, folder)
-    return EvalSet.open(folder)
-
-
-def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: int) -> tuple[list[str], dict]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schemas = _schemas()
-    ids: list[str] = []
-    sources: dict[str, int] = {}
-    paths: list[Path] = []
-    provenance: list[dict[str, Any]] = []
-    (partial / "corpus").mkdir()
-    batch: list[CorpusImage] = []
-    writer: pq.ParquetWriter | None = None
-    rows = 0
-
-    def flush() -> None:
-        nonlocal writer, rows
-        if not batch:
-            return
-        if writer is None:
-            paths.append(partial / "corpus" / f"part-{len(paths):05d}.parquet")
-            # JPEG does not compress further.
-            writer = pq.ParquetWriter(paths[-1], schemas["corpus"], compression="none")
-        struct = [{"bytes": image.jpeg, "path": None} for image in batch]
-        writer.write_table(pa.table({"id": [image.id for image in batch], "image": struct}, schema=schemas["corpus"]))
-        rows += len(batch)
-        batch.clear()
-        if rows >= rows_per_file:
-            writer.close()
-            writer, rows = None, 0
-
-    for image in images:
-        if ids and image.id <= ids[-1]:
-            raise EvalSetError(f"Images are not sorted by unique id: {image.id!r} follows {ids[-1]!r}.")
-        ids.append(image.id)
-        row = {"corpus-id": image.id, **image.provenance}
-        sources[row["source"]] = sources.get(row["source"], 0) + 1
-        provenance.append(row)
-        batch.append(image)
-        if len(batch) == ROWS_PER_GROUP:
-            flush()
-    flush()
-    if writer is not None:
-        writer.close()
-    if not ids:
-        raise EvalSetError("An evaluation set needs at least one image.")
-    for number, path in enumerate(paths):
-        path.rename(path.with_name(f"test-{number:05d}-of-{len(paths):05d}.parquet"))
-    (partial / "provenance").mkdir()
-    table = pa.Table.from_pylist(provenance, schema=schemas["provenance"])
-    if any(column.null_count for column in table.columns):
-        empty = [name for name in table.column_names if table[name].null_count]
-        raise EvalSetError(f"Provenance has empty values in {', '.join(empty)}.")
-    pq.write_table(table, partial / "provenance" / "test-00000-of-00001.parquet", compression="zstd")
-    return ids, sources
-
-
-def _write_table(path: Path, part: str, rows: Sequence[tuple]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _schemas()[part]
-    columns = [[row[i] for row in rows] for i in range(len(schema))]
-    path.parent.mkdir(exist_ok=True)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
-
-
-def _check_judgements(ids: list[str], queries: list[Query], qrels: list[Qrel]) -> None:
-    known, asked = set(ids), {query.id for query in queries}
-    if len(asked) != len(queries):
-        raise EvalSetError("Two queries have the same id.")
-    for qrel in qrels:
-        if qrel.query_id not in asked or qrel.corpus_id not in known:
-            raise EvalSetError(f"The judgement {qrel.query_id!r} -> {qrel.corpus_id!r} names an unknown id.")
-    if unanswered := asked - {qrel.query_id for qrel in qrels}:
-        raise EvalSetError(f"{len(unanswered)} queries have no relevant image, first {min(unanswered)!r}.")
-
-
-def _card(title: str, body: str) -> str:
-    configs = "".join(
-        f"- config_name: {part}\n  data_files:\n  - split: test\n    path: {part}/test-*.parquet\n"
-        for part in ("corpus", "queries", "qrels", "provenance")
-    )
-    head = "---\ntask_categories:\n- text-to-image\ntags:\n- mteb\n- image\n- text\n"
-    return f"{head}configs:\n{configs}---\n\n# {title}\n\n{body.strip()}\n"
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    """Put the finished folder in place of an earlier one."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)

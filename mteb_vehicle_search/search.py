@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.corpus import CorpusImages, image_loader
@@ -19,6 +18,8 @@ from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.places import embeddings_folder
 from mteb_vehicle_search.ranking import OrderedRun, Ranking, ordered_run, rank_exactly
 from mteb_vehicle_search.run_record import model_folder_name
+from mteb_vehicle_search.vectors import checked, compares_by_cosine
+from mteb_vehicle_search.versions import versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = (
-    "mteb-vehicle-search",
-    "mteb",
-    "torch",
-    "torchvision",
-    "transformers",
-    "open_clip_torch",
-    "timm",
-    "pillow",
-)
 PROBE_TOLERANCE = 1e-5
 
 
@@ -85,7 +76,7 @@ class ExactSearch:
         self._corpus_ids = evaluation.corpus_ids()
         self._encoded_images = self._resumed_images = 0
         self._dimension: int | None = None
-        self._normalise = _similarity(model)
+        self._normalise = compares_by_cosine(model)
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -261,42 +252,9 @@ class ExactSearch:
         return encode
 
     def _checked(self, vectors: Any, ids: list[str], kind: str) -> np.ndarray:
-        """Return float32 [n, d], unit length for cosine similarity; refuse what cannot be searched."""
-        import numpy as np
-        import torch
-
-        name = self.mteb_model_meta.name
-        if isinstance(vectors, torch.Tensor):
-            array = vectors.detach().float().cpu().numpy()
-        else:
-            array = np.asarray(vectors, dtype=np.float32)
-        if array.ndim != 2:
-            raise EncodeError(f"{name} returned vectors of shape {array.shape} instead of [n, dimension].")
-        if len(array) != len(ids):
-            at = ids[min(len(array), len(ids) - 1)]
-            raise EncodeError(
-                f"{name} returned {len(array)} vectors for {len(ids)} inputs; the first {kind} without its own is {at}."
-            )
-        if self._dimension is None:
-            self._dimension = array.shape[1]
-        elif array.shape[1] != self._dimension:
-            raise EncodeError(
-                f"{name} returned dimension {array.shape[1]} from {kind} {ids[0]} on; it was {self._dimension} before."
-            )
-        norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
-        if (bad := ~np.isfinite(norms)).any():
-            raise EncodeError(
-                f"{name} returned NaN or infinite values for {bad.sum()} of {len(ids)} inputs, first {kind} "
-                f"{ids[int(bad.argmax())]}."
-            )
-        if (zero := norms == 0).any():
-            raise EncodeError(
-                f"{name} returned an all-zero vector for {zero.sum()} of {len(ids)} inputs, first {kind} "
-                f"{ids[int(zero.argmax())]}."
-            )
-        if self._normalise:
-            array = array / norms[:, None].astype(np.float32)
-        return np.ascontiguousarray(array, dtype=np.float32)
+        found = checked(vectors, ids, kind, self.mteb_model_meta.name, self._dimension, normalise=self._normalise)
+        self._dimension = found.shape[1]
+        return found
 
     def _on_device(self, vectors: np.ndarray) -> torch.Tensor:
         import torch
@@ -359,32 +317,6 @@ class ExactSearch:
             "encoder": encoder,
             "resumed_images": self._resumed_images,
         }
-
-
-def versions() -> dict[str, str]:
-    """Return the installed versions of the packages that can change a score."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _similarity(model: Any) -> bool:
-    """Say whether vectors are normalised (cosine) or taken as they are (dot product).
-
-    Raises:
-        EncodeError: The model wants another similarity.
-    """
-    wanted = getattr(model.mteb_model_meta, "similarity_fn_name", None)
-    name = str(getattr(wanted, "value", wanted or "cosine")).lower()
-    if name not in ("cosine", "dot"):
-        raise EncodeError(
-            f"{model.mteb_model_meta.name} compares vectors by {name!r}; exact search offers cosine and dot product."
-        )
-    return name == "cosine"
 
 
 def _workers(num_proc: int | None, items: int) -> int:

@@ -4,7 +4,8 @@ import io
 
 from PIL import Image
 
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, write_eval_set
+from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
+from mteb_vehicle_search.eval_set_writer import write_eval_set
 
 
 def jpeg(number: int, size=(40, 32)) -> bytes:

@@ -27,7 +27,8 @@ from typing import Any
 import psutil
 
 from data_prep.sources.drawn import Scene, captions, draw, random_scene
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query, write_eval_set
+from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query
+from mteb_vehicle_search.eval_set_writer import write_eval_set
 
 SAMPLE = 4096  # Images that the two limits are measured on.
 QUALITY = 70
