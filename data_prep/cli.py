@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.stages import STAGES
 from mteb_vehicle_search import places
 from mteb_vehicle_search.errors import VehicleSearchError
 
@@ -33,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="STAGE",
-        choices=("classify", "select", "captioned", "distractors", "duplicates", "export"),
-        help="do a stage again: classify, select, captioned, distractors, duplicates, export",
+        choices=STAGES,
+        help=f"do a stage again although nothing changed: {', '.join(STAGES)}",
     )
     build.add_argument("--allow-rejects", action="store_true", help="go on with more than 0.5 %% refused inputs")
     build.add_argument("--dry-run", action="store_true", help="show the plan and stop")

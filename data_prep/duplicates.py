@@ -86,3 +86,17 @@ def twins_to_remove(pairs: Iterable[NearPair], groups: Iterable[Sequence[str]], 
         if captioned.intersection(group):
             found.update(set(group) - captioned)
     return found
+
+
+def partners(groups: Iterable[Sequence[str]], pairs: Iterable[Sequence[Any]]) -> dict[str, list[str]]:
+    """Return for each image that has duplicates their ids, sorted.
+
+    Args:
+        groups: Ids of the same pixels, as `exact_groups` returns them.
+        pairs: (captioned, other, distance), as `near_pairs` returns them.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for ids in (*groups, *(pair[:2] for pair in pairs)):
+        for identifier in ids:
+            found[identifier].update(ids)
+    return {identifier: sorted(ids - {identifier}) for identifier, ids in found.items()}

@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from data_prep.build import STAGES
 from data_prep.options import BuildOptions, open_captioned, open_distractors
-from data_prep.stages import Stages
+from data_prep.stages import STAGES, Stages
 from mteb_vehicle_search.errors import SourceError
 
 if TYPE_CHECKING:

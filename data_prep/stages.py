@@ -19,6 +19,8 @@ from typing import Any
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected, file_sha256
 
+STAGES = ("classify", "select", "captioned", "distractors", "duplicates", "export")
+
 
 @dataclass(frozen=True)
 class Marker:

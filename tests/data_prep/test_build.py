@@ -124,9 +124,9 @@ def test_second_run_does_nothing(private, tmp_path, monkeypatch):
     chosen = options(private, tmp_path / "carts")
     first = digest(build(chosen, Reporter(quiet=True)).folder)
     forbidden = "finished work was done again"
-    for name in ("write_part", "near_pairs", "write_eval_set"):
-        monkeypatch.setattr(f"data_prep.build.{name}", lambda *a, **k: pytest.fail(forbidden))
-    monkeypatch.setattr("data_prep.classify.load_scorer", lambda *a: pytest.fail(forbidden))
+    for name in ("build.write_part", "export.near_pairs", "export.write_eval_set"):
+        monkeypatch.setattr(f"data_prep.{name}", lambda *a, **k: pytest.fail(forbidden))
+    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail(forbidden))
     reporter = Reporter(quiet=True)
     assert digest(build(chosen, reporter).folder) == first
     assert not any("stale" in message for message in reporter.messages)
@@ -135,7 +135,7 @@ def test_second_run_does_nothing(private, tmp_path, monkeypatch):
 def test_changed_threshold_needs_no_second_classification(private, tmp_path, monkeypatch):
     build(options(private, tmp_path / "carts"), Reporter(quiet=True))
     write_preset(private, changes={"threshold = 0.6": "share = 0.5", "max_distance = 2": "max_distance = 1"})
-    monkeypatch.setattr("data_prep.classify.load_scorer", lambda *a: pytest.fail("classified again"))
+    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail("classified again"))
     reporter = Reporter(quiet=True)
     changed = build(options(private, tmp_path / "carts"), reporter)
     assert changed.manifest["notes"]["counts"]["captioned"] == CAPTIONED // 2
@@ -279,7 +279,7 @@ def test_uncaptioned_twins_are_found(private, tmp_path, policy):
 
 
 def test_a_list_takes_the_place_of_the_classifier(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.classify.load_scorer", lambda *a: pytest.fail("classified"))
+    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail("classified"))
     (tmp_path / "list.txt").write_text("1000.jpg\n1003.jpg\n", encoding="utf-8")
     evaluation = build(options(data, tmp_path / "o", selection=str(tmp_path / "list.txt")), Reporter(quiet=True))
     assert [i for i in evaluation.corpus_ids() if i.startswith("flickr")] == ["flickr30k/1000", "flickr30k/1003"]
@@ -320,7 +320,7 @@ def test_result_that_does_not_verify_is_not_put_in_place(data, tmp_path, monkeyp
     from mteb_vehicle_search.verification import Verification, Violation
 
     broken = Verification([Violation("corpus", "is broken")], {}, "")
-    monkeypatch.setattr("data_prep.build.verify", lambda *a, **k: broken)
+    monkeypatch.setattr("data_prep.export.verify", lambda *a, **k: broken)
     with pytest.raises(BuildError, match="does not verify:\n  corpus: is broken"):
         build(options(data, tmp_path / "carts"), Reporter(quiet=True))
     assert not (tmp_path / "carts").exists()

@@ -9,9 +9,10 @@ from small_sources import NAMES, WNIDS, jpeg, picture, train_classifier
 
 from data_prep import classify, selection
 from data_prep.class_set import ClassSet, ImageClass
-from data_prep.classify import check_classes, load_scorer, score_images, summed_scores
+from data_prep.classify import score_images, summed_scores
 from data_prep.images import decode
 from data_prep.preset import Classifier, Selection
+from data_prep.scorers import TimmScorer, check_classes, load_scorer
 from data_prep.sources import SourceImage
 from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
@@ -82,7 +83,7 @@ def test_timm_classifier_uses_its_own_preprocessing(tmp_path):
 
     name = "test_vit.r160_in1k"
     save_file(timm.create_model(name, pretrained=False).state_dict(), tmp_path / "model.safetensors")
-    scorer = classify.TimmScorer(name, "cpu", tmp_path / "model.safetensors")
+    scorer = TimmScorer(name, "cpu", tmp_path / "model.safetensors")
     assert scorer.classes == 1000
     pixels = scorer.pixels(picture(0, 0))
     assert pixels.shape == (3, 160, 160)

@@ -1,0 +1,169 @@
+"""Classifiers of ImageNet-1k from transformers and timm, each with its own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.class_set import ClassSet
+from data_prep.preset import Classifier
+from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.eval_set import file_sha256
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+
+class Scorer:
+    """An image classifier with its own preprocessing, fp32.
+
+    Subclasses set `labels` (class names by index, or None) and give `pixels` and `forward`.
+    """
+
+    labels: list[str] | None = None
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Return the model's input for an RGB image, float32 [3, height, width]."""
+        raise NotImplementedError
+
+    def forward(self, batch: Any) -> Any:
+        """Return logits [n, classes] of a float32 tensor [n, 3, height, width] on the device."""
+        raise NotImplementedError
+
+    def probabilities(self, inputs: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+        """Return softmax over all classes, float32 [n, classes]."""
+        import numpy as np
+        import torch
+
+        found = []
+        # TF32 would move scores near the threshold.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            for start in range(0, len(inputs), batch_size):
+                batch = torch.from_numpy(np.stack(inputs[start : start + batch_size])).to(self.device)
+                found.append(torch.softmax(self.forward(batch).float(), dim=-1).cpu().numpy())
+        return np.concatenate(found)
+
+
+class TransformersScorer(Scorer):
+    """A transformers classifier with its Pillow image processor, as the original evaluation ran it."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        super().__init__(device)
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+        model = AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        self._model = model.float().eval().to(device)
+        names = model.config.id2label
+        named = any(str(name) != f"LABEL_{index}" for index, name in names.items())
+        self.labels = [str(names[index]) for index in sorted(names)] if named else None
+        self.classes = model.config.num_labels
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return self._processor(image, return_tensors="np")["pixel_values"][0]
+
+    def forward(self, batch: Any) -> Any:
+        return self._model(pixel_values=batch).logits
+
+
+class TimmScorer(Scorer):
+    """A timm classifier with the preprocessing of its pretrained configuration."""
+
+    def __init__(self, model: str, device: str, weights: Path) -> None:
+        super().__init__(device)
+        import timm
+        from timm.data.config import resolve_model_data_config
+        from timm.data.transforms_factory import create_transform
+
+        network = timm.create_model(
+            model, pretrained=True, pretrained_cfg_overlay={"file": str(weights), "hf_hub_id": None}
+        )
+        self._model = network.float().eval().to(device)
+        self._transform: Any = create_transform(**resolve_model_data_config(self._model), is_training=False)
+        self.classes = int(network.num_classes)  # pyright: ignore[reportArgumentType]
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return self._transform(image).numpy()
+
+    def forward(self, batch: Any) -> Any:
+        return self._model(batch)
+
+
+def check_classes(scorer: Any, wanted: ClassSet) -> str | None:
+    """Return a warning if the classifier's labels do not carry the class set's names.
+
+    Raises:
+        BuildError: The classifier has too few classes.
+    """
+    if max(wanted.indices) >= scorer.classes:
+        raise BuildError(
+            f"The class set {wanted.name!r} names class {max(wanted.indices)}; the classifier has {scorer.classes}.",
+            "Class sets hold positions among the classifier's outputs, for ImageNet-1k 0 to 999.",
+        )
+    if scorer.labels is None:
+        return None
+    odd = [c for c in wanted.classes if _first(scorer.labels[c.index]) != _first(c.name)]
+    if not odd:
+        return None
+    example = odd[0]
+    return (
+        f"{len(odd)} of {len(wanted.classes)} class names differ between the classifier and the class set, "
+        f"first {example.index}: {scorer.labels[example.index]!r} and {example.name!r}."
+    )
+
+
+def _first(names: str) -> str:
+    return names.partition(",")[0].strip().casefold()
+
+
+def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
+    """Load the classifier that a preset names.
+
+    Args:
+        classifier: The preset's table.
+        folder: The preset's folder, which a local model's path refers to.
+        device: "cpu", "cuda" or "cuda:n".
+    """
+    local = folder / classifier.model
+    if classifier.library == "timm":
+        from data_prep.hub_models import download_model
+
+        repository = classifier.model if "/" in classifier.model else f"timm/{classifier.model}"
+        weights = download_model(repository, classifier.revision, ["model.safetensors"]) / "model.safetensors"
+        return TimmScorer(classifier.model.rpartition("/")[2], device, weights)
+    if local.is_dir():
+        return TransformersScorer(local, device)
+    from data_prep.hub_models import download_model
+
+    names = ("config.json", "preprocessor_config.json", "model.safetensors")
+    return TransformersScorer(download_model(classifier.model, classifier.revision, names), device)
+
+
+def classifier_identity(classifier: Classifier, folder: Path) -> dict[str, Any]:
+    """Return what names the classifier: its pin, or the digests of a local folder's files."""
+    found: dict[str, Any] = asdict(classifier)
+    local = folder / classifier.model
+    if local.is_dir():
+        found["files"] = {path.name: file_sha256(path) for path in sorted(local.iterdir()) if path.is_file()}
+    return found
+
+
+def choose_device(name: str) -> str:
+    """Return a torch device for "auto", "cpu", "cuda" or "cuda:n".
+
+    Raises:
+        BuildError: There is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BuildError(f"There is no device {name!r} here.", "Use --device cpu or --device auto.")
+    return name
