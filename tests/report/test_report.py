@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query, write_eval_set
+from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
+from mteb_vehicle_search.eval_set_writer import write_eval_set
 from mteb_vehicle_search.report.build import build_report, embed
 from mteb_vehicle_search.run_record import write_run_record
 
