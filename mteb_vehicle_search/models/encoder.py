@@ -8,17 +8,28 @@ import json
 import logging
 import os
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
 from mteb_vehicle_search.errors import EncodeError
+from mteb_vehicle_search.models.batches import (
+    Pixels,
+    Place,
+    all_places,
+    decoded,
+    decoded_ahead,
+    grouped,
+    in_order,
+    ranges,
+    token_batches,
+)
 from mteb_vehicle_search.models.devices import choose_devices, choose_precision
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, chosen_mode
 
@@ -26,10 +37,6 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-TOKENS_PER_BATCH = 16384
-_Batch = TypeVar("_Batch")
-_Result = TypeVar("_Result")
 
 
 class Towers(NamedTuple):
@@ -46,13 +53,6 @@ class Towers(NamedTuple):
     image: Callable[[torch.Tensor], torch.Tensor]
     text: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     cast: bool = True
-
-
-class Place(NamedTuple):
-    """A device and the model on it."""
-
-    device: torch.device
-    towers: Towers
 
 
 class ImageTextEncoder(AbsEncoder):
@@ -87,6 +87,8 @@ class ImageTextEncoder(AbsEncoder):
         self._replicas: list[Towers] = []
         self._largest_batch: int | None = None
         self._workers = 0
+        self._compiled = os.environ.get("VEHICLE_SEARCH_COMPILE") == "1"
+        self._lock = Lock()
 
     @abstractmethod
     def load(self) -> Towers:
@@ -120,7 +122,7 @@ class ImageTextEncoder(AbsEncoder):
 
         towers = self.load()
         towers.module.eval().requires_grad_(False).to(device, self.dtype if towers.cast else None)
-        if os.environ.get("VEHICLE_SEARCH_COMPILE") == "1":
+        if self._compiled:
             towers = towers._replace(image=torch.compile(towers.image), text=torch.compile(towers.text))
         return towers
 
@@ -130,7 +132,7 @@ class ImageTextEncoder(AbsEncoder):
             "device": ",".join(str(device) for device in self.devices),
             "precision": self.precision,
             "preprocess": self.mode,
-            "compile": os.environ.get("VEHICLE_SEARCH_COMPILE") == "1",
+            "compile": self._compiled,
             "num_workers": self._workers,
             "largest_batch": self._largest_batch,
         }
@@ -176,56 +178,50 @@ class ImageTextEncoder(AbsEncoder):
         self._workers = num_proc or min(16, os.cpu_count() or 1)
         with torch.inference_mode():
             if callable(getattr(inputs.dataset, "jpeg", None)):
-                return self._encode_images(self._decoded(inputs.dataset, batch_size), batch_size, on_progress)
+                with closing(self._pixels(inputs.dataset, batch_size)) as batches:
+                    return self._encode_images(batches, on_progress)
             first, batches = _peek(iter(inputs))
             if first is None:
                 raise EncodeError("There is nothing to encode.")
             if "image" in first:
                 stream = (self.crop(image.convert("RGB")) for batch in batches for image in batch["image"])
-                return self._encode_images(_grouped(stream, batch_size), batch_size, on_progress)
+                return self._encode_images(grouped(stream, batch_size), on_progress)
             if "text" not in first:
                 raise EncodeError(f"Inputs have neither 'image' nor 'text', only {sorted(first)}.")
             texts = [text for batch in batches for text in batch["text"]]
             return self._encode_texts(texts, on_progress)
 
-    def _decoded(self, images: Any, batch_size: int) -> Iterator[torch.Tensor]:
-        """Yield uint8 batches [n, 3, size, size]; threads work two batches ahead."""
-        import torch
+    def _pixels(self, images: Any, batch_size: int) -> Generator[Pixels]:
+        """Yield the batches of a data set of JPEG bytes."""
 
-        def one(index: int) -> torch.Tensor:
+        def decode(row: int) -> torch.Tensor:
             try:
-                return self.crop.decode(images.jpeg(index))
-            except (OSError, SyntaxError, ValueError) as error:
-                raise EncodeError(f"Image {images.ids[index]} does not decode: {error}.") from error
+                return self.crop.decode(images.jpeg(row))
+            except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+                raise EncodeError(f"Image {images.ids[row]} does not decode: {error}.") from error
 
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="decode") as pool:
-            ahead: list[list[Any]] = []
-            indexes = iter(range(len(images)))
-            try:
-                while True:
-                    while len(ahead) < 3 and (part := list(islice(indexes, batch_size))):
-                        ahead.append([pool.submit(one, index) for index in part])
-                    if not ahead:
-                        return
-                    yield torch.stack([future.result() for future in ahead.pop(0)])
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        parts, size = ranges(len(images), batch_size), self.crop.size_px
+        if self.device.type == "cpu":
+            # Decoding and computing share the cores, so each thread does both for a batch of its own.
+            yield from (partial(decoded, part, decode, size) for part in parts)
+            return
+        pinned, ahead = self.device.type == "cuda", 2 * len(self.devices) + 1
+        yield from decoded_ahead(parts, decode, size, workers=self._workers, ahead=ahead, pinned=pinned)
 
-    def _encode_images(
-        self, batches: Iterator[torch.Tensor], batch_size: int, on_progress: Callable[[int], None] | None
-    ) -> torch.Tensor:
+    def _encode_images(self, batches: Iterable[Pixels], on_progress: Callable[[int], None] | None) -> torch.Tensor:
         import torch
 
         def forward(pixels: torch.Tensor, place: Place) -> torch.Tensor:
             scale = torch.tensor(self.std, device=place.device).view(3, 1, 1) * 255
             shift = torch.tensor(self.mean, device=place.device).view(3, 1, 1) * 255
-            if place.device.type == "cuda":
-                pixels = pixels.pin_memory()
             on_device = pixels.to(place.device, non_blocking=True)
             return place.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
 
+        def work(batch: Pixels, place: Place) -> torch.Tensor:
+            return self._in_memory(forward, batch(), place)
+
         vectors = []
-        for part in in_order(self._places(), batches, lambda pixels, place: self._in_memory(forward, pixels, place)):
+        for part in in_order(self._places(), batches, work):
             vectors.append(part)
             if on_progress:
                 on_progress(len(part))
@@ -233,7 +229,7 @@ class ImageTextEncoder(AbsEncoder):
         return _unit(torch.cat([part.to(self.device) for part in vectors])).cpu()
 
     def _places(self) -> list[Place]:
-        return [Place(device, towers) for device, towers in zip(self.devices, self.replicas)]
+        return all_places(self.devices, self.replicas, 1 if self._compiled else self._workers)
 
     def _encode_texts(self, texts: list[str], on_progress: Callable[[int], None] | None) -> torch.Tensor:
         import torch
@@ -251,7 +247,7 @@ class ImageTextEncoder(AbsEncoder):
         def work(rows: torch.Tensor, place: Place) -> tuple[torch.Tensor, torch.Tensor]:
             return rows, _unit(self._in_memory(forward, rows, place)).cpu()
 
-        batches = _token_batches(order, lengths if not self.fixed_length else None, tokens.shape[1])
+        batches = token_batches(order, lengths if not self.fixed_length else None, tokens.shape[1])
         for rows, vectors in in_order(self._places(), batches, work):
             if found is None:
                 found = torch.empty((len(texts), vectors.shape[1]))
@@ -283,45 +279,10 @@ class ImageTextEncoder(AbsEncoder):
             gc.collect()
             if place.device.type == "cuda":
                 torch.cuda.empty_cache()
-            if self._largest_batch is None:
-                logger.warning("Out of memory at batch size %d; going on with smaller batches.", limit)
-            limit = self._largest_batch = limit // 2
-
-
-def in_order(
-    places: list[Place], batches: Iterable[_Batch], work: Callable[[_Batch, Place], _Result]
-) -> Iterator[_Result]:
-    """Yield `work(batch, place)` of each batch in order, spread over the places; the first error ends it."""
-    import torch
-
-    if len(places) == 1:
-        for batch in batches:
-            yield work(batch, places[0])
-        return
-    free: SimpleQueue[Place] = SimpleQueue()
-    for place in places:
-        free.put(place)
-
-    def one(batch: _Batch) -> _Result:
-        place = free.get()
-        try:
-            # Inference mode belongs to a thread.
-            with torch.inference_mode():
-                return work(batch, place)
-        finally:
-            free.put(place)
-
-    with ThreadPoolExecutor(len(places), thread_name_prefix="device") as pool:
-        waiting: deque[Future[_Result]] = deque()
-        try:
-            for batch in batches:
-                waiting.append(pool.submit(one, batch))
-                if len(waiting) > 2 * len(places):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            with self._lock:
+                if self._largest_batch is None:
+                    logger.warning("Out of memory at batch size %d; going on with smaller batches.", limit)
+                limit = self._largest_batch = min(limit // 2, self._largest_batch or limit)
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -331,28 +292,5 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _peek(items: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
-    from itertools import chain
-
     first = next(items, None)
     return first, iter(()) if first is None else chain([first], items)
-
-
-def _grouped(stream: Iterator[torch.Tensor], size: int) -> Iterator[torch.Tensor]:
-    import torch
-
-    while part := list(islice(stream, size)):
-        yield torch.stack(part)
-
-
-def _token_batches(order: torch.Tensor, lengths: torch.Tensor | None, longest: int) -> Iterator[torch.Tensor]:
-    """Yield row numbers in batches of at most `TOKENS_PER_BATCH` tokens, padding included; shortest texts first."""
-    start = 0
-    while start < len(order):
-        end = start
-        while end < len(order):
-            length = longest if lengths is None else int(lengths[order[end]])
-            if end > start and (end - start + 1) * length > TOKENS_PER_BATCH:
-                break
-            end += 1
-        yield order[start:end]
-        start = end

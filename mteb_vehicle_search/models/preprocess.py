@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.errors import EncodeError
 
@@ -42,30 +42,47 @@ class ShortestSideCrop:
     mode: str = "exact"
 
     def decode(self, jpeg: bytes) -> torch.Tensor:
-        """Return uint8 [3, size, size]. Raises OSError or alike if `jpeg` does not decode."""
+        """Return uint8 [3, size, size], channels last in memory.
+
+        Raises:
+            OSError, SyntaxError, ValueError, RuntimeError: `jpeg` does not decode.
+        """
+        if self.mode == "fast":
+            import torch
+            from torchvision.io import ImageReadMode, decode_jpeg
+
+            pixels: Any = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), ImageReadMode.RGB)
+            return self._fast(pixels)
         from PIL import Image
 
         with Image.open(io.BytesIO(jpeg)) as image:
             return self(image.convert("RGB"))
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return uint8 [3, size, size] of an RGB image."""
+        """Return uint8 [3, size, size] of an RGB image, channels last in memory."""
         import numpy as np
         import torch
         from PIL import Image
 
-        width, height = self.resized(*image.size)
-        left, top = round((width - self.size_px) / 2), round((height - self.size_px) / 2)
         if self.mode == "fast":
-            from torchvision.transforms.v2 import functional as vision
-
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-            small = vision.resize_image(pixels, [height, width], vision.InterpolationMode.BICUBIC, antialias=True)
-            return small[:, top : top + self.size_px, left : left + self.size_px].contiguous()
+            return self._fast(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+        width, height = self.resized(*image.size)
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = self._corner(width, height)
         square = image.crop((left, top, left + self.size_px, top + self.size_px))
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+    def _fast(self, pixels: torch.Tensor) -> torch.Tensor:
+        from torchvision.transforms.v2 import functional as vision
+
+        width, height = self.resized(pixels.shape[2], pixels.shape[1])
+        left, top = self._corner(width, height)
+        small = vision.resize_image(pixels, [height, width], vision.InterpolationMode.BICUBIC, antialias=True)
+        return small[:, top : top + self.size_px, left : left + self.size_px]
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        return round((width - self.size_px) / 2), round((height - self.size_px) / 2)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height after the resize; the longer side is cut to whole pixels, as torchvision does."""

@@ -9,7 +9,7 @@ from small_set import small_set
 
 from mteb_vehicle_search.corpus import CorpusImages, image_loader
 from mteb_vehicle_search.errors import EncodeError, ModelLoadError
-from mteb_vehicle_search.models import encoder as loop
+from mteb_vehicle_search.models import batches as loop
 from mteb_vehicle_search.models import tiny_clip
 from mteb_vehicle_search.models.devices import choose_devices
 

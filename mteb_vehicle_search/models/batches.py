@@ -1,0 +1,192 @@
+"""Batches of images and texts: how they are cut, decoded ahead, and spread over threads and devices in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from mteb_vehicle_search.models.encoder import Towers
+
+TOKENS_PER_BATCH = 16384
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+# Gives a batch of pixels, uint8 [n, 3, size, size], when it is called.
+Pixels = Callable[[], "torch.Tensor"]
+
+
+class Place(NamedTuple):
+    """Where a batch is computed.
+
+    Attributes:
+        device: The device.
+        towers: The model on it.
+        threads: Processor threads that torch may use here; 0: as it is set.
+    """
+
+    device: torch.device
+    towers: Towers
+    threads: int = 0
+
+
+def all_places(devices: Sequence[torch.device], replicas: Sequence[Towers], lanes: int) -> list[Place]:
+    """Return one place for each device; for a processor, `lanes` places that share its model and its threads.
+
+    Several batches at a time with few threads each keep a processor busier than one batch with all threads.
+    """
+    import torch
+
+    found = []
+    for device, towers in zip(devices, replicas):
+        count = max(1, lanes // len(devices)) if device.type == "cpu" else 1
+        threads = max(1, torch.get_num_threads() // (count * len(devices))) if device.type == "cpu" else 0
+        found += [Place(device, towers, threads)] * count
+    return found
+
+
+def in_order(
+    places: list[Place], batches: Iterable[_Item], work: Callable[[_Item, Place], _Result]
+) -> Iterator[_Result]:
+    """Yield `work(batch, place)` of each batch in order, spread over the places; the first error ends it."""
+    import torch
+
+    if len(places) == 1:
+        for batch in batches:
+            yield work(batch, places[0])
+        return
+    free: SimpleQueue[Place] = SimpleQueue()
+    for place in places:
+        free.put(place)
+
+    def one(batch: _Item) -> _Result:
+        place = free.get()
+        try:
+            if place.threads:
+                torch.set_num_threads(place.threads)
+            # Inference mode belongs to a thread.
+            with torch.inference_mode():
+                return work(batch, place)
+        finally:
+            free.put(place)
+
+    with _threads(len(places), "device") as pool:
+        for future in _window((pool.submit(one, batch) for batch in batches), 2 * len(places)):
+            yield future.result()
+
+
+def decoded_ahead(
+    rows: Iterable[range],
+    decode: Callable[[int], torch.Tensor],
+    size_px: int,
+    *,
+    workers: int,
+    ahead: int,
+    pinned: bool,
+) -> Iterator[Pixels]:
+    """Yield the pixels of each range of rows; threads decode `ahead` batches before they are called for.
+
+    Args:
+        rows: Row numbers of each batch.
+        decode: Returns uint8 [3, size, size] of a row.
+        size_px: Side of the square.
+        workers: Threads.
+        ahead: Batches.
+        pinned: Whether the pixels lie in pinned memory, from where a CUDA device copies by itself.
+    """
+    import torch
+
+    def fill(batch: torch.Tensor, first: int, part: range) -> None:
+        torch.set_num_threads(1)
+        for row in part:
+            batch[row - first].copy_(decode(row))
+
+    def submit(pool: ThreadPoolExecutor, part: range) -> Pixels:
+        batch = empty_batch(len(part), size_px, pinned=pinned)
+        share = -(-len(part) // workers)
+        parts = [part[start : start + share] for start in range(0, len(part), share)]
+        futures = [pool.submit(fill, batch, part.start, some) for some in parts]
+
+        def wait() -> torch.Tensor:
+            for future in futures:
+                future.result()
+            return batch
+
+        return wait
+
+    with _threads(workers, "decode") as pool:
+        yield from _window((submit(pool, part) for part in rows), ahead)
+
+
+def decoded(rows: range, decode: Callable[[int], torch.Tensor], size_px: int) -> torch.Tensor:
+    """Return the pixels of some rows, decoded here and now; the arguments are those of `decoded_ahead`."""
+    batch = empty_batch(len(rows), size_px)
+    for at, row in enumerate(rows):
+        batch[at].copy_(decode(row))
+    return batch
+
+
+def empty_batch(count: int, size_px: int, *, pinned: bool = False) -> torch.Tensor:
+    """Return uint8 [count, 3, size, size] with the channels last in memory, as decoders give them."""
+    import torch
+
+    return torch.empty((count, size_px, size_px, 3), dtype=torch.uint8, pin_memory=pinned).permute(0, 3, 1, 2)
+
+
+def ranges(count: int, size: int) -> Iterator[range]:
+    """Yield the row numbers of each batch of `size`."""
+    return (range(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def grouped(stream: Iterable[torch.Tensor], size: int) -> Iterator[Pixels]:
+    """Yield batches of `size` decoded images."""
+    import torch
+
+    images = iter(stream)
+    while part := list(islice(images, size)):
+        yield lambda part=part: torch.stack(part)
+
+
+def token_batches(order: torch.Tensor, lengths: torch.Tensor | None, longest: int) -> Iterator[torch.Tensor]:
+    """Yield row numbers in batches of at most `TOKENS_PER_BATCH` tokens, padding included; shortest texts first."""
+    start = 0
+    while start < len(order):
+        end = start
+        while end < len(order):
+            length = longest if lengths is None else int(lengths[order[end]])
+            if end > start and (end - start + 1) * length > TOKENS_PER_BATCH:
+                break
+            end += 1
+        yield order[start:end]
+        start = end
+
+
+def _window(items: Iterable[_Item], ahead: int) -> Iterator[_Item]:
+    """Yield the items, having drawn `ahead` more of them each time."""
+    waiting: deque[_Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
+
+
+@contextmanager
+def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool that ends with all its threads, whatever happens, and leaves torch's thread count as it was."""
+    import torch
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
