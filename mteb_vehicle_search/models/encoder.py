@@ -214,7 +214,7 @@ class ImageTextEncoder(AbsEncoder):
         def forward(pixels: torch.Tensor, place: Place) -> torch.Tensor:
             scale = torch.tensor(self.std, device=place.device).view(3, 1, 1) * 255
             shift = torch.tensor(self.mean, device=place.device).view(3, 1, 1) * 255
-            on_device = pixels.to(place.device, non_blocking=True)
+            on_device = pixels.to(place.device, non_blocking=True).contiguous()
             return place.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
 
         def work(batch: Pixels, place: Place) -> torch.Tensor:
