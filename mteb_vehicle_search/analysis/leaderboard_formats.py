@@ -71,6 +71,11 @@ def heading(table: dict[str, Any]) -> str:
     return " · ".join([table["task"], f"content id {table['content_id'][:12]}", *counts])
 
 
+def reported_heading(document: dict[str, Any]) -> str:
+    """Return the title of the published figures."""
+    return f"{', '.join(sorted({row['task'] for row in document['reported']}))} · reported elsewhere, not ranked"
+
+
 def difference(tables: list[dict[str, Any]], table: dict[str, Any]) -> str | None:
     """Return a line on how a table's evaluation set differs from the first of the same task; None for that one."""
     first = next(one for one in tables if one["task"] == table["task"])
@@ -118,7 +123,7 @@ def show(document: dict[str, Any]) -> None:
         console.print()
     if document["reported"]:
         reported = [_reported_row(row) for row in document["reported"]]
-        add("Reported elsewhere, not ranked", reported, {"model": WHO["model"]}, _given(reported))
+        add(reported_heading(document), reported, {"model": WHO["model"]}, _given(reported))
         console.print()
     if document["tables"]:
         console.print(RANK_NOTE)
@@ -148,7 +153,7 @@ def to_markdown(document: dict[str, Any]) -> str:
         lines += [line for text in versions(table["rows"]) for line in (_escape(text), "")]
     if document["reported"]:
         reported = [_reported_row(row) for row in document["reported"]]
-        lines += ["**Reported elsewhere, not ranked**", ""]
+        lines += [f"**{_escape(reported_heading(document))}**", ""]
         add(reported, {"model": WHO["model"], **_given(reported)})
         sources = sorted({row["source"] for row in document["reported"]})
         lines += [f"Reported by: {', '.join(_escape(source) for source in sources)}.", ""]
