@@ -18,7 +18,7 @@ from data_prep.options import BuildOptions, open_captioned, open_distractors
 from data_prep.parts import PartEntry, read_part, write_part
 from data_prep.progress import Reporter
 from data_prep.selection_stage import select
-from data_prep.stages import Marker, Stages, fingerprint, locked
+from data_prep.stages import Marker, Stages, check_replaceable, fingerprint, locked
 from mteb_vehicle_search.eval_set import EvalSet, Rejected
 
 if TYPE_CHECKING:
@@ -34,9 +34,11 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         The verified set, at `options.out`.
 
     Raises:
-        BuildError: Too many inputs were refused, another build holds the folder, or the result does not verify.
+        BuildError: The target holds other things, another build is at work there, too many inputs were refused, or
+            the result does not verify.
         SourceError: A source is missing, refused or damaged.
     """
+    check_replaceable(options.out)
     with locked(options.work):
         stages = Stages(options.work, reporter.say)
         for stage in options.rebuild:

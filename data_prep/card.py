@@ -61,6 +61,7 @@ def _counts(counts: dict[str, Any]) -> str:
         ("queries", counts["queries"]),
         ("distinct texts", counts["distinct_texts"]),
         ("rejected inputs", counts["rejected"]),
+        ("JPEGs kept although the decoder complained", counts["warnings"]),
     ]
     return "| what | count |\n|---|---:|\n" + "\n".join(f"| {what} | {count:,} |" for what, count in rows)
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from data_prep.sources.imagenet_classes import wnids
 from mteb_vehicle_search.errors import BuildError
 
 SHIPPED = Path(__file__).parent / "class_sets"
@@ -48,19 +49,26 @@ class ClassSet(NamedTuple):
         if not path.is_file():
             shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.tsv")))
             raise BuildError(f"There is no class set {path}.", f"Shipped class sets: {shipped}; or name a .tsv file.")
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        try:
+            rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), "excel-tab", quoting=csv.QUOTE_NONE))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BuildError(f"{path} is not a table in UTF-8: {error}.") from error
         if not rows or rows[0] != COLUMNS:
             raise BuildError(f"{path} must begin with the columns {', '.join(COLUMNS)}, separated by tabs.")
         classes = []
         for number, row in enumerate(rows[1:], start=2):
             if len(row) != len(COLUMNS) or not row[0].isdigit() or not re.fullmatch(r"n\d{8}", row[1]):
                 raise BuildError(f"{path}, line {number}: expected index, wnid (n and 8 digits), name, roots.")
-            classes.append(ImageClass(int(row[0]), *row[1:]))
-        for column in ("index", "wnid"):
-            values = [getattr(item, column) for item in classes]
-            if len(set(values)) != len(values):
-                raise BuildError(f"{path}: a class stands twice ({column}).")
+            index = int(row[0])
+            if index >= len(wnids()) or wnids()[index] != row[1]:
+                right = wnids()[index] if index < len(wnids()) else "none"
+                raise BuildError(
+                    f"{path}, line {number}: class {index} of ImageNet-1k is {right}, not {row[1]}.",
+                    "Classes are numbered 0 to 999 in the order of their WordNet ids.",
+                )
+            classes.append(ImageClass(index, *row[1:]))
+        if len({item.index for item in classes}) != len(classes):
+            raise BuildError(f"{path}: a class stands twice.")
         if not classes:
             raise BuildError(f"{path} names no class.")
         return cls(Path(name).stem, tuple(sorted(classes)))

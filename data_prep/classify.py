@@ -79,11 +79,13 @@ def _score_chunk(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from data_prep.images import ImageRejected, decode
+    from data_prep.decoding import ImageRejected, decode
 
     def read(image: SourceImage) -> np.ndarray | Rejected:
+        if image.problem:
+            return Rejected(image.id, "classify", image.problem)
         try:
-            return scorer.pixels(decode(image.data, apply_exif=image.apply_exif))
+            return scorer.pixels(decode(image.data, apply_exif=image.apply_exif).image)
         except ImageRejected as error:
             return Rejected(image.id, "classify", error.reason)
 

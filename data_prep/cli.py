@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,6 +111,8 @@ def _build(options: argparse.Namespace) -> int:
     from data_prep.preset import load_preset
     from data_prep.progress import Reporter
 
+    # Pillow tells of broken EXIF and of large images; both are dealt with, and rejects say why.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     preset = load_preset(options.preset)
     default = places.evaluation_data() if options.preset == "original" else places.data_folder(preset.name)
     chosen = BuildOptions(

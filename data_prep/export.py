@@ -99,11 +99,13 @@ def export(
         "queries": len(queries),
         "distinct_texts": len({query.text for query in queries}),
         "rejected": len(rejected),
+        "warnings": sum(bool(entry.facts["warning"]) for entry in entries),
         "splits": dict(sorted(Counter(e.facts["split"] for e in entries if e.facts["captions"]).items())),
     }
     notes = {
         "selection": selected.compared,
         "duplicates": duplicates,
+        "warnings": {entry.id: entry.facts["warning"] for entry in entries if entry.facts["warning"]},
         "counts": counts,
         "expected": {key: value for key, value in asdict(preset.expected).items() if value is not None},
     }

@@ -1,4 +1,4 @@
-"""Images made safe and small: decoded fully, RGB, upright, resized, encoded as JPEG."""
+"""Images made small: decoded safely, resized, encoded as JPEG, hashed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from data_prep.decoding import ImageRejected, decode
 from mteb_vehicle_search.eval_set import ImagePolicy
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
     from data_prep.sources import SourceImage
 
-MAX_PIXELS = 89_478_485  # Where Pillow itself starts to speak of a decompression bomb: 256 MiB of RGB.
 MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -30,24 +29,6 @@ _RESAMPLE = {
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
 }
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class ImageRejected(Exception):
-    """An image that cannot be used; `reason` says why, for the table of rejects."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 class Prepared(NamedTuple):
@@ -59,6 +40,7 @@ class Prepared(NamedTuple):
         height: Likewise.
         sha256: Of the source's bytes, hex.
         perceptual_hash: `imagehash.phash` of the resized image, 16 hex characters.
+        warning: What the decoder complained of without losing pixels; usually "".
     """
 
     jpeg: bytes
@@ -66,44 +48,7 @@ class Prepared(NamedTuple):
     height: int
     sha256: str
     perceptual_hash: str
-
-
-def decode(data: bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The whole image as RGB.
-
-    Args:
-        data: An encoded file; its name and extension do not matter.
-        apply_exif: Turn the image as its EXIF orientation says. Unreadable EXIF counts as upright.
-        max_pixels: An image with more is refused before it is decoded.
-
-    Raises:
-        ImageRejected: If the file is empty, no image, truncated, damaged or too large.
-    """
-    if not data:
-        raise ImageRejected("empty file")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > max_pixels:
-            pixels = image.width * image.height
-            raise ImageRejected(
-                f"too many pixels: {image.width} x {image.height} = {pixels:,}, the limit is {max_pixels:,}"
-            )
-        image.load()
-    except ImageRejected:
-        raise
-    except UnidentifiedImageError:
-        raise ImageRejected(f"not an image: begins with {data[:8]!r}") from None
-    except Image.DecompressionBombError:
-        raise ImageRejected(f"too many pixels: the limit is {max_pixels:,}") from None
-    except Exception as error:  # Pillow's decoders raise many types on damaged files; each is a reject with a reason.
-        kind = "truncated" if "truncated" in str(error).lower() else "damaged"
-        raise ImageRejected(f"{kind}: {error or type(error).__name__}") from error
-    turn = _UPRIGHT.get(_orientation(image)) if apply_exif else None
-    try:
-        image = _to_rgb(image)
-    except (ValueError, OSError) as error:
-        raise ImageRejected(f"mode {image.mode} cannot be turned into RGB: {error}") from error
-    return image.transpose(turn) if turn is not None else image
+    warning: str = ""
 
 
 def target_size(width: int, height: int, shortest_side_px: int) -> tuple[int, int]:
@@ -124,7 +69,7 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
     """
     if policy.resample not in _RESAMPLE:
         raise ValueError(f"resample must be one of {sorted(_RESAMPLE)}, not {policy.resample!r}")
-    image = decode(data, apply_exif=apply_exif)
+    image, warning = decode(data, apply_exif=apply_exif)
     width, height = image.size
     size = target_size(width, height, policy.shortest_side_px)
     small = image if size == image.size else image.resize(size, _RESAMPLE[policy.resample])
@@ -133,7 +78,7 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
         raise ImageRejected(f"too long for a JPEG: {size[0]} x {size[1]}, the limit is {MAX_JPEG_SIDE_PX:,} a side")
     out = io.BytesIO()
     small.save(out, "JPEG", quality=policy.jpeg_quality)
-    return Prepared(out.getvalue(), width, height, hashlib.sha256(data).hexdigest(), perceptual_hash(small))
+    return Prepared(out.getvalue(), width, height, hashlib.sha256(data).hexdigest(), perceptual_hash(small), warning)
 
 
 def perceptual_hash(image: Image.Image) -> str:
@@ -198,38 +143,9 @@ def usable_cores() -> int:
 
 
 def _prepare_or_reject(image: SourceImage, policy: ImagePolicy) -> Prepared | ImageRejected:
+    if image.problem:
+        return ImageRejected(image.problem)
     try:
         return prepare(image.data, policy, apply_exif=image.apply_exif)
     except ImageRejected as rejected:
         return rejected
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # Broken EXIF raises anything from struct.error to SyntaxError; the pixels are still good.
-        return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _wide_to_grey(image).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        upper = image.convert("RGBA")
-        white = Image.new("RGBA", upper.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, upper).convert("RGB")
-    return image.convert("RGB")
-
-
-def _wide_to_grey(image: Image.Image) -> Image.Image:
-    """16 and 32 bit grey to 8 bit; Pillow's own `convert` clips at 255, which makes such images white."""
-    import numpy as np
-
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0)
-    if image.mode == "F" and values.max(initial=0) <= 1:
-        values = values * 255
-    elif image.mode.startswith("I;16") or values.max(initial=0) > 255:
-        values = values / 257
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))

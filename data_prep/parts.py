@@ -16,7 +16,8 @@ from data_prep.stages import write_whole
 from mteb_vehicle_search.eval_set import Rejected
 
 if TYPE_CHECKING:
-    from data_prep.images import ImageRejected, Prepared
+    from data_prep.decoding import ImageRejected
+    from data_prep.images import Prepared
     from data_prep.sources import SourceImage
 
 
@@ -72,6 +73,7 @@ def write_part(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | Imag
                 "height": result.height,
                 "sha256": result.sha256,
                 "perceptual_hash": result.perceptual_hash,
+                "warning": result.warning,
                 "captions": list(image.captions),
             }
             lines.append(json.dumps([image.id, offset, len(result.jpeg), facts], ensure_ascii=False))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_prep.options import BuildOptions, open_captioned, open_distractors
-from data_prep.stages import STAGES, Stages
+from data_prep.stages import STAGES, Stages, check_replaceable
 from mteb_vehicle_search.errors import SourceError
 
 if TYPE_CHECKING:
@@ -29,7 +29,12 @@ class Plan(NamedTuple):
 
 
 def plan(options: BuildOptions) -> Plan:
-    """Look at the sources, the disk and the stages already done; downloads and writes nothing."""
+    """Look at the sources, the disk and the stages already done; downloads and writes nothing.
+
+    Raises:
+        BuildError: The target holds other things.
+    """
+    check_replaceable(options.out)
     preset = options.preset
     rows = [("preset", f"{preset.name} ({preset.title})"), ("output", str(options.out)), ("work", str(options.work))]
     captioned_gb, found = _look_at(preset.captioned.source, lambda: open_captioned(options))

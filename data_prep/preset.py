@@ -33,19 +33,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-import types
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from data_prep.class_set import ClassSet
+from data_prep.toml_schema import parse
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import ImagePolicy
 
 PRESETS = Path(__file__).parent / "presets"
 RESAMPLE = ("box", "bilinear", "bicubic", "lanczos")
 SPLITS = ("train", "val")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -172,49 +171,9 @@ def load_preset(name: str) -> Preset:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BuildError(f"{path} is not TOML: {error}.") from error
-    preset = _parse(Preset, content, path, "")
-    preset = Preset(**{**_shallow(preset), "folder": path.absolute().parent})
+    preset = replace(parse(Preset, content, path), folder=path.absolute().parent)
     _check(preset, path)
     return preset
-
-
-def _shallow(value: Any) -> dict[str, Any]:
-    return {f.name: getattr(value, f.name) for f in fields(value)}
-
-
-def _parse(kind: type[T], content: dict[str, Any], path: Path, table: str) -> T:
-    hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind) if "hidden" not in f.metadata}  # pyright: ignore[reportArgumentType]
-    if unknown := sorted(set(content) - set(known)):
-        where = f"[{table}]" if table else "the top level"
-        raise BuildError(
-            f"{path}: unknown key {unknown[0]!r} in {where}.", f"Known keys there: {', '.join(sorted(known))}."
-        )
-    values = {}
-    for name, f in known.items():
-        if name in content:
-            values[name] = _value(hints[name], content[name], path, f"{table}.{name}" if table else name)
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise BuildError(f"{path}: {f'{table}.' if table else ''}{name} is missing.")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(arg for arg in get_args(hint) if arg is not type(None))
-    if hasattr(hint, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise BuildError(f"{path}: {key} must be a table, [{key}].")
-        return _parse(hint, value, path, key)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise BuildError(f"{path}: {key} must be a list of strings.")
-        return tuple(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or isinstance(value, bool):
-        raise BuildError(f"{path}: {key} must be of type {hint.__name__}, not {value!r}.")
-    return value
 
 
 def _check(preset: Preset, path: Path) -> None:
@@ -254,6 +213,11 @@ def _check(preset: Preset, path: Path) -> None:
         pinned = re.fullmatch(r"[0-9a-f]{40}", classifier.revision)
         rules += [
             (classifier.library in ("transformers", "timm"), "classifier.library must be 'transformers' or 'timm'"),
+            (
+                local or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", classifier.model),
+                "classifier.model must be a folder beside the preset, or a name on the hub such as owner/name; "
+                f"{classifier.model!r} is neither",
+            ),
             (local or pinned, "classifier.revision must be a full commit hash (40 hexadecimal digits)"),
         ]
     for holds, message in rules:

@@ -72,7 +72,13 @@ def read_selection(path: Path, source: str) -> set[str]:
     """
     if not path.is_file():
         raise BuildError(f"There is no selection {path}.", "Give --selection published, or a file.")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BuildError(
+            f"{path} is not a list of file names: {error.reason} at byte {error.start:,}.",
+            "Expected one name such as 1000092795.jpg per line, or a CSV with the column document_id.",
+        ) from error
     if lines and "document_id" in lines[0].split(","):
         names = {row["document_id"] for row in csv.DictReader(lines)}
     else:

@@ -19,6 +19,7 @@ from typing import Any
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected, file_sha256
 
+_EVAL_SET = {"README.md", "manifest.json", "corpus", "queries", "qrels", "provenance", "rejected.parquet"}
 STAGES = ("classify", "select", "captioned", "distractors", "duplicates", "export")
 
 
@@ -200,6 +201,21 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_replaceable(folder: Path) -> None:
+    """Make sure that a build may put its result there: nothing, an empty folder, or an earlier evaluation set.
+
+    Raises:
+        BuildError: Other things are there, which a build would delete.
+    """
+    hint = "Give --out a folder that does not exist yet."
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BuildError(f"{folder} is not a folder.", hint)
+    if not folder.is_dir():
+        return
+    if foreign := sorted({path.name for path in folder.iterdir()} - _EVAL_SET):
+        raise BuildError(f"{folder} holds other things, which a build would delete: {', '.join(foreign[:5])}.", hint)
 
 
 def replace_folder(new: Path, target: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+MAX_FILE_BYTES = 64 << 20  # Of one encoded image; sources read no more of a file than this and one byte.
+
 
 @dataclass(frozen=True)
 class SourceImage:
@@ -21,6 +23,7 @@ class SourceImage:
         wnid: WordNet id of the class; empty if there is none.
         captions: The captions in their source's order.
         apply_exif: Whether the EXIF orientation counts. The original evaluation opened Flickr30k's files as they are.
+        problem: Why the source cannot give the image; `data` is empty then, and the image becomes a row of rejects.
     """
 
     id: str
@@ -31,6 +34,7 @@ class SourceImage:
     wnid: str = ""
     captions: tuple[str, ...] = ()
     apply_exif: bool = True
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,21 @@ class Part:
 
         facts = (self.name, self.size_bytes, self.split, self.class_index, self.offset, self.stamp)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def read_image_file(path: Path) -> tuple[bytes, str]:
+    """The bytes of an image file, no more than one above `MAX_FILE_BYTES`, and why there are none (else "").
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1), ""
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return b"", f"cannot be read: {error.strerror or error}"
 
 
 class CaptionedSource(Protocol):

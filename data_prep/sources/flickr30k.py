@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from data_prep.sources import CaptionedSource, SourceImage
+from data_prep.sources import MAX_FILE_BYTES, CaptionedSource, SourceImage, read_image_file
 from data_prep.sources.flickr30k_captions import (
     CSV_NAME,
     EXPECTED,
@@ -94,13 +95,13 @@ class FolderFlickr30k(_Local):
         for row in self.rows():
             path = self.location / row.filename
             try:
-                data = path.read_bytes()
+                data, problem = read_image_file(path)
             except FileNotFoundError:
                 raise SourceError(
                     f"{path} is missing, but {self.annotations.name} names it",
                     "Unpack the images again: an unpacking may have been interrupted.",
                 ) from None
-            yield captioned_image(row, data)
+            yield captioned_image(row, data, problem)
 
 
 class ZipFlickr30k(_Local):
@@ -111,19 +112,33 @@ class ZipFlickr30k(_Local):
     def images(self) -> Iterator[SourceImage]:
         """The images in the order of the captions file."""
         with _open_zip(self.location) as archive:
-            # Members are found by their bare name and never become paths, so that a `../` in them is harmless.
-            members = {PurePosixPath(m.filename).name: m for m in archive.infolist() if _is_member(m)}
+            members = self._members(archive)
             for row in self.rows():
                 member = members.get(row.filename)
                 if member is None:
-                    raise SourceError(f"{self.location} has no {row.filename}, but {self.annotations.name} names it")
-                try:
-                    data = archive.read(member)
-                except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
                     raise SourceError(
-                        f"{self.location}, member {member.filename}, is damaged: {error}", "Download the zip again."
-                    ) from error
-                yield captioned_image(row, data)
+                        f"{self.location} has no {row.filename}, but {self.annotations.name} names it",
+                        "Get the zip and the captions file that belong together.",
+                    )
+                try:
+                    with archive.open(member) as file:
+                        data, problem = file.read(MAX_FILE_BYTES + 1), ""
+                except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+                    data, problem = b"", f"zip member {member.filename} is damaged: {error}"
+                yield captioned_image(row, data, problem)
+
+    def _members(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+        """The images by bare name. Names never become paths; those that point out of the zip are passed over."""
+        members: dict[str, zipfile.ZipInfo] = {}
+        for member in filter(_is_member, archive.infolist()):
+            name = PurePosixPath(member.filename).name
+            if name in members:
+                raise SourceError(
+                    f"{self.location} holds {name} twice: as {members[name].filename} and as {member.filename}",
+                    "Which one is meant is unknown: get the zip again.",
+                )
+            members[name] = member
+        return members
 
 
 class HubFlickr30k:
@@ -188,7 +203,8 @@ def _one_of(folder: Path, name: str, pattern: str) -> Path | None:
 
 def _is_member(member: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(member.filename).parts
-    return not member.is_dir() and "__MACOSX" not in parts and ".." not in parts and not parts[-1].startswith("._")
+    outside = ".." in parts or member.filename.startswith("/")
+    return not member.is_dir() and not outside and "__MACOSX" not in parts and not parts[-1].startswith("._")
 
 
 @contextmanager

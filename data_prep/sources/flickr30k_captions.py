@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,26 +39,34 @@ def read_annotations(path: Path) -> list[Row]:
     """
     rows: list[Row] = []
     seen: set[str] = set()
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = _COLUMNS - set(reader.fieldnames or ())
-        if missing:
-            raise SourceError(
-                f"{path} has no column {', '.join(sorted(missing))}; it has {reader.fieldnames}", EXPECTED
-            )
-        for record in reader:
-            where = f"{path}, line {reader.line_num}"
-            try:
-                captions = json.loads(record["raw"])
-            except (json.JSONDecodeError, TypeError) as error:
-                raise SourceError(f"{where}: column raw is not a JSON list: {error}") from error
-            rows.append(caption_row(record["filename"], record["split"], captions, where))
-            if rows[-1].filename in seen:
-                raise SourceError(f"{where}: {rows[-1].filename} stands twice")
-            seen.add(rows[-1].filename)
+    for where, record in _records(path):
+        try:
+            captions = json.loads(record["raw"])
+        except (json.JSONDecodeError, TypeError, RecursionError) as error:
+            raise SourceError(f"{where}: column raw is not a JSON list: {error}", EXPECTED) from error
+        rows.append(caption_row(record["filename"], record["split"], captions, where))
+        if rows[-1].filename in seen:
+            raise SourceError(f"{where}: {rows[-1].filename} stands twice", EXPECTED)
+        seen.add(rows[-1].filename)
     if not rows:
-        raise SourceError(f"{path} has no rows")
+        raise SourceError(f"{path} has no rows", EXPECTED)
     return rows
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = _COLUMNS - set(reader.fieldnames or ())
+            if missing:
+                found = ", ".join(reader.fieldnames or ()) or "nothing"
+                raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found:.200}", EXPECTED)
+            for record in reader:
+                yield f"{path}, line {reader.line_num}", record
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8: {error.reason} at byte {error.start:,}", EXPECTED) from error
+    except csv.Error as error:
+        raise SourceError(f"{path} is not a CSV file: {error}", EXPECTED) from error
 
 
 def caption_row(filename: Any, split: Any, captions: Any, where: str) -> Row:
@@ -67,15 +76,32 @@ def caption_row(filename: Any, split: Any, captions: Any, where: str) -> Row:
         SourceError: If the name is not a bare JPEG name, there are not five captions, or the split is unknown.
     """
     if not isinstance(filename, str) or not _FILE_NAME.fullmatch(filename):
-        raise SourceError(f"{where}: {filename!r} is not the name of a JPEG file")
+        raise SourceError(f"{where}: {filename!r} is not the name of a JPEG file", EXPECTED)
     if not isinstance(captions, list) or len(captions) != 5 or not all(isinstance(c, str) for c in captions):
-        raise SourceError(f"{where}: {filename} does not have five captions but {captions!r:.80}")
+        raise SourceError(f"{where}: {filename} does not have five captions but {captions!r:.80}", EXPECTED)
     if split not in ("train", "val", "test", "", None):
-        raise SourceError(f"{where}: split {split!r} is none of train, val, test")
+        raise SourceError(f"{where}: split {split!r} is none of train, val, test", EXPECTED)
     return Row(filename, split or "", tuple(captions))
 
 
-def captioned_image(row: Row, data: bytes) -> SourceImage:
-    """The image of a row; its EXIF orientation is not applied, as in the original evaluation."""
+def captioned_image(row: Row, data: bytes, problem: str = "") -> SourceImage:
+    """The image of a row; its EXIF orientation is not applied, as in the original evaluation.
+
+    Args:
+        row: Of the captions file.
+        data: The encoded image.
+        problem: Why it could not be read, if so.
+    """
     stem = row.filename.rpartition(".")[0]
-    return SourceImage(f"flickr30k/{stem}", data, "flickr30k", row.split, captions=row.captions, apply_exif=False)
+    blank = [number for number, caption in enumerate(row.captions, start=1) if not caption.strip()]
+    if blank and not problem:
+        data, problem = b"", f"caption {blank[0]} is empty"
+    return SourceImage(
+        f"flickr30k/{stem}",
+        data,
+        "flickr30k",
+        row.split,
+        captions=row.captions,
+        apply_exif=False,
+        problem=problem,
+    )

@@ -40,16 +40,22 @@ class ParquetFlickr30k:
 
     def images(self) -> Iterator[SourceImage]:
         """The images in ascending order of file name as a string, which is the captions file's order."""
+        import pyarrow as pa  # A large library.
+
         order: list[tuple[str, Path, int, int]] = []
         for path in self.shards:
             with _reading(path) as file:
                 names = file.schema_arrow.names
                 missing = {"image", "caption", "filename"} - set(names)
                 if missing:
-                    raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {names}", EXPECTED)
+                    found = ", ".join(names)
+                    raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found}", EXPECTED)
+                kind = file.schema_arrow.field("image").type
+                if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+                    raise SourceError(f"{path}: column image is {kind}, not a struct with bytes", EXPECTED)
                 for group in range(file.num_row_groups):
                     column = file.read_row_group(group, columns=["filename"]).column("filename").to_pylist()
-                    order += [(name, path, group, row) for row, name in enumerate(column)]
+                    order += [(str(name), path, group, row) for row, name in enumerate(column)]
         for first, second in pairwise(order):
             if first[0] >= second[0]:
                 yield from self._sorted(order)
@@ -84,7 +90,7 @@ def _reading(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path} is damaged: {error}", "Download the file again.") from error
 
 
@@ -96,7 +102,5 @@ def _read_group(path: Path, group: int) -> Any:
 
 def _parquet_image(table: Any, row: int, where: str) -> SourceImage:
     record = {name: table.column(name)[row].as_py() for name in table.column_names}
-    data = (record["image"] or {}).get("bytes")
-    if not data:
-        raise SourceError(f"{where}: there are no image bytes")
+    data = (record["image"] or {}).get("bytes") or b""
     return captioned_image(caption_row(record["filename"], record.get("split"), record["caption"], where), data)

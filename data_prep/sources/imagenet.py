@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.sources import DistractorSource, Part, SourceImage
-from data_prep.sources.imagenet_files import FolderImagenet, TarImagenet
+from data_prep.sources.imagenet_folders import FolderImagenet
 from data_prep.sources.imagenet_shards import EXPECTED, SHARD, complete_set, read_shard, split_of
+from data_prep.sources.imagenet_tars import TarImagenet
 from mteb_vehicle_search.errors import SourceError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from data_prep.sources import SourceImage
 from mteb_vehicle_search.errors import SourceError
 
 WNID = re.compile(r"n\d{8}")
@@ -32,7 +33,7 @@ def class_indexes() -> dict[str, int]:
     return {wnid: index for index, wnid in enumerate(wnids())}
 
 
-def image_id(file_name: str, split: str, wnid: str, where: str) -> str:
+def image_id(file_name: str, split: str, wnid: str) -> str:
     """The corpus id of an image.
 
     The hub appends `_<wnid>` to the original stem; it is checked and stripped.
@@ -41,17 +42,34 @@ def image_id(file_name: str, split: str, wnid: str, where: str) -> str:
         file_name: With or without folders, e.g. `n03954731_53652_n03954731.JPEG`.
         split: `train` or `val`.
         wnid: Of the class that the image is in.
-        where: Named in the error.
 
     Raises:
-        SourceError: If the name is none of ImageNet's or contradicts the class.
+        ValueError: If the name is none of ImageNet's or contradicts the class.
     """
     stem = file_name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
     match = _STEM.fullmatch(stem)
     if match is None:
-        raise SourceError(f"{where}: {file_name!r} is not the name of an ImageNet image")
+        raise ValueError(f"{file_name!r} is not the name of an ImageNet image")
     original, suffix = match.groups()
     named = suffix or (original.partition("_")[0] if original.startswith("n") else wnid)
     if named != wnid:
-        raise SourceError(f"{where}: the name {file_name!r} says class {named}, the label says {wnid}")
+        raise ValueError(f"the name {file_name!r} says class {named}, the label says {wnid}")
     return f"imagenet/{split}/{original}"
+
+
+def classed_image(file_name: str, data: bytes, split: str, index: int, problem: str = "") -> SourceImage:
+    """An image of a class; one whose name is odd gets an id from that name, and becomes a row of rejects.
+
+    Args:
+        file_name: As for `image_id`.
+        data: The encoded image.
+        split: `train` or `val`.
+        index: Of the class.
+        problem: Why the image could not be read, if so.
+    """
+    wnid = wnids()[index]
+    try:
+        identifier = image_id(file_name, split, wnid)
+    except ValueError as error:
+        identifier, problem = f"imagenet/{split}/{wnid}/{file_name.rpartition('/')[2]}", str(error)
+    return SourceImage(identifier, b"" if problem else data, "imagenet", split, index, wnid, problem=problem)

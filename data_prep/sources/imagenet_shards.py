@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources import SourceImage
-from data_prep.sources.imagenet_classes import image_id, wnids
+from data_prep.sources.imagenet_classes import classed_image, wnids
 from mteb_vehicle_search.errors import SourceError
 
 EXPECTED = (
@@ -25,7 +25,7 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
     wanted rows alone.
 
     Raises:
-        SourceError: If the file is damaged or is not in the hub's layout; names the row.
+        SourceError: If the file is damaged or is not in the hub's layout.
     """
     import numpy as np
     import pyarrow as pa  # A large library.
@@ -35,10 +35,13 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
     classes = np.array(sorted(wanted), dtype=np.int64)
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            missing = {"image", "label"} - set(file.schema_arrow.names)
-            if missing or not pa.types.is_struct(file.schema_arrow.field("image").type):
-                raise SourceError(f"{path} is not in the hub's layout: {file.schema_arrow.names}", EXPECTED)
-            labels = file.read(columns=["label"]).column("label").to_numpy()
+            _check_layout(file.schema_arrow, path)
+            labels = file.read(columns=["label"]).column("label").fill_null(-1).to_numpy()
+            if odd := np.flatnonzero((labels < 0) | (labels >= len(names))).tolist():
+                raise SourceError(
+                    f"{path}, row {odd[0]}: label {labels[odd[0]]} is no ImageNet-1k class",
+                    "Delete the file and get it again.",
+                )
             start = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
@@ -46,23 +49,26 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
                 if chosen.size:
                     images = file.read_row_group(group, columns=["image"], use_threads=False).column("image")
                     for row in chosen.tolist():
-                        label = int(labels[start + row])
-                        where = f"{path.name}, row {start + row}"
-                        yield _shard_image(images[row].as_py(), split, label, names, where)
+                        found = images[row].as_py() or {}
+                        # Absent bytes become an empty file, which the image stage rejects with a row of its own.
+                        name, data = found.get("path") or f"row {start + row} of {path.name}", found.get("bytes") or b""
+                        yield classed_image(name, data, split, int(labels[start + row]))
                 start += rows
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path} is damaged: {error}", "Delete the file and get it again.") from error
 
 
-def _shard_image(value: Any, split: str, label: int, names: tuple[str, ...], where: str) -> SourceImage:
-    if not 0 <= label < len(names):
-        raise SourceError(f"{where}: label {label} is no ImageNet-1k class")
-    data, name = (value or {}).get("bytes"), (value or {}).get("path")
-    if not name:
-        raise SourceError(f"{where}: image.path is missing, so the image has no stable id")
-    # Absent bytes become an empty file, which the image stage rejects with a row of its own.
-    wnid = names[label]
-    return SourceImage(image_id(name, split, wnid, where), data or b"", "imagenet", split, label, wnid)
+def _check_layout(schema: Any, path: Path) -> None:
+    import pyarrow as pa
+
+    names = set(schema.names)
+    if {"image", "label"} <= names:
+        image, label = schema.field("image").type, schema.field("label").type
+        fields = {field.name for field in image.fields} if pa.types.is_struct(image) else set()
+        if {"bytes", "path"} <= fields and pa.types.is_integer(label):
+            return
+    columns = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
+    raise SourceError(f"{path} is not in the hub's layout: {columns:.200}", EXPECTED)
 
 
 def complete_set(files: dict[str, Any], where: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from small_sources import NAMES, WNIDS, jpeg, picture, train_classifier
 from data_prep import classify, selection
 from data_prep.class_set import ClassSet, ImageClass
 from data_prep.classify import score_images, summed_scores
-from data_prep.images import decode
+from data_prep.decoding import decode
 from data_prep.preset import Classifier, Selection
 from data_prep.scorers import TimmScorer, check_classes, load_scorer
 from data_prep.sources import SourceImage
@@ -53,7 +53,7 @@ def test_probabilities_are_those_of_the_model(folder, scorer, images, tmp_path, 
     assert sorted(found) == sorted({image.id for image in images} - {"flickr30k/4"})
     model = ViTForImageClassification.from_pretrained(folder).eval()
     with torch.no_grad():
-        pixels = torch.from_numpy(scorer.pixels(decode(images[3].data)))[None]
+        pixels = torch.from_numpy(scorer.pixels(decode(images[3].data).image))[None]
         wanted = torch.softmax(model(pixels).logits, -1)[0, :3].sum().item()
     assert found["flickr30k/3"] == pytest.approx(wanted, abs=1e-6)
     assert found["flickr30k/3"] < 0.5 < found["flickr30k/0"]

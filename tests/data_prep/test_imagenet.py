@@ -98,13 +98,13 @@ def test_the_hubs_cache_is_found(tmp_path):
 
 
 def test_names_are_stripped_and_checked():
-    assert image_id("n03954731_53652_n03954731.JPEG", "train", "n03954731", "x") == "imagenet/train/n03954731_53652"
+    assert image_id("n03954731_53652_n03954731.JPEG", "train", "n03954731") == "imagenet/train/n03954731_53652"
     name = "ILSVRC2012_val_00000293_n03954731.JPEG"
-    assert image_id(name, "val", "n03954731", "x") == "imagenet/val/ILSVRC2012_val_00000293"
-    with pytest.raises(SourceError, match="says class n03954731, the label says n00000001"):
-        image_id("n03954731_53652.JPEG", "train", "n00000001", "x")
-    with pytest.raises(SourceError, match="is not the name of an ImageNet image"):
-        image_id("../../x.JPEG", "train", "n03954731", "x")
+    assert image_id(name, "val", "n03954731") == "imagenet/val/ILSVRC2012_val_00000293"
+    with pytest.raises(ValueError, match="says class n03954731, the label says n00000001"):
+        image_id("n03954731_53652.JPEG", "train", "n00000001")
+    with pytest.raises(ValueError, match="is not the name of an ImageNet image"):
+        image_id("../../x.JPEG", "train", "n03954731")
 
 
 def test_missing_shards_are_counted(tmp_path):
@@ -132,7 +132,7 @@ def test_a_cut_training_tar_is_named(tmp_path):
 def test_validation_without_the_devkit_says_what_is_needed(tmp_path):
     write_imagenet(tmp_path, "tar_devkit_packed")
     (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").unlink()
-    with pytest.raises(SourceError, match=r"Put ILSVRC2012_devkit_t12\.tar\.gz beside it"):
+    with pytest.raises(SourceError, match=r"Put ILSVRC2012_devkit_t12\.tar\.gz there"):
         read_all(open_imagenet(tmp_path))
 
 

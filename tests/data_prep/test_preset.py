@@ -110,7 +110,9 @@ def test_the_documented_example_of_another_domain_is_valid(tmp_path):
         (["index\twnid"], "must begin with the columns"),
         (["index\twnid\tname\troots"], "names no class"),
         (["index\twnid\tname\troots", "1\tdog\td\tr"], "line 2"),
-        (["index\twnid\tname\troots", "1\tn00000001\td\tr", "1\tn00000002\te\tr"], "stands twice"),
+        (["index\twnid\tname\troots", "1\tn01443537\td\tr", "1\tn01443537\te\tr"], "stands twice"),
+        (["index\twnid\tname\troots", "1\tn01440764\td\tr"], "class 1 of ImageNet-1k is n01443537, not n01440764"),
+        (["index\twnid\tname\troots", "1000\tn01440764\td\tr"], "class 1000 of ImageNet-1k is none"),
     ],
 )
 def test_wrong_class_sets_are_refused(tmp_path, rows, message):

@@ -1,0 +1,155 @@
+"""Encoded images of any kind decoded safely and fully: RGB, upright, bounded in size, damage noticed."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from data_prep.sources import MAX_FILE_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_PIXELS = 89_478_485  # Where Pillow itself starts to speak of a decompression bomb: 256 MiB of RGB.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+# What libjpeg-turbo says when it invents pixels; its other warnings leave the picture whole.
+_LOST = re.compile(r"premature end|bad huffman code|bad arithmetic code|instead of RST", re.IGNORECASE)
+_TRUNCATED = "truncated: the file ends before the picture does"
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageRejected(Exception):
+    """An image that cannot be used; `reason` says why, for the table of rejects."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Decoded(NamedTuple):
+    """A whole image as RGB, and what the decoder complained of without losing pixels (usually "")."""
+
+    image: Image.Image
+    warning: str
+
+
+def decode(data: bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode the whole image.
+
+    JPEGs are decoded by libjpeg-turbo through simplejpeg, to the same pixels as Pillow's, since Pillow keeps silent
+    about data that end early or are garbled, and fills the image up with grey.
+
+    Args:
+        data: An encoded file; its name and extension do not matter.
+        apply_exif: Turn the image as its EXIF orientation says. Unreadable EXIF counts as upright.
+        max_pixels: An image with more is refused before it is decoded.
+
+    Raises:
+        ImageRejected: If the file is empty, no image, truncated, damaged or too large.
+    """
+    if not data:
+        raise ImageRejected("empty file")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageRejected(f"too many bytes: the limit is {MAX_FILE_BYTES:,}")
+    try:
+        image, warning = _load(data, max_pixels)
+    except ImageRejected:
+        raise
+    except UnidentifiedImageError:
+        raise ImageRejected(f"not an image: begins with {data[:8]!r}") from None
+    except Image.DecompressionBombError:
+        raise ImageRejected(f"too many pixels: the limit is {max_pixels:,}") from None
+    except Exception as error:  # Pillow's decoders raise many types on damaged files; each is a reject with a reason.
+        if "truncated" in str(error).lower():
+            raise ImageRejected(_TRUNCATED) from error
+        raise ImageRejected(f"damaged: {error or type(error).__name__}") from error
+    turn = _UPRIGHT.get(_orientation(image)) if apply_exif else None
+    try:
+        image = _to_rgb(image)
+    except (ValueError, OSError) as error:
+        raise ImageRejected(f"mode {image.mode} cannot be turned into RGB: {error}") from error
+    return Decoded(image.transpose(turn) if turn is not None else image, warning)
+
+
+def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > max_pixels:
+        pixels = image.width * image.height
+        raise ImageRejected(
+            f"too many pixels: {image.width} x {image.height} = {pixels:,}, the limit is {max_pixels:,}"
+        )
+    warning = ""
+    if image.format in ("JPEG", "MPO") and _has_turbo():
+        pixels, warning = _turbo(data)
+        if _LOST.search(warning):
+            raise ImageRejected(_TRUNCATED if warning == "Premature end of JPEG file" else f"damaged: {warning}")
+        if pixels is not None:
+            whole = Image.fromarray(pixels)
+            whole.info = image.info  # Holds the orientation.
+            return whole, warning
+    image.load()
+    return image, warning
+
+
+@lru_cache(maxsize=1)
+def _has_turbo() -> bool:
+    return importlib.util.find_spec("simplejpeg") is not None
+
+
+def _turbo(data: bytes) -> tuple[np.ndarray | None, str]:
+    """Pixels of a colour JPEG, uint8 [height, width, 3] (None: Pillow must decode it), and what was complained of."""
+    import simplejpeg
+
+    try:
+        colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
+        target = {"CMYK": "CMYK", "YCCK": "CMYK", "Gray": "GRAY"}.get(colours, "RGB")
+        pixels = simplejpeg.decode_jpeg(data, colorspace=target, strict=True)
+    except ValueError as error:
+        return None, str(error)
+    return (pixels if colours == "YCbCr" else None), ""
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # Broken EXIF raises anything from struct.error to SyntaxError; the pixels are still good.
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _wide_to_grey(image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        upper = image.convert("RGBA")
+        white = Image.new("RGBA", upper.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, upper).convert("RGB")
+    return image.convert("RGB")
+
+
+def _wide_to_grey(image: Image.Image) -> Image.Image:
+    """16 and 32 bit grey to 8 bit; Pillow's own `convert` clips at 255, which makes such images white."""
+    import numpy as np
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0)
+    if image.mode == "F" and values.max(initial=0) <= 1:
+        values = values * 255
+    elif image.mode.startswith("I;16") or values.max(initial=0) > 255:
+        values = values / 257
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
