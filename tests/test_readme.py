@@ -1,0 +1,56 @@
+"""What the README shows is what the commands print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mteb_vehicle_search import cli
+from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, read_leaderboard
+from mteb_vehicle_search.analysis.leaderboard_formats import to_markdown
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WIDTH = 110
+# A command after "$ " and what it printed, in one fence.
+SHOWN = re.findall(r"```\n\$ (vehicle-search .+)\n((?:.*\n)+?)```", README)
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+
+
+def test_commands_are_shown():
+    assert {line.split()[1] for line, _ in SHOWN} >= {"compare", "growth"}
+
+
+@pytest.mark.parametrize(("line", "shown"), SHOWN, ids=[line for line, _ in SHOWN])
+def test_a_command_prints_what_is_shown(line, shown, capsys):
+    assert cli.main(shlex.split(line)[1:]) == 0
+    assert tidy(capsys.readouterr().out) == tidy(shown)
+
+
+def test_the_table_is_made_from_leaderboard_json():
+    (table,) = re.findall(r"<!-- leaderboard: .* -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)
+    assert table.strip() == to_markdown(read_leaderboard(ROOT / "results" / "leaderboard.json")).strip()
+
+
+def test_leaderboard_json_is_in_step_with_the_results():
+    assert read_leaderboard(ROOT / "results" / "leaderboard.json") == build_leaderboard([Path("results")]).document
+
+
+def test_the_model_shown_is_the_one_that_a_test_installs():
+    plugin = ROOT / "tests" / "fixtures" / "model_plugin"
+    assert (plugin / "colour_models.py").read_text("utf-8").strip() in README
+    assert 'colours = "colour_models:META"' in README
+    assert 'colours = "colour_models:META"' in (plugin / "pyproject.toml").read_text("utf-8")
+
+
+def tidy(text):
+    return [line.rstrip() for line in text.strip().splitlines()]
