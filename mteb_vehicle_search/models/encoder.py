@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import hashlib
 import json
@@ -44,8 +45,8 @@ class Towers(NamedTuple):
 
     Attributes:
         module: Holds all weights.
-        image: float [n, 3, size, size], normalised -> [n, d].
-        text: int64 tokens [n, length] and attention mask -> [n, d].
+        image: A method of `module`: float [n, 3, size, size], normalised -> [n, d].
+        text: A method of `module`: int64 tokens [n, length] and attention mask -> [n, d].
         cast: Whether everything is to be cast to the precision; False: `load` did that and kept what must stay fp32.
     """
 
@@ -114,13 +115,15 @@ class ImageTextEncoder(AbsEncoder):
     def replicas(self) -> list[Towers]:
         """The model on each device, loaded on first use."""
         if not self._replicas:
-            self._replicas = [self._loaded(device) for device in self.devices]
+            towers = self.load()
+            # Read from disk once; the last device takes the original.
+            self._replicas = [self._placed(copy.deepcopy(towers), device) for device in self.devices[:-1]]
+            self._replicas.append(self._placed(towers, self.devices[-1]))
         return self._replicas
 
-    def _loaded(self, device: torch.device) -> Towers:
+    def _placed(self, towers: Towers, device: torch.device) -> Towers:
         import torch
 
-        towers = self.load()
         towers.module.eval().requires_grad_(False).to(device, self.dtype if towers.cast else None)
         if self._compiled:
             towers = towers._replace(image=torch.compile(towers.image), text=torch.compile(towers.text))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from mteb_vehicle_search.errors import ModelLoadError
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
+
+    from mteb_vehicle_search.models.checkpoint import Checkpoint
 
 VISION, TEXT, SCALE = "vision_model.", "text_model.transformer.roberta.", "logit_scale"
 PUBLISHED_PARAMETERS = {"vision": 304_382_912, "text": 558_314_496, "lora": 2_581_068, SCALE: 1}
@@ -91,98 +91,58 @@ def expected_shapes(source: Source, shape: tuple[int, ...], adapter: Adapter) ->
     return dict(zip(source.keys, (whole, (adapter.count, *first), (adapter.count, *second))))
 
 
-def check_layout(
-    found: dict[str, tuple[int, ...]], towers: dict[str, dict[str, tuple[int, ...]]], adapter: Adapter, where: str
-) -> dict[str, int]:
-    """Compare a checkpoint's keys and shapes with what the two towers need; return the parameter counts by part.
-
-    Args:
-        found: Shape of each tensor in the checkpoint.
-        towers: "vision" and "text": shape of each of our parameters.
-        adapter: Describes the adapters.
-        where: The file, for the message.
-
-    Raises:
-        ModelLoadError: A key is missing, unknown, or of another shape.
-    """
+def expected_layout(
+    vision: Mapping[str, tuple[int, ...]], text: Mapping[str, tuple[int, ...]], adapter: Adapter
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a checkpoint, from the shapes of our two towers' parameters."""
     wanted: dict[str, tuple[int, ...]] = {SCALE: ()}
-    for tower, shapes in towers.items():
+    for shapes, source_of in ((vision, vision_source), (text, text_source)):
         for name, shape in shapes.items():
-            source = vision_source(name) if tower == "vision" else text_source(name)
-            wanted.update(expected_shapes(source, shape, adapter))
-    complaints = [f"{key} is missing" for key in sorted(wanted.keys() - found.keys())]
-    complaints += [f"{key} is unknown" for key in sorted(found.keys() - wanted.keys())]
-    complaints += [
-        f"{key} has shape {list(found[key])}, not {list(wanted[key])}"
-        for key in sorted(wanted.keys() & found.keys())
-        if tuple(found[key]) != wanted[key]
-    ]
-    if complaints:
-        raise ModelLoadError(
-            f"{where} is not laid out like Jina CLIP v2: {'; '.join(complaints[:5])}"
-            + (f"; and {len(complaints) - 5} more" if len(complaints) > 5 else ""),
-            "Delete the file and download the pinned revision again.",
-        )
+            wanted.update(expected_shapes(source_of(name), shape, adapter))
+    return wanted
+
+
+def count_parameters(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the number of parameters of each part, as in `PUBLISHED_PARAMETERS`."""
     counts = dict.fromkeys(PUBLISHED_PARAMETERS, 0)
-    for key, shape in found.items():
+    for key, shape in shapes.items():
         part = "vision" if key.startswith(VISION) else "lora" if ".lora_" in key else SCALE if key == SCALE else "text"
-        size = 1
-        for side in shape:
-            size *= side
-        counts[part] += size
+        counts[part] += math.prod(shape)
     return counts
 
 
 def read_parameters(
-    file: Any, shapes: dict[str, tuple[int, ...]], source_of: Callable[[str], Source], adapter: Adapter, dtype: Any
+    checkpoint: Checkpoint,
+    shapes: Mapping[str, tuple[int, ...]],
+    source_of: Callable[[str], Source],
+    adapter: Adapter,
+    dtype: torch.dtype,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (name, tensor in `dtype`) of one tower, one at a time; adapters are merged in fp32.
 
     Args:
-        file: An open `safetensors.safe_open`.
+        checkpoint: Where to read.
         shapes: Our parameters.
         source_of: `vision_source` or `text_source`.
         adapter: The adapter to merge.
-        dtype: The torch dtype of the result.
+        dtype: Of the result.
     """
     import torch
 
     for name, shape in shapes.items():
         source = source_of(name)
-        original = file.get_slice(source.keys[0])
-        if not shape:
-            yield name, file.get_tensor(source.keys[0]).to(dtype, copy=True)
+        stored, *factors = (checkpoint.tensor(key) for key in source.keys)
+        if source.part is not None:
+            stored = stored[source.part * shape[0] : (source.part + 1) * shape[0]]
+        if not factors:
+            yield name, stored.to(dtype, copy=True)
             continue
+        a, b = (factor[adapter.index].float() for factor in factors)
+        left, right = (a, b) if source.embedding else (b, a)
+        if source.part is not None:
+            left = left[source.part * shape[0] : (source.part + 1) * shape[0]]
         result = torch.empty(shape, dtype=dtype)
-        offset = 0 if source.part is None else source.part * shape[0]
         for start in range(0, shape[0], MERGE_ROWS):
-            rows = slice(offset + start, offset + min(start + MERGE_ROWS, shape[0]))
-            block = original[rows].float()
-            if len(source.keys) == 3:
-                a = file.get_slice(source.keys[1])
-                b = file.get_slice(source.keys[2])
-                if source.embedding:
-                    left, right = a[adapter.index, rows], b[adapter.index]
-                else:
-                    left, right = b[adapter.index, rows], a[adapter.index]
-                block = block + adapter.scale * (left.float() @ right.float())
-            result[start : start + len(block)] = block
+            rows = slice(start, start + MERGE_ROWS)
+            result[rows] = stored[rows].float() + adapter.scale * (left[rows] @ right)
         yield name, result
-
-
-def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor in a safetensors file, from its header alone.
-
-    Raises:
-        ModelLoadError: The file is missing, truncated or not safetensors.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ModelLoadError(
-            f"{path} is missing, truncated or not a safetensors file: {error}.",
-            "Delete the file and download the pinned revision again.",
-        ) from error

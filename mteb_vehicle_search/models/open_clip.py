@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from mteb_vehicle_search.errors import ModelLoadError
+from mteb_vehicle_search.models.checkpoint import Checkpoint, fill, layout_of, parameters_on_meta
 from mteb_vehicle_search.models.encoder import ImageTextEncoder, Towers
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop
-from mteb_vehicle_search.models.snapshot import snapshot
-
-if TYPE_CHECKING:
-    import torch
+from mteb_vehicle_search.models.snapshot import ModelFiles
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 
@@ -47,16 +47,16 @@ class OpenClipEncoder(ImageTextEncoder):
     ) -> None:
         super().__init__(model_name, revision, device)
         # The configuration is small; the weights follow with the first batch.
-        self.folder = Path(folder) if folder else snapshot(model_name, revision, [CONFIG])
-        self._local = folder is not None
+        self.files = ModelFiles(model_name, revision, [CONFIG, WEIGHTS, *([bpe_file] if bpe_file else [])], folder)
+        path = self.files.folder(CONFIG) / CONFIG
         self.bpe_file = bpe_file
-        config = _read_config(self.folder / CONFIG)
+        config = _read_config(path)
         self.model_config, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
         stated = bool(self.model_config.get("quick_gelu", False))
         if stated != quick_gelu:
             raise ModelLoadError(
                 f"{model_name} was trained with {'QuickGELU' if quick_gelu else 'plain GELU'}, but "
-                f"{self.folder / CONFIG} says quick_gelu={stated}: its vectors would be silently wrong.",
+                f"{path} says quick_gelu={stated}: its vectors would be silently wrong.",
                 "Use the pinned revision of the model.",
             )
         if (shape := preprocess.get("resize_mode", "shortest")) != "shortest":
@@ -72,48 +72,70 @@ class OpenClipEncoder(ImageTextEncoder):
         self._tokenizer: Any = None
 
     def load(self) -> Towers:
-        """Load the weights strictly, from safetensors, in open_clip's own class."""
-        import open_clip
+        """Load the weights strictly, tensor by tensor, from safetensors, into open_clip's own class."""
+        checkpoint = Checkpoint(self.files.folder(CONFIG, WEIGHTS) / WEIGHTS)
+        with parameters_on_meta():
+            model = self._build()
+        wanted = layout_of(model)
+        checkpoint.require(wanted, f"{self.model_name}'s configuration")
+        module = Clip(model)
+        values = ((name, checkpoint.tensor(name)) for name in wanted)
+        fill(
+            model,
+            ((name, value.to(self.dtype if value.is_floating_point() else None, copy=True)) for name, value in values),
+        )
+        return Towers(module, module.encode_image, module.encode_text)
 
-        if not self._local:
-            self.folder = snapshot(self.model_name, self.revision, [CONFIG, WEIGHTS])
-        path = self.folder / WEIGHTS
-        if not path.is_file():
-            raise ModelLoadError(f"{self.model_name}: {path} is missing.", "Only safetensors checkpoints are loaded.")
+    def _build(self) -> Any:
+        """Return open_clip's model of the configured layout."""
+        from open_clip.model import CLIP, CustomTextCLIP
+
+        config = copy.deepcopy(self.model_config)
+        for tower, name in (("vision_cfg", "timm"), ("text_cfg", "hf")):
+            if f"{name}_model_name" in config[tower]:
+                config[tower][f"{name}_model_pretrained"] = False
+        custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
         try:
-            model: Any = open_clip.create_model(f"local-dir:{self.folder}", precision="fp32")
-        except Exception as error:
+            return (CustomTextCLIP if custom else CLIP)(**config)
+        except Exception as error:  # open_clip and timm raise whatever they stumble over
             raise ModelLoadError(
-                f"{self.model_name}: {path} is damaged or does not fit its configuration: {str(error)[:600]}",
-                "Delete the file and download it again.",
+                f"{self.model_name}: open_clip builds no model from its configuration: {error!r}."
             ) from error
-
-        def text(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return model.encode_text(tokens)
-
-        return Towers(model, model.encode_image, text)
 
     def tokenise(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return tokens padded to the context length, and a mask of the same shape."""
-        import torch
-
         if self._tokenizer is None:
             import open_clip
 
             if self.bpe_file:
                 context = int(self.model_config["text_cfg"].get("context_length", 77))
-                self._tokenizer = open_clip.SimpleTokenizer(str(self.folder / self.bpe_file), context_length=context)
+                self._tokenizer = open_clip.SimpleTokenizer(
+                    str(self.files.folder(self.bpe_file) / self.bpe_file), context_length=context
+                )
             else:
-                self._tokenizer = open_clip.get_tokenizer(f"local-dir:{self.folder}")
+                self._tokenizer = open_clip.get_tokenizer(f"local-dir:{self.files.folder(CONFIG)}")
         tokens = self._tokenizer(texts)
         return tokens, torch.ones_like(tokens)
 
     def weights_id(self) -> str:
         """Return the digest of a local folder's weights; the hub's revision says it all."""
-        if not self._local:
-            return ""
-        with (self.folder / WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return self.files.weights_id(WEIGHTS)
+
+
+class Clip(torch.nn.Module):
+    """open_clip's model with the two forward passes that the encode loop calls."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels [n, 3, size, size] -> [n, d], not normalised."""
+        return self.model.encode_image(pixels)
+
+    def encode_text(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Tokens [n, context] -> [n, d], not normalised; open_clip derives the mask from the tokens."""
+        return self.model.encode_text(tokens)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -1,34 +1,95 @@
-"""Pinned model files from the hub, with one clear message when they cannot be had."""
+"""The files of a model: in a local folder, or a pinned snapshot of the hub, checked before they are used."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mteb_vehicle_search.errors import ModelLoadError
 
 
-def snapshot(repository: str, revision: str | None, files: list[str]) -> Path:
-    """Return the local folder that holds `files` of `repository` at exactly `revision`.
+class ModelFiles:
+    """The files of one model, fetched when they are asked for.
 
-    Raises:
-        ModelLoadError: The revision is not a full commit hash, or the files are neither cached nor to be had.
+    Attributes:
+        local: Whether they are in a folder of the user's, not on the hub.
+
+    Args:
+        repository: Name on the hub.
+        revision: Full commit hash.
+        names: All files that the model needs.
+        folder: A local model folder, instead of the hub.
+        digests: Known sha256 by file name, of this very revision.
     """
-    if not revision or not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ModelLoadError(f"{repository}: revision {revision!r} is not a full commit hash; a pin must be one.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=files))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelLoadError(
-            f"{repository} at {revision[:12]} is not in the hub cache and cannot be downloaded: "
-            f"{str(error).splitlines()[0]}",
-            f"Read the licence at https://huggingface.co/{repository}, log in with 'hf auth login' if it asks "
-            f"for that, then pre-download on a machine with a connection:\n  hf download {repository} "
-            f"--revision {revision} {' '.join(files)}\nand carry the cache over with HF_HOME.",
-        ) from error
-    if missing := [name for name in files if not (folder / name).is_file()]:
-        raise ModelLoadError(f"{repository} at {revision[:12]} has no {', '.join(missing)}.")
-    return folder
+    def __init__(
+        self,
+        repository: str,
+        revision: str | None,
+        names: Sequence[str],
+        folder: str | Path | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
+        self.local = folder is not None
+        self._repository, self._revision, self._names = repository, revision, names
+        self._folder = Path(folder) if folder else None
+        self._digests = digests or {}
+
+    def folder(self, *names: str) -> Path:
+        """Return the folder with these files in it.
+
+        Raises:
+            ModelLoadError: One is not to be had, or is not the one that belongs to the pinned revision.
+        """
+        folder = self._folder or self._snapshot(names)
+        for name in names:
+            path = folder / name
+            if not path.is_file():
+                raise ModelLoadError(f"{self._repository}: {path} is missing; of weights, only safetensors are loaded.")
+            wanted = None if self.local else self._digests.get(name) or _digest_in_cache(path)
+            if wanted and (found := sha256_of(path)) != wanted:
+                raise ModelLoadError(
+                    f"{path} is damaged or was tampered with: its sha256 is {found}, not {wanted}.",
+                    f"Delete {path.resolve()} and download the pinned revision again.",
+                )
+        return folder
+
+    def weights_id(self, name: str) -> str:
+        """Return the digest of a local folder's file; "" for the hub's, whose revision says it all."""
+        return sha256_of(self.folder(name) / name) if self.local else ""
+
+    def _snapshot(self, names: Sequence[str]) -> Path:
+        repository, revision = self._repository, self._revision
+        if not revision or not re.fullmatch(r"[0-9a-f]{40}", revision):
+            raise ModelLoadError(f"{repository}: revision {revision!r} is not a full commit hash; a pin must be one.")
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
+            if missing := [name for name in names if not (folder / name).is_file()]:
+                raise FileNotFoundError(f"{folder} has no {', '.join(missing)}")
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            raise ModelLoadError(
+                f"{repository} at {revision[:12]} is not in the hub cache and cannot be downloaded: "
+                f"{str(error).splitlines()[0]}",
+                f"Read the licence at https://huggingface.co/{repository}, log in with 'hf auth login' if it asks "
+                f"for that, then pre-download on a machine with a connection:\n  hf download {repository} "
+                f"--revision {revision} {' '.join(self._names)}\nand carry the cache over with HF_HOME (and "
+                "HF_HUB_OFFLINE=1).",
+            ) from error
+        return folder
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_in_cache(path: Path) -> str | None:
+    """Return the sha256 that the hub gave for a large file: the hub's cache links to a blob of that name."""
+    name = path.resolve().name
+    return name if path.is_symlink() and re.fullmatch("[0-9a-f]{64}", name) else None

@@ -2,18 +2,21 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from stand_ins import tiny_jina
 
 from mteb_vehicle_search.errors import ModelLoadError
-from mteb_vehicle_search.models import jina_clip, jina_layout
-from mteb_vehicle_search.models.jina_clip import JinaClipEncoder, load_towers
+from mteb_vehicle_search.models import jina_clip, jina_layout, jina_towers
+from mteb_vehicle_search.models.checkpoint import layout_of, parameters_on_meta
+from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
+from mteb_vehicle_search.models.jina_towers import load_towers
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "jina_clip_v2_tiny"
+WEIGHTS = FIXTURE / "model.safetensors"
 TOLERANCE = 1e-5
 INPUTS = load_file(FIXTURE / "inputs.safetensors")
 EXPECTED = load_file(FIXTURE / "expected.safetensors")
@@ -48,7 +51,7 @@ def error_of(found, name):
 
 @pytest.fixture
 def towers():
-    return load_towers(FIXTURE, config_of(FIXTURE), torch.float32, published=False)
+    return load_towers(WEIGHTS, config_of(FIXTURE), torch.float32, published=False)
 
 
 def test_all_vectors_are_those_of_the_reference(towers):
@@ -70,10 +73,10 @@ def test_every_adapter_of_five_is_the_references():
     names = config["text_config"]["hf_model_config_kwargs"]["lora_adaptations"]
     assert len(names) == 5
     for index, name in enumerate(names):
-        _, text, _ = load_towers(folder, config, torch.float32, published=False, task=name)
+        _, text, _ = load_towers(folder / "model.safetensors", config, torch.float32, published=False, task=name)
         wanted = unit(expected["text_embeds_by_task"][index])
         assert (unit(text_vectors(text)) - wanted).abs().max() <= TOLERANCE, name
-    _, text, _ = load_towers(folder, config, torch.float32, published=False)
+    _, text, _ = load_towers(folder / "model.safetensors", config, torch.float32, published=False)
     assert (unit(text_vectors(text)) - unit(expected["text_embeds"])).abs().max() <= TOLERANCE
 
 
@@ -171,7 +174,7 @@ def test_wrong_poolings_are_told_apart(towers):
 def test_a_wrong_adapter_scale_is_told_apart(alpha):
     config = config_of(FIXTURE)
     config["text_config"]["hf_model_config_kwargs"]["lora_alpha"] = alpha
-    _, text, _ = load_towers(FIXTURE, config, torch.float32, published=False)
+    _, text, _ = load_towers(WEIGHTS, config, torch.float32, published=False)
     found = text_vectors(text)
     assert error_of(found, "text_embeds") > TOLERANCE
     if alpha == 0:
@@ -190,12 +193,12 @@ def test_another_rotary_base_is_refused(monkeypatch):
         modeling.JinaEmbeddingsV3RotaryEmbedding, "compute_default_rope_parameters", staticmethod(other)
     )
     with pytest.raises(ModelLoadError, match="rotary base"):
-        load_towers(FIXTURE, config_of(FIXTURE), torch.float32, published=False)
+        load_towers(WEIGHTS, config_of(FIXTURE), torch.float32, published=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_close(dtype):
-    vision, text, _ = load_towers(FIXTURE, config_of(FIXTURE), dtype, published=False)
+    vision, text, _ = load_towers(WEIGHTS, config_of(FIXTURE), dtype, published=False)
     with torch.inference_mode():
         images = unit(vision(INPUTS["pixel_values"].to(dtype)))
     texts = unit(text_vectors(text))
@@ -206,25 +209,22 @@ def test_half_precision_stays_close(dtype):
 def test_the_real_layout_is_covered_key_by_key():
     real = {key: tuple(shape) for key, shape in json.loads((FIXTURE / "real_layout.json").read_text()).items()}
     vision = {"width": 1024, "layers": 24, "head_width": 64, "mlp_ratio": 2.6667, "image_size": 512, "patch_size": 14}
-    with torch.device("meta"):
-        modules = {
-            "vision": jina_clip.build_vision({**vision, "pt_hw_seq_len": 16}),
-            "text": jina_clip.build_text({"hf_model_config_kwargs": {}}),
-        }
-    shapes = {name: {k: tuple(v.shape) for k, v in m.state_dict().items()} for name, m in modules.items()}
+    with parameters_on_meta():
+        towers = (
+            jina_towers.build_vision({**vision, "pt_hw_seq_len": 16}),
+            jina_towers.build_text({"hf_model_config_kwargs": {}}),
+        )
+    adapter = jina_layout.Adapter(0, 1, 4, 1.0)
     assert len(real) == 999
-    counts = jina_layout.check_layout(real, shapes, jina_layout.Adapter(0, 1, 4, 1.0), "real")
+    assert jina_layout.expected_layout(*(layout_of(tower) for tower in towers), adapter) == real
+    counts = jina_layout.count_parameters(real)
     assert counts == jina_layout.PUBLISHED_PARAMETERS
     assert sum(counts.values()) == 865_278_477
 
 
 @pytest.fixture
 def copy(tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
-        shutil.copy(FIXTURE / name, folder)
-    return folder
+    return tiny_jina(tmp_path / "model")
 
 
 def _resave(folder, change):
@@ -247,19 +247,19 @@ KEY = "text_model.transformer.roberta.emb_ln.bias"
 def test_a_checkpoint_of_another_layout_is_refused(copy, change, message):
     _resave(copy, change)
     with pytest.raises(ModelLoadError, match=message):
-        load_towers(copy, config_of(copy), torch.float32, published=False)
+        load_towers(copy / "model.safetensors", config_of(copy), torch.float32, published=False)
 
 
 def test_a_truncated_checkpoint_is_refused(copy):
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelLoadError, match="truncated"):
-        load_towers(copy, config_of(copy), torch.float32, published=False)
+        load_towers(copy / "model.safetensors", config_of(copy), torch.float32, published=False)
 
 
 def test_another_size_than_the_published_one_is_refused(copy):
     with pytest.raises(ModelLoadError, match="865,278,477"):
-        load_towers(copy, config_of(copy), torch.float32, published=True)
+        load_towers(copy / "model.safetensors", config_of(copy), torch.float32, published=True)
 
 
 def test_loading_needs_neither_pickle_nor_remote_code(monkeypatch):
@@ -270,20 +270,20 @@ def test_loading_needs_neither_pickle_nor_remote_code(monkeypatch):
 
     for owner, name in ((pickle, "load"), (pickle, "loads"), (torch, "load")):
         monkeypatch.setattr(owner, name, forbidden)
-    load_towers(FIXTURE, config_of(FIXTURE), torch.float32, published=False)
+    load_towers(WEIGHTS, config_of(FIXTURE), torch.float32, published=False)
     sources = "".join(p.read_text() for p in Path(jina_clip.__file__).parent.glob("*.py"))
     assert not re.search(r"trust_remote_code|import pickle|torch\.load\(", sources)
 
 
-def test_the_encoder_truncates_and_refuses_unknown_tasks():
-    encoder = JinaClipEncoder("jinaai/jina-clip-v2", folder=FIXTURE, device="cpu", embed_dim=16)
+def test_the_encoder_truncates_and_refuses_unknown_tasks(copy):
+    encoder = JinaClipEncoder("jinaai/jina-clip-v2", folder=copy, device="cpu", embed_dim=16)
     found = encoder.towers.text(INPUTS["input_ids"], INPUTS["attention_mask"])
     torch.testing.assert_close(found, EXPECTED["text_embeds"][:, :16], atol=5e-5, rtol=0)
     assert encoder.towers.image(INPUTS["pixel_values"]).shape == (4, 16)
-    query = JinaClipEncoder("jinaai/jina-clip-v2", folder=FIXTURE, device="cpu", task="retrieval.query")
+    query = JinaClipEncoder("jinaai/jina-clip-v2", folder=copy, device="cpu", task="retrieval.query")
     assert query.instruction == "Represent the query for retrieving evidence documents: "
     assert query.fingerprint() != encoder.fingerprint()
-    with pytest.raises(ModelLoadError, match="no task 'other'"):
-        JinaClipEncoder("jinaai/jina-clip-v2", folder=FIXTURE, device="cpu", task="other")
+    with pytest.raises(ModelLoadError, match=r"no task 'other'"):
+        JinaClipEncoder("jinaai/jina-clip-v2", folder=copy, device="cpu", task="other")
     with pytest.raises(ModelLoadError, match="no dimension 17"):
-        JinaClipEncoder("jinaai/jina-clip-v2", folder=FIXTURE, device="cpu", embed_dim=17)
+        JinaClipEncoder("jinaai/jina-clip-v2", folder=copy, device="cpu", embed_dim=17)

@@ -8,7 +8,7 @@ import pytest
 
 from mteb_vehicle_search.errors import ModelLoadError
 from mteb_vehicle_search.models import TINY_CLIP_FOLDER, TINY_CLIP_REVISION, model_metas
-from mteb_vehicle_search.models.jina_layout import shapes_in
+from mteb_vehicle_search.models.checkpoint import Checkpoint
 
 METAS = {meta.name: meta for meta in model_metas()}
 FROM_THE_HUB = ["timm/vit_huge_patch14_clip_224.metaclip_altogether", "jinaai/jina-clip-v2"]
@@ -30,7 +30,7 @@ def test_the_embedded_models_metadata_is_that_of_its_weights():
     weights = TINY_CLIP_FOLDER / "open_clip_model.safetensors"
     meta = METAS["vehicle-search/tiny-clip"]
     assert hashlib.sha256(weights.read_bytes()).hexdigest()[:40] == TINY_CLIP_REVISION == meta.revision
-    sizes = {key: math.prod(shape) for key, shape in shapes_in(weights).items()}
+    sizes = {key: math.prod(shape) for key, shape in Checkpoint(weights).shapes.items()}
     assert sum(sizes.values()) == meta.n_parameters
     assert sizes["token_embedding.weight"] == meta.n_embedding_parameters
 
