@@ -48,6 +48,16 @@ examples:
 environment:
   VEHICLE_SEARCH_HOME     folder of data, run records and embeddings
   VEHICLE_SEARCH_DATA     evaluation set of the task VehicleImageSearch
+  VEHICLE_SEARCH_KEEP_EMBEDDINGS
+                          1: a finished run keeps its vectors
+  VEHICLE_SEARCH_DEVICE   cpu, cuda, cuda:1, mps, or several separated by commas
+  VEHICLE_SEARCH_PRECISION
+                          fp32, bf16 or fp16; default: bf16 on CUDA, fp32 on a CPU
+  VEHICLE_SEARCH_PREPROCESS
+                          exact (default) or fast, which is up to 3/255 off
+  VEHICLE_SEARCH_COMPILE  1: compile the towers with torch.compile
+  VEHICLE_SEARCH_STOCK_JINA
+                          1: leave jinaai/jina-clip-v2 to mteb's own wrapper
   VEHICLE_SEARCH_NO_HOOK  1: leave Python's start-up alone; plain 'mteb' then does not know the tasks
   VEHICLE_SEARCH_DEBUG    1: the same as --debug
 

@@ -9,6 +9,8 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
+from mteb_vehicle_search import plugin
+
 ROOT = Path(__file__).parents[1]
 BORROWED = sysconfig.get_paths()["purelib"]
 
@@ -48,3 +50,12 @@ def build(project: Path, folder: Path, kind: str = "wheel") -> Path:
     subprocess.run([sys.executable, "-c", code, folder], cwd=project, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def distribution(folder: Path, name: str, value: str) -> None:
+    """Lay down the metadata of a package whose entry point is `value`."""
+    info = folder / f"{name.replace('-', '_')}-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", encoding="utf-8")
+    entry = f"[{plugin.ENTRY_POINT_GROUP}]\n{name} = {value}\n"
+    (info / "entry_points.txt").write_text(entry, encoding="utf-8")

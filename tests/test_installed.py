@@ -11,7 +11,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from environment import BORROWED, ROOT, Environment, build
+from environment import BORROWED, ROOT, Environment, build, distribution
 
 from mteb_vehicle_search import plugin
 
@@ -29,15 +29,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environm
     """Our wheel and somebody else's package with a model."""
     theirs = build(MODEL_PLUGIN, tmp_path_factory.mktemp("theirs"))
     return Environment(tmp_path_factory.mktemp("installed"), wheel, theirs)
-
-
-def distribution(folder: Path, name: str, value: str) -> None:
-    """Lay down the metadata of a package whose entry point is `value`."""
-    info = folder / f"{name.replace('-', '_')}-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", encoding="utf-8")
-    entry = f"[{plugin.ENTRY_POINT_GROUP}]\n{name} = {value}\n"
-    (info / "entry_points.txt").write_text(entry, encoding="utf-8")
 
 
 def test_stock_command_lists_the_task(installed: Environment) -> None:

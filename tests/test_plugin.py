@@ -15,6 +15,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
+from environment import distribution
 
 from mteb_vehicle_search import autoload, cli, plugin, terminal
 from mteb_vehicle_search.errors import DataNotFoundError, PluginWarning
@@ -24,15 +25,6 @@ MODEL_PLUGIN = ROOT / "tests" / "fixtures" / "model_plugin"
 START_UP = ROOT / "mteb_vehicle_search" / "start_up"
 BORROWED = sysconfig.get_paths()["purelib"]
 TASKS = ("VehicleImageSearch", "VehicleImageSearchMini")
-
-
-def distribution(folder: Path, name: str, value: str) -> None:
-    """Lay down the metadata of a package whose entry point is `value`."""
-    info = folder / f"{name.replace('-', '_')}-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", encoding="utf-8")
-    entry = f"[{plugin.ENTRY_POINT_GROUP}]\n{name} = {value}\n"
-    (info / "entry_points.txt").write_text(entry, encoding="utf-8")
 
 
 def test_an_mteb_without_the_expected_modules_is_told_and_imports(tmp_path: Path) -> None:
