@@ -76,9 +76,9 @@ def read_image_file(path: Path) -> tuple[bytes, str]:
     try:
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1), ""
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
         return b"", f"cannot be read: {error.strerror or error}"
 
 

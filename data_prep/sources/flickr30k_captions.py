@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -54,17 +55,20 @@ def read_annotations(path: Path) -> list[Row]:
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    content = path.read_bytes()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = _COLUMNS - set(reader.fieldnames or ())
-            if missing:
-                found = ", ".join(reader.fieldnames or ()) or "nothing"
-                raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found:.200}", EXPECTED)
-            for record in reader:
-                yield f"{path}, line {reader.line_num}", record
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not UTF-8: {error.reason} at byte {error.start:,}", EXPECTED) from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SourceError(f"{path}, line {line}: not UTF-8: {error.reason}", EXPECTED) from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        missing = _COLUMNS - set(reader.fieldnames or ())
+        if missing:
+            found = ", ".join(reader.fieldnames or ()) or "nothing"
+            raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found:.200}", EXPECTED)
+        for record in reader:
+            yield f"{path}, line {reader.line_num}", record
     except csv.Error as error:
         raise SourceError(f"{path} is not a CSV file: {error}", EXPECTED) from error
 

@@ -22,6 +22,15 @@ OTHERS = (0, 7, 88, 207, 281, 340, 508, 724, 930, 999)
 FLICKR_FORMS = ("zip", "folder", "parquet")
 IMAGENET_FORMS = ("shards", "tar", "tar_val_folders", "tar_devkit_packed", "folders")
 ROWS_PER_GROUP = 100
+PRESET = """
+name = "twins"
+title = "Twins"
+[captioned]
+source = "flickr30k"
+[distractors]
+source = "imagenet"
+classes = "twins.tsv"
+"""
 
 
 class Captioned(NamedTuple):
@@ -147,6 +156,15 @@ def write_imagenet(folder: Path, form: str, files: tuple[Classed, ...] | None = 
             _write_val_tar(folder, [f for f in files if f.split == "val"])
             _write_devkit(folder, files, packed=form == "tar_devkit_packed")
     return folder
+
+
+def write_preset(folder: Path) -> Path:
+    """A preset for the wanted classes of the twins, with its class set; every captioned image is kept."""
+    rows = [f"{index}\t{wnids()[index]}\tname {index}\tvehicle" for index in VEHICLES]
+    (folder / "twins.tsv").write_text("\n".join(["index\twnid\tname\troots", *rows]) + "\n", encoding="utf-8")
+    path = folder / "twins.toml"
+    path.write_text(PRESET, encoding="utf-8")
+    return path
 
 
 def write_shards(folder: Path, files: list[Classed], split: str, count: int) -> list[Path]:

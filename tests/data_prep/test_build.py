@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -216,30 +215,6 @@ def test_killed_at_random_times_a_process_goes_on(data, tmp_path):
     assert digest(tmp_path / "out") == wanted
 
 
-ATTACKS = {
-    "truncated": (lambda good: good[: len(good) // 2], "truncated"),
-    "corrupt": (lambda good: b"\xff\xd8\xff\xe0" + b"\x00" * 200, "damaged|not an image"),
-    "empty": (lambda good: b"", "empty file"),
-    "html": (lambda good: b"<html>not found</html>", "not an image"),
-}
-
-
-@pytest.mark.parametrize("name", sorted(ATTACKS))
-@pytest.mark.parametrize("where", ["flickr30k/flickr30k-images/1001.jpg", "imagenet/val/n01443537/{val}"])
-def test_bad_files_end_as_rows(private, tmp_path, name, where):
-    import re
-
-    damage, reason = ATTACKS[name]
-    path = private / where.format(val="ILSVRC2012_val_00000101.JPEG")
-    overwrite(path, damage(path.read_bytes()))
-    evaluation = build(options(private, tmp_path / "carts", allow_rejects=True), Reporter(quiet=True))
-    rows = evaluation.rejected().to_pylist()
-    assert len(rows) == 1
-    assert rows[0]["stage"] == ("classify" if "flickr30k" in where else "distractors")
-    assert re.search(reason, rows[0]["reason"])
-    assert rows[0]["id"] not in evaluation.corpus_ids()
-
-
 def test_odd_but_good_files_are_kept(private, tmp_path):
     folder = private / "imagenet" / "train" / "n01440764"
     image = picture(0, 77)
@@ -292,28 +267,6 @@ def test_selected_but_absent_images_are_rows(data, tmp_path):
     assert [(row["id"], row["reason"]) for row in rows] == [
         ("flickr30k/9999", "selected, but the source does not have it")
     ]
-
-
-def test_full_disk_leaves_a_build_that_can_go_on(data, built, tmp_path, monkeypatch, capsys):
-    from data_prep import cli, parts
-
-    real, written = parts.write_whole, []
-
-    def full(path, content):
-        written.append(path)
-        if len(written) == 3:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        real(path, content)
-
-    arguments = ["build", "--preset", str(data / "carts.toml"), "--flickr30k", str(data / "flickr30k"), "--quiet"]
-    arguments += ["--imagenet", str(data / "imagenet"), "--out", str(tmp_path / "carts"), "--device", "cpu"]
-    with monkeypatch.context() as patch:
-        patch.setattr(parts, "write_whole", full)
-        assert cli.main(arguments) == 1
-    assert "the disk is full" in capsys.readouterr().err
-    assert not (tmp_path / "carts").exists()
-    assert cli.main(arguments) == 0
-    assert digest(tmp_path / "carts") == digest(built.folder)
 
 
 def test_result_that_does_not_verify_is_not_put_in_place(data, tmp_path, monkeypatch):

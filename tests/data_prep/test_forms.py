@@ -14,30 +14,17 @@ import pytest
 from data_prep.build import BuildOptions, build
 from data_prep.preset import load_preset
 from data_prep.progress import Reporter
-from data_prep.sources.imagenet_classes import wnids
 from mteb_vehicle_search.eval_set import EvalSet
-
-PRESET = """
-name = "twins"
-title = "Twins"
-[captioned]
-source = "flickr30k"
-[distractors]
-source = "imagenet"
-classes = "twins.tsv"
-"""
 
 
 def build_from(folder: Path, flickr30k: str, imagenet: str) -> EvalSet:
     """Build from twins in the given forms, with the classes that twins exist of; every captioned image is selected."""
-    rows = [f"{index}\t{wnids()[index]}\tname {index}\tvehicle" for index in format_twins.VEHICLES]
-    (folder / "twins.tsv").write_text("\n".join(["index\twnid\tname\troots", *rows]) + "\n", encoding="utf-8")
-    (folder / "twins.toml").write_text(PRESET, encoding="utf-8")
+    preset = format_twins.write_preset(folder)
     listed = folder / "list.txt"
     names = [row.filename for row in format_twins.captioned_files()]
     listed.write_text("\n".join(names) + "\n", encoding="utf-8")
     options = BuildOptions(
-        load_preset(str(folder / "twins.toml")),
+        load_preset(str(preset)),
         folder / "out",
         str(format_twins.write_flickr30k(folder / "flickr30k", flickr30k)),
         str(format_twins.write_imagenet(folder / "imagenet", imagenet)),
