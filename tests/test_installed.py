@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from environment import BORROWED, ROOT, Environment, build, distribution
 
-from mteb_vehicle_search import plugin
-
 MODEL_PLUGIN = ROOT / "tests" / "fixtures" / "model_plugin"
 TASKS = ("VehicleImageSearch", "VehicleImageSearchMini")
 

@@ -214,9 +214,14 @@ class ImageTextEncoder(AbsEncoder):
     def _encode_images(self, batches: Iterable[Pixels], on_progress: Callable[[int], None] | None) -> torch.Tensor:
         import torch
 
+        # Sent once: a copy from ordinary memory makes the host wait for the device.
+        of_device = {
+            device: [torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (self.mean, self.std)]
+            for device in self.devices
+        }
+
         def forward(pixels: torch.Tensor, place: Place) -> torch.Tensor:
-            scale = torch.tensor(self.std, device=place.device).view(3, 1, 1) * 255
-            shift = torch.tensor(self.mean, device=place.device).view(3, 1, 1) * 255
+            shift, scale = of_device[place.device]
             on_device = pixels.to(place.device, non_blocking=True).contiguous()
             return place.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
 
