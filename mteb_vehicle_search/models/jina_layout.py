@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 VISION, TEXT, SCALE = "vision_model.", "text_model.transformer.roberta.", "logit_scale"
 PUBLISHED_PARAMETERS = {"vision": 304_382_912, "text": 558_314_496, "lora": 2_581_068, SCALE: 1}
-# Rows merged at a time: bounds the fp32 copy of the 250,002-row word embedding.
-MERGE_ROWS = 16_384
+# Merged at a time, in fp32.
+MERGED_ELEMENTS = 1 << 22
 
 _VISION_NAMES = (
     (r"attn\.([qv])_proj\.bias$", r"attn.\1_bias"),
@@ -129,20 +129,22 @@ def read_parameters(
     """
     import torch
 
+    # One buffer for all merges: large blocks that come and go between the results would fragment the memory.
+    scratch = torch.empty(MERGED_ELEMENTS)
     for name, shape in shapes.items():
         source = source_of(name)
         stored, *factors = (checkpoint.tensor(key) for key in source.keys)
-        if source.part is not None:
-            stored = stored[source.part * shape[0] : (source.part + 1) * shape[0]]
+        third = slice(None) if source.part is None else slice(source.part * shape[0], (source.part + 1) * shape[0])
         if not factors:
-            yield name, stored.to(dtype, copy=True)
+            yield name, stored[third].to(dtype, copy=True)
             continue
-        a, b = (factor[adapter.index].float() for factor in factors)
+        a, b = (factor[adapter.index] for factor in factors)
         left, right = (a, b) if source.embedding else (b, a)
-        if source.part is not None:
-            left = left[source.part * shape[0] : (source.part + 1) * shape[0]]
+        stored, left, right = stored[third], left[third].float(), right.float()
         result = torch.empty(shape, dtype=dtype)
-        for start in range(0, shape[0], MERGE_ROWS):
-            rows = slice(start, start + MERGE_ROWS)
-            result[rows] = stored[rows].float() + adapter.scale * (left[rows] @ right)
+        step = max(1, MERGED_ELEMENTS // shape[1])
+        for start in range(0, shape[0], step):
+            rows = slice(start, min(start + step, shape[0]))
+            block = scratch[: (rows.stop - start) * shape[1]].view(-1, shape[1])
+            result[rows] = block.copy_(stored[rows]).addmm_(left[rows], right, alpha=adapter.scale)
         yield name, result
