@@ -116,6 +116,7 @@ def _turbo(data: bytes) -> tuple[Image.Image | None, str]:
 
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width = int(height), int(width)
         target, channels = {"CMYK": ("CMYK", 4), "YCCK": ("CMYK", 4), "Gray": ("GRAY", 1)}.get(colours, ("RGB", 3))
         buffer = _buffer(height * width * channels)
         pixels = simplejpeg.decode_jpeg(data, colorspace=target, strict=True, buffer=buffer)
@@ -124,7 +125,7 @@ def _turbo(data: bytes) -> tuple[Image.Image | None, str]:
     if colours != "YCbCr":
         return None, ""
     picture = Image.new("RGB", (width, height), None)
-    picture.frombytes(memoryview(pixels).cast("B"))  # Copies, so that the buffer is free again.
+    picture.frombytes(pixels.data.cast("B"))  # Copies, so that the buffer is free again.
     return picture, ""
 
 

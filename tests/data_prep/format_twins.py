@@ -19,8 +19,8 @@ from data_prep.sources.imagenet_classes import wnids
 
 VEHICLES = (407, 436, 468, 511, 555, 609, 627, 654, 656, 661)  # Of the class set `orig49`.
 OTHERS = (0, 7, 88, 207, 281, 340, 508, 724, 930, 999)
-FLICKR_FORMS = ("zip", "folder", "parquet")
-IMAGENET_FORMS = ("shards", "tar", "tar_val_folders", "tar_devkit_packed", "folders")
+FLICKR_FORMS = ("zip", "folder", "parquet", "parquet_without_splits")
+IMAGENET_FORMS = ("shards", "cache", "tar", "tar_val_folders", "tar_val_flat", "tar_devkit_packed", "folders")
 ROWS_PER_GROUP = 100
 PRESET = """
 name = "twins"
@@ -30,6 +30,14 @@ source = "flickr30k"
 [distractors]
 source = "imagenet"
 classes = "twins.tsv"
+"""
+CLASSIFIED = """
+[classifier]
+library = "transformers"
+model = "{}"
+[selection]
+classes = "twins.tsv"
+share = 0.5
 """
 
 
@@ -118,8 +126,8 @@ def write_flickr30k(folder: Path, form: str, files: tuple[Captioned, ...] | None
     """Flickr30k in `folder` in one of `FLICKR_FORMS`."""
     files = captioned_files() if files is None else files
     folder.mkdir(parents=True, exist_ok=True)
-    if form == "parquet":
-        _write_flickr_parquet(folder, files)
+    if form.startswith("parquet"):
+        _write_flickr_parquet(folder, files, splits=form == "parquet")
         return folder
     with (folder / "flickr_annotations_30k.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -143,28 +151,53 @@ def write_imagenet(folder: Path, form: str, files: tuple[Classed, ...] | None = 
     """ImageNet-1k in `folder` in one of `IMAGENET_FORMS`."""
     files = classed_files() if files is None else files
     folder.mkdir(parents=True, exist_ok=True)
-    if form == "shards":
+    if form == "cache":
+        _write_cache(folder, files)
+    elif form == "shards":
         write_shards(folder / "data", [f for f in files if f.split == "train"], "train", 3)
         write_shards(folder / "data", [f for f in files if f.split == "val"], "validation", 2)
     elif form == "folders":
         _write_folders(folder, files)
     else:
         _write_train_tar(folder, [f for f in files if f.split == "train"])
+        validation = [f for f in files if f.split == "val"]
         if form == "tar_val_folders":
-            _write_folders(folder, [f for f in files if f.split == "val"])
+            _write_folders(folder, validation)
+            return folder
+        if form == "tar_val_flat":
+            (folder / "val").mkdir()
+            for file in validation:
+                (folder / "val" / f"{file.stem}.JPEG").write_bytes(file.data)
         else:
-            _write_val_tar(folder, [f for f in files if f.split == "val"])
-            _write_devkit(folder, files, packed=form == "tar_devkit_packed")
+            _write_val_tar(folder, validation)
+        _write_devkit(folder, files, packed=form == "tar_devkit_packed")
     return folder
 
 
-def write_preset(folder: Path) -> Path:
-    """A preset for the wanted classes of the twins, with its class set; every captioned image is kept."""
+def write_preset(folder: Path, classifier: str = "") -> Path:
+    """A preset for the wanted classes of the twins, with its class set.
+
+    Every captioned image is kept; or, with a classifier (a folder), the half that scores highest.
+    """
     rows = [f"{index}\t{wnids()[index]}\tname {index}\tvehicle" for index in VEHICLES]
     (folder / "twins.tsv").write_text("\n".join(["index\twnid\tname\troots", *rows]) + "\n", encoding="utf-8")
     path = folder / "twins.toml"
-    path.write_text(PRESET, encoding="utf-8")
+    path.write_text(PRESET + (CLASSIFIED.format(classifier) if classifier else ""), encoding="utf-8")
     return path
+
+
+def write_classifier(folder: Path) -> Path:
+    """A ViT of ImageNet's 1,000 classes in transformers' format, tiny and never trained; the same every time."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    tiny = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, num_labels=1000, **tiny))
+    model.save_pretrained(folder)
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    ViTImageProcessorPil(size={"height": 32, "width": 32}, resample=2, **half).save_pretrained(folder)
+    return folder
 
 
 def write_shards(folder: Path, files: list[Classed], split: str, count: int) -> list[Path]:
@@ -189,22 +222,38 @@ def write_shards(folder: Path, files: list[Classed], split: str, count: int) -> 
     return paths
 
 
-def _write_flickr_parquet(folder: Path, files: tuple[Captioned, ...]) -> None:
+def _write_flickr_parquet(folder: Path, files: tuple[Captioned, ...], splits: bool) -> None:
+    """As the hub converted the data set; or, in another order and without splits, as `lmms-lab/flickr30k` has it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     half = len(files) // 2
-    for number, rows in enumerate((files[:half], files[half:])):
-        table = pa.table(
-            {
-                "image": pa.array([{"bytes": r.data, "path": r.filename} for r in rows], kind),
-                "caption": [list(r.captions) for r in rows],
-                "split": [r.split for r in rows],
-                "filename": [r.filename for r in rows],
-            }
-        )
+    halves = (files[:half], files[half:]) if splits else (files[half:], files[:half])
+    for number, rows in enumerate(halves):
+        columns = {
+            "image": pa.array([{"bytes": r.data, "path": r.filename} for r in rows], kind),
+            "caption": [list(r.captions) for r in rows],
+            "sentids": [[str(5 * i + k) for k in range(5)] for i in range(len(rows))],
+            "split": [r.split for r in rows],
+            "img_id": [str(i) for i in range(len(rows))],
+            "filename": [r.filename for r in rows],
+        }
+        table = pa.table({name: values for name, values in columns.items() if splits or name != "split"})
         pq.write_table(table, folder / f"{number:04d}.parquet", row_group_size=ROWS_PER_GROUP)
+
+
+def _write_cache(folder: Path, files: tuple[Classed, ...]) -> None:
+    """The hub's cache: snapshots of links to blobs."""
+    from data_prep.hub import IMAGENET
+
+    cache = folder / "datasets--ILSVRC--imagenet-1k"
+    (cache / "blobs").mkdir(parents=True)
+    write_imagenet(folder / "plain", "shards", files)
+    (cache / "snapshots" / IMAGENET.revision / "data").mkdir(parents=True)
+    for path in (folder / "plain" / "data").iterdir():
+        blob = path.rename(cache / "blobs" / f"blob-of-{path.stem}")
+        (cache / "snapshots" / IMAGENET.revision / "data" / path.name).symlink_to(blob)
 
 
 def _write_folders(folder: Path, files: list[Classed] | tuple[Classed, ...]) -> None:
