@@ -75,12 +75,19 @@ class ModelFiles:
             raise ModelLoadError(
                 f"{repository} at {revision[:12]} is not in the hub cache and cannot be downloaded: "
                 f"{str(error).splitlines()[0]}",
-                f"Read the licence at https://huggingface.co/{repository}, log in with 'hf auth login' if it asks "
-                f"for that, then pre-download on a machine with a connection:\n  hf download {repository} "
-                f"--revision {revision} {' '.join(self._names)}\nand carry the cache over with HF_HOME (and "
-                "HF_HUB_OFFLINE=1).",
+                f"Its licence{_licence_of(repository)} is at https://huggingface.co/{repository}. Log in with "
+                "'hf auth login' if that page asks for it. To pre-download, on a machine with a connection:\n"
+                f"  hf download {repository} --revision {revision} {' '.join(self._names)}\n"
+                "and point HF_HOME at the copied cache (HF_HUB_OFFLINE=1 then needs no connection).",
             ) from error
         return folder
+
+
+def _licence_of(repository: str) -> str:
+    # The package imports this module's callers.
+    from mteb_vehicle_search.models import model_metas
+
+    return next((f" ({meta.license})" for meta in model_metas() if meta.name == repository), "")
 
 
 def sha256_of(path: Path) -> str:

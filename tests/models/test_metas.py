@@ -2,7 +2,10 @@
 
 import hashlib
 import math
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -35,13 +38,33 @@ def test_the_embedded_models_metadata_is_that_of_its_weights():
     assert sizes["token_embedding.weight"] == meta.n_embedding_parameters
 
 
+def needed(name):
+    """Return what the message to a user without the files must name."""
+    files = {"timm": "open_clip_model.safetensors", "jina": "model.safetensors tokenizer.json"}[name[:4]]
+    places = [f"https://huggingface.co/{name}", "hf auth login", "HF_HOME", "HF_HUB_OFFLINE"]
+    return [name, "cc-by-nc-4.0", f"hf download {name} --revision {METAS[name].revision}", files, *places]
+
+
 @pytest.mark.parametrize("name", FROM_THE_HUB)
 def test_without_the_hub_one_message_names_all_that_is_needed(name):
     with pytest.raises(ModelLoadError) as caught:
         METAS[name].load_model(device="cpu")
-    message = str(caught.value)
-    for part in (name, METAS[name].revision, f"https://huggingface.co/{name}", "hf auth login", "HF_HOME"):
-        assert part in message
+    assert [part for part in needed(name) if part not in str(caught.value)] == []
+
+
+def test_without_the_hub_mteb_run_ends_with_that_message(tmp_path):
+    mteb = [sys.executable, "-m", "mteb", "run", "-t", "VehicleImageSearchMini", "--output-folder", str(tmp_path), "-m"]
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "400"}
+    runs = {
+        name: subprocess.Popen([*mteb, name], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for name in FROM_THE_HUB
+    }
+    for name, run in runs.items():
+        shown, error = run.communicate(timeout=120)
+        assert run.returncode == 1
+        assert [part for part in needed(name) if part not in error] == []
+        assert error.count("is not in the hub cache") == 1
+        assert "Traceback" not in error + shown
 
 
 def test_a_short_revision_is_refused():
