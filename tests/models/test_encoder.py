@@ -2,16 +2,19 @@
 
 import logging
 import threading
+from itertools import product
 
 import pytest
 import torch
 from small_set import small_set
+from stand_ins import tiny_jina
 
 from mteb_vehicle_search.corpus import CorpusImages, image_loader
 from mteb_vehicle_search.errors import EncodeError, ModelLoadError
 from mteb_vehicle_search.models import batches as loop
 from mteb_vehicle_search.models import tiny_clip
 from mteb_vehicle_search.models.devices import choose_devices
+from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 
 TEXTS = [f"a {colour} car {'by the sea ' * n}" for n, colour in enumerate(["red", "blue", "white", "black", "green"])]
 
@@ -35,13 +38,22 @@ def encode(model, images, batch_size=7, workers=2, **given):
     return model.encode(loader, batch_size=batch_size, num_proc=workers, **given)
 
 
-@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 2), (64, 0), (64, 2), (7, 1)])
-def test_batch_size_and_workers_change_nothing(images, batch_size, workers):
-    model = tiny()
-    wanted = encode(model, images, 16, 1)
-    found = encode(model, images, batch_size, workers)
-    assert found.shape == (36, 128)
-    assert (wanted * found).sum(-1).min() >= 0.99999
+@pytest.fixture(scope="module")
+def jina_folder(tmp_path_factory):
+    return tiny_jina(tmp_path_factory.mktemp("jina"))
+
+
+@pytest.mark.parametrize("kind", ["tiny-clip", "tiny Jina"])
+def test_batch_size_and_workers_change_nothing(images, jina_folder, kind):
+    model = tiny() if kind == "tiny-clip" else JinaClipEncoder("tiny/jina", device="cpu", folder=jina_folder)
+    wanted, wanted_texts = encode(model, images, 16, 1), model.encode(texts_loader())
+    assert wanted.shape == (36, 128 if kind == "tiny-clip" else 64)
+    assert (wanted.norm(dim=1) - 1).abs().max() < 1e-6
+    for batch_size, workers in product((1, 7, 64), (0, 2)):
+        found = encode(model, images, batch_size, workers)
+        assert (wanted * found).sum(-1).min() >= 0.99999
+        texts = model.encode(texts_loader(batch_size=batch_size), batch_size=batch_size, num_proc=workers)
+        assert (wanted_texts * texts).sum(-1).min() >= 0.99999
 
 
 def test_an_ordinary_loader_gives_the_same_vectors(images):

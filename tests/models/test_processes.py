@@ -1,0 +1,93 @@
+"""Encoding in child processes, and what an interrupt leaves behind."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+ENCODE = """
+    import multiprocessing
+    import sys
+    from pathlib import Path
+
+    import torch
+
+    from mteb_vehicle_search.corpus import CorpusImages, image_loader
+    from mteb_vehicle_search.eval_set import EvalSet
+    from mteb_vehicle_search.models import tiny_clip
+    from mteb_vehicle_search.places import mini_folder
+
+    def vectors(used):
+        evaluation = EvalSet.open(mini_folder())
+        images = CorpusImages(evaluation, evaluation.corpus_ids()[:40])
+        found = tiny_clip().load_model(device="cpu").encode(image_loader(images, 8, 0, lambda n: None), batch_size=8)
+        torch.save(found, sys.argv[1] + used)
+
+    if __name__ == "__main__":
+        children = [multiprocessing.get_context("fork").Process(target=vectors, args=("fork",))]
+        children[0].start()
+        vectors("parent")
+        children.append(multiprocessing.get_context("spawn").Process(target=vectors, args=("spawn",)))
+        children[1].start()
+        for child in children:
+            child.join()
+        print([child.exitcode for child in children])
+"""
+
+
+def test_forked_and_spawned_processes_encode_alike(tmp_path):
+    import torch
+
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(ENCODE))
+    done = subprocess.run([sys.executable, script, f"{tmp_path}/"], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[0, 0]\n", done.stderr
+    wanted = torch.load(tmp_path / "parent")
+    assert wanted.shape == (40, 128)
+    for way in ("fork", "spawn"):
+        assert (torch.load(tmp_path / way) * wanted).sum(-1).min() >= 0.99999
+
+
+SLOWLY = """
+    import sys, time
+    from mteb_vehicle_search.models.preprocess import ShortestSideCrop
+    decode = ShortestSideCrop.decode
+
+    def slow(self, jpeg):
+        print("decoding", flush=True)
+        time.sleep(0.03)
+        return decode(self, jpeg)
+
+    ShortestSideCrop.decode = slow
+    sys.argv = ["mteb", "run", "-t", "VehicleImageSearchMini", "-m", "vehicle-search/tiny-clip", "--overwrite-strategy",
+                "always", "--output-folder", sys.argv[1]]
+    from mteb.cli.build_cli import main
+    main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_an_interrupt_ends_the_run_and_all_its_processes(tmp_path):
+    run = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SLOWLY), tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout
+    for line in run.stdout:
+        if line == "decoding\n":
+            break
+    family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    run.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, shown = run.communicate(timeout=60)
+    assert time.monotonic() - start < 10, shown
+    assert run.returncode not in (0, None)
+    assert "KeyboardInterrupt" in shown or "interrupted" in shown
+    assert [process for process in family if process.is_running()] == []
+    assert not list(tmp_path.rglob("VehicleImageSearchMini.json"))
