@@ -89,7 +89,7 @@ class HubDataset:
         return Path(found) if isinstance(found, str) else None
 
     def download(self, file: HubFile, folder: Path | None = None) -> Path:
-        """The file on disk, downloaded if need be; an interrupted download goes on where it stopped.
+        """The file on disk, downloaded if need be; goes on where a lost connection stopped it.
 
         Args:
             file: From `files`, or made by hand with size -1 and no hash if these are unknown.
@@ -151,10 +151,10 @@ class HubDataset:
                 failure, wait = error, None
             if attempt < ATTEMPTS:
                 pause = min(LONGEST_WAIT_S, wait if wait is not None else 2.0**attempt)
-                _log.warning("%s: %s; attempt %d of %d in %.0f s", what, failure, attempt + 1, ATTEMPTS, pause)
+                _log.warning("%s: %s; attempt %d of %d in %.0f s", what, _brief(failure), attempt + 1, ATTEMPTS, pause)
                 self.sleep(pause)
         raise SourceError(
-            f"{what} could not be downloaded in {ATTEMPTS} attempts; the last failure: {failure}",
+            f"{what} could not be downloaded in {ATTEMPTS} attempts; the last failure: {_brief(failure)}",
             "Check the connection and run the command again: what is complete is kept.",
         ) from failure
 
@@ -202,6 +202,11 @@ def _difference(path: Path, file: HubFile) -> str:
             digest.update(block)
     found = digest.hexdigest()
     return "" if found == file.sha256 else f"sha256 {found} instead of {file.sha256}"
+
+
+def _brief(failure: Exception | None) -> str:
+    """Its first line; the client adds links to explanations of HTTP statuses."""
+    return (str(failure).strip() or type(failure).__name__).splitlines()[0]
 
 
 def _retry_after(response: Any) -> float | None:

@@ -86,6 +86,7 @@ class HubImagenet:
         self._listed: dict[str, HubFile] | None = None
         self._downloads: dict[str, Future[Path]] = {}
         self._turn = threading.Lock()
+        self._cleared = False
 
     def _files(self) -> dict[str, HubFile]:
         if self._listed is None:
@@ -157,6 +158,11 @@ class HubImagenet:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="imagenet-"))
         self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._cleared:
+            # The hub's client starts a file anew in each process, and leaves the pieces of a killed one behind.
+            for left in self._folder.rglob("*.incomplete"):
+                left.unlink()
+            self._cleared = True
         return self.dataset.download(file, self._folder)
 
 

@@ -34,7 +34,7 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
     names = wnids()
     classes = np.array(sorted(wanted), dtype=np.int64)
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(path) as file:
             _check_layout(file.schema_arrow, path)
             labels = file.read(columns=["label"]).column("label").fill_null(-1).to_numpy()
             if odd := np.flatnonzero((labels < 0) | (labels >= len(names))).tolist():

@@ -67,11 +67,20 @@ def photo(number: int) -> bytes:
 
 
 class Watch(threading.Thread):
-    """Samples this process's memory and the size of a folder until it is stopped."""
+    """Samples this process's memory and the size of a folder until it is stopped.
+
+    Attributes:
+        stage: What is under way now; the caller keeps it up to date.
+        memory: Stage -> most bytes of memory of its own, and of files mapped into it (code and data that the system
+            may drop at any time).
+        peak_disk: Most bytes in the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
-        self.folder, self.peak_rss, self.peak_disk = folder, 0, 0
+        self.folder, self.peak_disk = folder, 0
+        self.stage = "classify"
+        self.memory: dict[str, tuple[int, int]] = {}
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -79,7 +88,10 @@ class Watch(threading.Thread):
 
         process = psutil.Process()
         while not self.stopped.wait(0.25):
-            self.peak_rss = max(self.peak_rss, process.memory_info().rss)
+            found = process.memory_info()
+            own, mapped = self.memory.get(self.stage, (0, 0))
+            shared = getattr(found, "shared", 0)
+            self.memory[self.stage] = max(own, found.rss - shared), max(mapped, shared)
             self.peak_disk = max(self.peak_disk, folder_bytes(self.folder))
 
 
@@ -159,7 +171,7 @@ def main() -> int:
         )
         seconds: dict[str, float] = {}
         last = [time.perf_counter()]
-        finish = Stages.finish
+        finish, watch = Stages.finish, Watch(out.parent)
 
         def timed(self, stage, *arguments, **named):
             marker = finish(self, stage, *arguments, **named)
@@ -167,10 +179,11 @@ def main() -> int:
             name = stage.partition("/")[0]
             seconds[name] = seconds.get(name, 0) + now - last[0]
             last[0] = now
+            following = {"captioned": "distractors", "distractors": "distractors", "duplicates": "export"}
+            watch.stage = following.get(name, "classify" if "/" in stage else "captioned")
             return marker
 
         Stages.finish = timed  # pyright: ignore[reportAttributeAccessIssue]
-        watch = Watch(out.parent)
         watch.start()
         start = last[0] = time.perf_counter()
         evaluation = build(chosen, Reporter(quiet=True))
@@ -191,7 +204,11 @@ def main() -> int:
             "second_run_s": round(again, 1),
             "images_classified_per_s": round(options.captioned / seconds["classify"], 1),
             "images_reduced_per_s": round(reduced / (seconds["captioned"] + seconds["distractors"]), 1),
-            "peak_memory_mib": round(watch.peak_rss / 2**20),
+            "peak_memory_mib": round(max(own + mapped for own, mapped in watch.memory.values()) / 2**20),
+            "memory_by_stage_mib": {
+                stage: {"own": round(own / 2**20), "mapped_files": round(mapped / 2**20)}
+                for stage, (own, mapped) in watch.memory.items()
+            },
             "peak_disk_mib": round(watch.peak_disk / 2**20),
             "evaluation_set_mib": round(folder_bytes(out) / 2**20),
             "sources_mib": round(folder_bytes(folder) / 2**20 - folder_bytes(out.parent) / 2**20),

@@ -1,15 +1,9 @@
-"""Whole builds from small data: content, determinism, interruption, rejects, duplicates, a full disk."""
+"""Whole builds from small data: content, determinism, stages, rejects, duplicates."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,69 +144,6 @@ def test_rebuilding_a_stage_is_possible(private, tmp_path):
     before = marker.stat().st_ino
     assert digest(build(replace(chosen, rebuild=("captioned",)), Reporter(quiet=True)).folder) == first
     assert marker.stat().st_ino != before
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, so that ten builds need not import torch ten times")
-def test_killed_at_ten_moments_a_build_still_gives_the_same_bytes(data, built, tmp_path, monkeypatch):
-    """Each time SIGKILL falls at a random one of the writes, renames and deletions that a build makes."""
-    import data_prep.classify as classify
-
-    monkeypatch.setattr(classify, "CHUNK", 8)
-    chosen = options(data, tmp_path / "carts", workers=1)
-    rng = random.Random(20)
-    killed = 0
-    for _ in range(10):
-        pid = os.fork()
-        moment = rng.randrange(3, 12)
-        if pid == 0:
-            _build_and_die(chosen, moment)
-        _, status = os.waitpid(pid, 0)
-        killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed >= 8
-    assert digest(build(chosen, Reporter(quiet=True)).folder) == digest(built.folder)
-
-
-def _build_and_die(chosen: BuildOptions, events: int) -> None:
-    """Build in this forked process, and kill it with SIGKILL at the given number of file events."""
-    left = [events]
-
-    def count(event: str, arguments: tuple) -> None:
-        written = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
-        if written or event in ("os.rename", "os.remove", "os.mkdir"):
-            left[0] -= 1
-            if left[0] <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    try:
-        import torch
-
-        torch.set_num_threads(1)
-        sys.addaudithook(count)
-        build(chosen, Reporter(quiet=True))
-    finally:
-        os._exit(0)
-
-
-def test_killed_at_random_times_a_process_goes_on(data, tmp_path):
-    """The command as a user runs it; with a list, since importing torch would take most of the time."""
-    path = tmp_path / "list.txt"
-    path.write_text("".join(f"{1000 + n}.jpg\n" for n in range(CAPTIONED)), encoding="utf-8")
-    wanted = digest(build(options(data, tmp_path / "whole", selection=str(path)), Reporter(quiet=True)).folder)
-    arguments = ["build", "--preset", data / "carts.toml", "--flickr30k", data / "flickr30k", "--selection", path]
-    arguments += ["--imagenet", data / "imagenet", "--out", tmp_path / "out", "--workers", "1", "--quiet"]
-    command = [sys.executable, "-m", "data_prep", *map(str, arguments)]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    rng = random.Random(3)
-    for _ in range(3):
-        with subprocess.Popen(command, **silent) as process:
-            limit = time.monotonic() + 20
-            lock = tmp_path / "out.build" / "lock"
-            while not lock.exists() and time.monotonic() < limit:
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.8))
-            process.kill()
-    assert subprocess.run(command, timeout=120, **silent).returncode == 0
-    assert digest(tmp_path / "out") == wanted
 
 
 def test_odd_but_good_files_are_kept(private, tmp_path):

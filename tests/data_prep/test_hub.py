@@ -180,6 +180,9 @@ print(json.dumps([sorted(found), most, [str(p) for p in folder.rglob("*.parquet"
 
 
 def test_imagenet_from_the_hub_shard_by_shard(server, tmp_path):
+    killed = tmp_path / "work" / ".cache" / "huggingface" / "download" / "what-a-killed-process-left.incomplete"
+    killed.parent.mkdir(parents=True)
+    killed.write_bytes(b"half a shard")
     write_imagenet(tmp_path / "twin", "shards")
     serve(server, IMAGENET, tmp_path / "twin")
     server.repos[IMAGENET]["data/test-00000-of-00028.parquet"] = b"not needed"
@@ -193,6 +196,7 @@ def test_imagenet_from_the_hub_shard_by_shard(server, tmp_path):
     assert found == expected
     assert most <= 1
     assert left == []
+    assert not killed.exists()
     assert same
     assert described["revision"] == hub.IMAGENET.revision
     assert not any("test-" in path for path in server.downloads())
