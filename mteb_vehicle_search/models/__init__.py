@@ -12,10 +12,68 @@ TINY_CLIP_FOLDER = Path(__file__).parent / "tiny_clip"
 # The first 40 digits of the sha256 of its weights: results of other weights never look like results of these.
 TINY_CLIP_REVISION = "e3d4e8e6d358bb3dcb562ae2f9163129265723b8"
 
+# Their training data are web images, with synthetic captions for 1.2, and not published: whether Flickr30k's
+# photographs are among them is unknown, so `training_datasets` stays None.
+_METACLIP: dict[str, Any] = {
+    "n_embedding_parameters": 49_408 * 1024,
+    "license": "cc-by-nc-4.0",
+    "public_training_code": "https://github.com/facebookresearch/MetaCLIP",
+}
+_METACLIP_1_CITATION = """@inproceedings{xu2024metaclip,
+  title = {Demystifying {CLIP} Data},
+  author = {Xu, Hu and Xie, Saining and Tan, Xiaoqing Ellen and Huang, Po-Yao and Howes, Russell and others},
+  booktitle = {The Twelfth International Conference on Learning Representations},
+  year = {2024},
+}"""
+_METACLIP_1_2_CITATION = """@inproceedings{xu2024altogether,
+  title = {Altogether: Image Captioning via Re-aligning Alt-text},
+  author = {Xu, Hu and Huang, Po-Yao and Tan, Xiaoqing Ellen and Yeh, Ching-Feng and Kahn, Jacob and others},
+  booktitle = {Proceedings of the 2024 Conference on Empirical Methods in Natural Language Processing},
+  year = {2024},
+}"""
+
 
 def model_metas() -> list[ModelMeta]:
     """Return the metadata of our models; loads no weights."""
-    return [tiny_clip(), metaclip_1_2(), jina_clip_v2()]
+    return [tiny_clip(), metaclip_1(), metaclip_1_2(), jina_clip_v2()]
+
+
+def open_clip_meta(
+    name: str, revision: str, *, n_parameters: int, embed_dim: int, quick_gelu: bool = False, **facts: Any
+) -> ModelMeta:
+    """Return the metadata of an open_clip checkpoint on the hub, in fp32 safetensors with open_clip's own vocabulary.
+
+    Args:
+        name: Repository on the hub; holds `open_clip_config.json` and `open_clip_model.safetensors`.
+        revision: Full commit hash.
+        n_parameters: Of both towers.
+        embed_dim: Of the vectors.
+        quick_gelu: The activation that it was trained with; a configuration that says otherwise is refused.
+        **facts: Further fields of `ModelMeta`, such as `release_date`, `license`, `citation`; unknown ones are None.
+    """
+    # mteb takes seconds to import, and most of the package does without.
+    from mteb.models import ModelMeta
+    from mteb.models.model_meta import ScoringFunction
+
+    common: dict[str, Any] = {
+        **dict.fromkeys(("release_date", "license", "citation", "n_embedding_parameters", "training_datasets")),
+        "loader": _load_open_clip,
+        "loader_kwargs": {"quick_gelu": quick_gelu},
+        "languages": ["eng-Latn"],
+        "memory_usage_mb": round(n_parameters * 4 / 2**20),
+        "max_tokens": 77,
+        "open_weights": True,
+        "public_training_code": None,
+        "public_training_data": None,
+        "framework": ["PyTorch", "safetensors"],
+        "reference": f"https://huggingface.co/{name}",
+        "similarity_fn_name": ScoringFunction.COSINE,
+        "use_instructions": False,
+        "modalities": ["image", "text"],
+        "model_type": ["dense"],
+    }
+    given = {"name": name, "revision": revision, "n_parameters": n_parameters, "embed_dim": embed_dim}
+    return ModelMeta(**{**common, **given, **facts})
 
 
 def _load_open_clip(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
@@ -69,40 +127,30 @@ def tiny_clip() -> ModelMeta:
     )
 
 
+def metaclip_1() -> ModelMeta:
+    """MetaCLIP, ViT-H/14 with QuickGELU, of 2.5 billion pairs from CommonCrawl."""
+    return open_clip_meta(
+        "timm/vit_huge_patch14_clip_224.metaclip_2pt5b",
+        "76809c3262ef519f838f564e6f1b34ad22c49914",
+        n_parameters=986_109_441,
+        embed_dim=1024,
+        quick_gelu=True,
+        **_METACLIP,
+        release_date="2023-09-28",
+        citation=_METACLIP_1_CITATION,
+    )
+
+
 def metaclip_1_2() -> ModelMeta:
     """MetaCLIP 1.2 ("Altogether"), ViT-H/14 with plain GELU."""
-    from mteb.models import ModelMeta
-    from mteb.models.model_meta import ScoringFunction
-
-    return ModelMeta(
-        loader=_load_open_clip,
-        loader_kwargs={"quick_gelu": False},
-        name="timm/vit_huge_patch14_clip_224.metaclip_altogether",
-        revision="79ca86b54e97d41bd9f555bbb272bb1dcaa11f75",
-        release_date="2024-12-10",
-        languages=["eng-Latn"],
+    return open_clip_meta(
+        "timm/vit_huge_patch14_clip_224.metaclip_altogether",
+        "79ca86b54e97d41bd9f555bbb272bb1dcaa11f75",
         n_parameters=986_109_441,
-        n_embedding_parameters=49_408 * 1024,
-        memory_usage_mb=3762,
-        max_tokens=77,
         embed_dim=1024,
-        license="cc-by-nc-4.0",
-        open_weights=True,
-        public_training_code="https://github.com/facebookresearch/MetaCLIP",
-        public_training_data=None,
-        framework=["PyTorch", "safetensors"],
-        reference="https://huggingface.co/timm/vit_huge_patch14_clip_224.metaclip_altogether",
-        similarity_fn_name=ScoringFunction.COSINE,
-        use_instructions=False,
-        # Web images with synthetic captions, not published: whether Flickr30k's photographs are among them is unknown.
-        training_datasets=None,
-        modalities=["image", "text"],
-        citation="""@inproceedings{xu2024altogether,
-  title = {Altogether: Image Captioning via Re-aligning Alt-text},
-  author = {Xu, Hu and Huang, Po-Yao and Tan, Xiaoqing Ellen and Yeh, Ching-Feng and Kahn, Jacob and others},
-  booktitle = {Proceedings of the 2024 Conference on Empirical Methods in Natural Language Processing},
-  year = {2024},
-}""",
+        **_METACLIP,
+        release_date="2024-12-10",
+        citation=_METACLIP_1_2_CITATION,
     )
 
 

@@ -1,32 +1,59 @@
 """The models that the plugin offers, and what a user without the hub is told."""
 
 import hashlib
+import inspect
 import math
 import os
 import re
 import subprocess
 import sys
 
+import open_clip
 import pytest
 
 from mteb_vehicle_search.errors import ModelLoadError
-from mteb_vehicle_search.models import TINY_CLIP_FOLDER, TINY_CLIP_REVISION, model_metas
+from mteb_vehicle_search.models import TINY_CLIP_FOLDER, TINY_CLIP_REVISION, metaclip_1, metaclip_1_2, model_metas
 from mteb_vehicle_search.models.checkpoint import Checkpoint
 
 METAS = {meta.name: meta for meta in model_metas()}
-FROM_THE_HUB = ["timm/vit_huge_patch14_clip_224.metaclip_altogether", "jinaai/jina-clip-v2"]
+MISSION = ["timm/vit_huge_patch14_clip_224.metaclip_altogether", "jinaai/jina-clip-v2"]
+FROM_THE_HUB = ["timm/vit_huge_patch14_clip_224.metaclip_2pt5b", *MISSION]
 
 
 def test_the_mission_models_are_offered():
     assert list(METAS) == ["vehicle-search/tiny-clip", *FROM_THE_HUB]
-    metaclip, jina = (METAS[name] for name in FROM_THE_HUB)
+    metaclip, jina = (METAS[name] for name in MISSION)
     assert metaclip.revision.startswith("79ca86b5")
     assert metaclip.revision.endswith("aa11f75")
     assert metaclip.n_parameters == 986_109_441
     assert jina.n_parameters == 865_278_477
-    for meta in (metaclip, jina):
+    for meta in (METAS[name] for name in FROM_THE_HUB):
         assert re.fullmatch("[0-9a-f]{40}", meta.revision)
         assert meta.license == "cc-by-nc-4.0"
+        assert meta.training_datasets is None
+
+
+def test_mteb_knows_none_of_our_open_clip_models_itself():
+    from mteb.models.model_implementations import MODEL_REGISTRY
+
+    for meta in model_metas():
+        if meta.name != "jinaai/jina-clip-v2":
+            assert MODEL_REGISTRY[meta.name].loader.__module__ == "mteb_vehicle_search.models"
+
+
+def test_adding_an_open_clip_model_takes_twelve_lines():
+    for entry in (metaclip_1, metaclip_1_2):
+        assert len(inspect.getsource(entry).rstrip().splitlines()) <= 12
+
+
+def test_the_activation_of_each_metaclip_is_stated():
+    stated = {meta.name: meta.loader_kwargs["quick_gelu"] for meta in (metaclip_1(), metaclip_1_2())}
+    assert list(stated.values()) == [True, False]
+    for name, tags in open_clip.pretrained._PRETRAINED.items():
+        for tag in tags.values():
+            if (hub := tag.get("hf_hub", "").rstrip("/")) in stated and not name.endswith("-quickgelu"):
+                assert tag.get("quick_gelu", False) == stated.pop(hub)
+    assert stated == {}
 
 
 def test_the_embedded_models_metadata_is_that_of_its_weights():
@@ -57,7 +84,7 @@ def test_without_the_hub_mteb_run_ends_with_that_message(tmp_path):
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "400"}
     runs = {
         name: subprocess.Popen([*mteb, name], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for name in FROM_THE_HUB
+        for name in MISSION
     }
     for name, run in runs.items():
         shown, error = run.communicate(timeout=120)
