@@ -74,8 +74,7 @@ class OpenClipEncoder(ImageTextEncoder):
     def load(self) -> Towers:
         """Load the weights strictly, tensor by tensor, from safetensors, into open_clip's own class."""
         checkpoint = Checkpoint(self.files.folder(CONFIG, WEIGHTS) / WEIGHTS)
-        with parameters_on_meta():
-            model = self._build()
+        model = self._build()
         wanted = layout_of(model)
         checkpoint.require(wanted, f"{self.model_name}'s configuration")
         module = Clip(model)
@@ -95,8 +94,13 @@ class OpenClipEncoder(ImageTextEncoder):
             if f"{name}_model_name" in config[tower]:
                 config[tower][f"{name}_model_pretrained"] = False
         custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
+        kind = CustomTextCLIP if custom else CLIP
         try:
-            return (CustomTextCLIP if custom else CLIP)(**config)
+            try:
+                with parameters_on_meta():
+                    return kind(**config)
+            except RuntimeError:  # a few towers compute with their parameters while they are built
+                return kind(**config)
         except Exception as error:  # open_clip and timm raise whatever they stumble over
             raise ModelLoadError(
                 f"{self.model_name}: open_clip builds no model from its configuration: {error!r}."

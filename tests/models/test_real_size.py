@@ -18,6 +18,7 @@ from small_set import small_set
 from stand_ins import put_into_hub_cache, random_open_clip, real_size_jina
 
 from mteb_vehicle_search.models import jina_clip, jina_clip_v2, metaclip_1_2
+from mteb_vehicle_search.models.open_clip import OpenClipEncoder
 from mteb_vehicle_search.run_record import RunRecord
 
 pytestmark = pytest.mark.slow
@@ -95,6 +96,20 @@ def test_metaclip_gives_open_clips_vectors(metaclip, loaded):
     wanted = own.encode_image(torch.stack([transform(image) for image in images()]))
     assert apart(found[0], wanted) <= 1e-6
     assert apart(found[1], own.encode_text(open_clip.get_tokenizer(f"local-dir:{snapshot}")(TEXTS))) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "MobileCLIP2-S0", "MobileCLIP2-B", "PE-Core-S-16-384"])
+@torch.inference_mode()
+def test_towers_of_all_kinds_are_those_of_open_clip(tmp_path, name):
+    import open_clip
+
+    folder = random_open_clip(tmp_path, name)
+    own = open_clip.create_model(f"local-dir:{folder}").eval()
+    towers = OpenClipEncoder("org/model", None, "cpu", folder=folder).towers
+    size = open_clip.get_model_config(name)["vision_cfg"]["image_size"]
+    pixels, tokens = torch.randn((2, 3, size, size)), torch.randint(1, 49_000, (2, own.context_length))
+    assert torch.equal(towers.image(pixels), own.encode_image(pixels))
+    assert torch.equal(towers.text(tokens, torch.ones_like(tokens)), own.encode_text(tokens))
 
 
 @torch.inference_mode()
