@@ -40,6 +40,7 @@ class HubDataset:
         revision: A full commit hash, or a branch together with `expected_prefix`.
         expected_prefix: The commit that a branch resolves to must begin with this; empty accepts any.
         gated: Whether its terms must be accepted first.
+        model: It is a model and no dataset; then only `page` and the patience are of use.
         sleep: Waits between attempts; replaced in tests.
     """
 
@@ -47,6 +48,7 @@ class HubDataset:
     revision: str
     expected_prefix: str = ""
     gated: bool = False
+    model: bool = False
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False, repr=False)
 
     def commit(self) -> str:
@@ -160,8 +162,8 @@ class HubDataset:
 
     @property
     def page(self) -> str:
-        """Where a person reads about the dataset."""
-        return f"https://huggingface.co/datasets/{self.repo}"
+        """Where a person reads about the repository."""
+        return f"https://huggingface.co/{'' if self.model else 'datasets/'}{self.repo}"
 
     def _refused(self, what: str, status: int) -> SourceError:
         if self.gated:

@@ -23,7 +23,7 @@ def download_model(repository: str, revision: str, names: Sequence[str]) -> Path
     from huggingface_hub import hf_hub_download  # Imports an HTTP stack.
 
     # The same patience and the same explanations as for data sets.
-    hub = HubDataset(repository, revision)
+    hub = HubDataset(repository, revision, model=True)
     folder = Path()
     for name in names:
 

@@ -14,7 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-_RESOLVE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+from hub_uploads import Uploads
+
+_RESOLVE = re.compile(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _TREE = re.compile(r"/api/datasets/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?")
 _INFO = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/revision/([^/]+))?")
 
@@ -26,6 +28,8 @@ class HubServer:
         repos: repo -> path -> bytes.
         branches: (repo, branch) -> commit.
         gated: Repositories that need the token `Bearer good`.
+        private: Repositories that were created as private ones.
+        objects: Uploaded LFS objects by sha256.
         faults: Taken one per download: `429`, `503`, `drop` (half of what was asked for, then a closed connection) or
             `damage` (right size, wrong bytes).
         log: Every request: method, path, range.
@@ -35,6 +39,8 @@ class HubServer:
         self.repos: dict[str, dict[str, bytes]] = {}
         self.branches: dict[tuple[str, str], str] = {}
         self.gated: set[str] = set()
+        self.private: set[str] = set()
+        self.objects: dict[str, bytes] = {}
         self.faults: list[str] = []
         self.log: list[tuple[str, str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -84,7 +90,7 @@ class HubServer:
 
 
 def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Uploads):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, format: str, *args: object) -> None:
@@ -120,8 +126,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def _json(self, value: object) -> None:
-            self._reply(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
+        def send_json(self, value: object, status: int = 200) -> None:
+            self._reply(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
 
         def _allowed(self, repo: str, revision: str) -> str | None:
             if repo not in hub.repos:
@@ -168,13 +174,15 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 for path, data in hub.repos[repo].items()
                 if not folder or path.startswith(f"{folder}/")
             ]
-            self._json(entries)
+            self.send_json(entries)
 
         def _info(self, repo: str, revision: str) -> None:
             commit = self._allowed(repo, revision)
             if commit is not None:
                 siblings = [{"rfilename": path} for path in hub.repos[repo]]
-                self._json({"id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": []})
+                self.send_json(
+                    {"id": repo, "sha": commit, "siblings": siblings, "private": repo in hub.private, "tags": []}
+                )
 
         def _bytes(self, path: str) -> None:
             owner, name, file = path.removeprefix("/cdn/").split("/", 2)
@@ -202,4 +210,5 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 return
             self._reply(206 if asked else 200, headers, body)
 
+    Handler.hub = hub
     return Handler

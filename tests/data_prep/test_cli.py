@@ -1,4 +1,4 @@
-"""The command line: exit statuses, messages, the plan, inspection and pushing."""
+"""The command line: exit statuses, messages, the plan and inspection."""
 
 from __future__ import annotations
 
@@ -103,33 +103,6 @@ def test_inspect_counts_and_draws(small, tmp_path, capsys):
     with Image.open(sheet) as image:
         assert image.size == (1200, 2 * 278)
         assert len(image.getcolors(1 << 24) or []) > 100
-
-
-@pytest.mark.parametrize("public", [False, True])
-def test_push_warns_of_the_terms_and_is_private_unless_asked(small, monkeypatch, capsys, public):
-    sent = []
-
-    def upload(folder, repository, private):
-        sent.append((repository, private))
-        return "address"
-
-    monkeypatch.setattr("data_prep.hub_models.upload_folder", upload)
-    assert cli.main(["push", str(small[0]), "me/set", *(["--public"] if public else [])]) == 0
-    assert sent == [("me/set", not public)]
-    shown = capsys.readouterr()
-    assert "copies must not be published" in shown.err
-    assert ("publish them to everybody" in shown.err) == public
-    assert "Pushed to address" in shown.out
-
-
-def test_a_damaged_set_is_not_pushed(small, tmp_path, monkeypatch, capsys):
-    import shutil
-
-    monkeypatch.setattr("data_prep.hub_models.upload_folder", lambda *a: pytest.fail("pushed"))
-    shutil.copytree(small[0], tmp_path / "set")
-    next((tmp_path / "set" / "queries").iterdir()).write_bytes(b"")
-    assert cli.main(["push", str(tmp_path / "set"), "me/set"]) == 1
-    assert "so it is not pushed" in capsys.readouterr().err
 
 
 def test_importing_the_package_and_the_command_line_loads_nothing_heavy():

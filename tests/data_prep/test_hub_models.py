@@ -1,0 +1,234 @@
+"""The classifier from the hub, the published list, and evaluation sets to the hub, through the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import format_twins
+import pytest
+from hub_server import HubServer
+
+from data_prep import cli, hub, selection
+from mteb_vehicle_search.eval_set import EvalSet
+
+ACCEPTED = "good"  # The only token that the server takes.
+COMMAND = "from data_prep import cli; raise SystemExit(cli.main({!r}))"
+WITHOUT_WAITING = "import time; sleep = time.sleep; time.sleep = lambda seconds: sleep(min(seconds, 0.01)); " + COMMAND
+TERMS = (
+    "The images come under terms that go with them:\n"
+    "  - Flickr30k: non-commercial research and education only; the photos belong to their owners.\n"
+    "  - ImageNet: non-commercial research and education only; copies must not be published.\n"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twins, a classifier and a preset; and what a build makes of them, in `out`."""
+    folder = tmp_path_factory.mktemp("data")
+    format_twins.write_flickr30k(folder / "flickr30k", "zip")
+    format_twins.write_imagenet(folder / "imagenet", "shards")
+    format_twins.write_classifier(folder / "classifier")
+    format_twins.write_preset(folder, "classifier")
+    assert cli.main([*arguments(folder), "--out", str(folder / "out")]) == 0
+    return folder
+
+
+def arguments(data, *more):
+    sources = ["--flickr30k", data / "flickr30k", "--imagenet", data / "imagenet"]
+    command = ["build", "--preset", data / "twins.toml", *sources, "--device", "cpu", "--quiet", *more]
+    return list(map(str, command))
+
+
+@pytest.fixture
+def server():
+    running = HubServer()
+    yield running
+    running.close()
+
+
+def test_a_classifier_comes_from_the_hub_at_its_pin(data, server, tmp_path):
+    revision = "b" * 40
+    server.repos["lab/vit"] = {path.name: path.read_bytes() for path in (data / "classifier").iterdir()}
+    server.repos["lab/vit"]["pytorch_model.bin"] = b"never wanted"
+    server.faults = ["429", "", "drop"]
+    text = (data / "twins.toml").read_text(encoding="utf-8")
+    for name in ("twins.tsv", "flickr30k", "imagenet"):
+        (tmp_path / name).symlink_to(data / name)
+    pinned = text.replace('model = "classifier"', f'model = "lab/vit"\nrevision = "{revision}"')
+    (tmp_path / "twins.toml").write_text(pinned, encoding="utf-8")
+    command = arguments(tmp_path, "--out", tmp_path / "out")
+    done = server.run(WITHOUT_WAITING.format(command), tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    built, local = EvalSet.open(tmp_path / "out"), EvalSet.open(data / "out")
+    assert built.content_id == local.content_id
+    assert built.provenance().equals(local.provenance())
+    asked = {path for method, path, _ in server.log if "/resolve/" in path}
+    names = ("config.json", "preprocessor_config.json", "model.safetensors")
+    assert asked == {f"/lab/vit/resolve/{revision}/{name}" for name in names}
+
+
+def test_a_classifier_that_is_not_there(data, server, tmp_path):
+    for name in ("twins.tsv", "flickr30k", "imagenet"):
+        (tmp_path / name).symlink_to(data / name)
+    text = (data / "twins.toml").read_text(encoding="utf-8")
+    pinned = text.replace('model = "classifier"', f'model = "lab/vit"\nrevision = "{"b" * 40}"')
+    (tmp_path / "twins.toml").write_text(pinned, encoding="utf-8")
+    done = server.run(COMMAND.format(arguments(tmp_path, "--out", tmp_path / "out")), tmp_path / "home")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "Error: the hub refuses lab/vit/config.json (HTTP 401): it does not exist or needs a login\n"
+        "Look at https://huggingface.co/lab/vit, then run: hf auth login\n"
+    )
+
+
+def test_the_gate_of_imagenet_is_explained_on_the_command_line(data, server, tmp_path):
+    server.repos[hub.IMAGENET.repo] = {}
+    server.gated.add(hub.IMAGENET.repo)
+    command = ["build", "--preset", str(data / "twins.toml"), "--flickr30k", str(data / "flickr30k"), "--quiet"]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(file.filename for file in format_twins.captioned_files()) + "\n", encoding="utf-8")
+    command += ["--selection", str(listed), "--out", str(tmp_path / "out")]
+    gate = (
+        "the hub refuses the list of files of ILSVRC/imagenet-1k (HTTP {}): this dataset is given only to people who "
+        "accepted its terms\n1. Log in at https://huggingface.co/datasets/ILSVRC/imagenet-1k and accept the terms.\n"
+        "2. Run: hf auth login\n"
+    )
+    for token, status in (("", 401), ("bad", 403)):
+        done = server.run(COMMAND.format(command), tmp_path / "home", token)
+        assert (done.returncode, done.stderr) == (1, "Error: " + gate.format(status))
+    done = server.run(COMMAND.format([*command, "--dry-run"]), tmp_path / "home")
+    assert "NOT READY: the hub refuses the list of files of ILSVRC/imagenet-1k (HTTP 401)" in " ".join(
+        done.stdout.replace("│", " ").split()
+    )
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """A server of one file, which stands for the published list; its content can be changed."""
+    names = [file.filename for file in format_twins.captioned_files()[::2]]
+    lines = [f"{name[:-4]}_caption_00,{name},1\n" for name in names]
+    content = ["".join(["query_id,document_id,relevance\n", *lines]).encode()]
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200 if content[0] else 404)
+            self.end_headers()
+            self.wfile.write(content[0])
+
+    running = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    monkeypatch.setattr(selection, "PUBLISHED_URL", f"http://127.0.0.1:{running.server_port}/qrels.csv")
+    monkeypatch.setattr(selection, "PUBLISHED_SHA256", hashlib.sha256(content[0]).hexdigest())
+    yield content
+    running.shutdown()
+    running.server_close()
+
+
+def test_the_published_list_takes_the_place_of_the_classifier(data, published, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail("classified"))
+    command = arguments(data, "--selection", "published", "--out", tmp_path / "out")
+    assert cli.main(command) == 0
+    kept = [name for name in EvalSet.open(tmp_path / "out").corpus_ids() if name.startswith("flickr30k/")]
+    assert kept == sorted(f"flickr30k/{file.filename[:-4]}" for file in format_twins.captioned_files()[::2])
+    published[0] = b""  # It is downloaded once.
+    assert cli.main([*command, "--rebuild", "select"]) == 0
+
+
+def test_with_the_list_at_hand_missing_and_extra_images_are_named(data, published, tmp_path):
+    work = tmp_path / "out.build"
+    work.mkdir()
+    selection.published_file(work)
+    assert cli.main(arguments(data, "--out", tmp_path / "out")) == 0
+    compared = EvalSet.open(tmp_path / "out").manifest["notes"]["selection"]
+    kept = {name for name in EvalSet.open(tmp_path / "out").corpus_ids() if name.startswith("flickr30k/")}
+    listed = {f"flickr30k/{file.filename[:-4]}" for file in format_twins.captioned_files()[::2]}
+    assert compared["missing"] == sorted(listed - kept)
+    assert compared["extra"] == sorted(kept - listed)
+    assert compared["missing"]
+    assert compared["extra"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"query_id,document_id,relevance\n1_caption_00,1.jpg,1\n", "has sha256 {found} instead of {wanted}"),
+        (b"", "The published selection cannot be downloaded from {url}: HTTP Error 404: Not Found."),
+    ],
+)
+def test_another_list_is_refused(data, published, tmp_path, capsys, content, message):
+    published[0] = content
+    assert cli.main(arguments(data, "--selection", "published", "--out", tmp_path / "out")) == 1
+    words = {
+        "found": hashlib.sha256(content).hexdigest(),
+        "wanted": selection.PUBLISHED_SHA256,
+        "url": selection.PUBLISHED_URL,
+    }
+    assert message.format(**words) in capsys.readouterr().err
+    assert not (tmp_path / "out.build" / "published.csv").exists()
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_set_is_pushed_after_a_warning(data, server, tmp_path, public):
+    command = ["push", str(data / "out"), "my-lab/cars", *(["--public"] if public else [])]
+    done = server.run(COMMAND.format(command), tmp_path / "home", ACCEPTED)
+    assert done.returncode == 0, (server.log, done.stderr)
+    if public:
+        warning = "--public would publish them to everybody. Make sure that you are allowed to.\n"
+    else:
+        warning = "The repository will be private. Share it only with people who accepted the same terms.\n"
+    assert done.stderr.startswith(TERMS + warning)
+    assert done.stdout == "Pushed to https://huggingface.co/datasets/my-lab/cars\n"
+    assert ("my-lab/cars" in server.private) != public
+    files = {p.relative_to(data / "out").as_posix(): p.read_bytes() for p in (data / "out").rglob("*") if p.is_file()}
+    sent = dict(server.repos["my-lab/cars"])
+    del sent[".gitattributes"]
+    assert sent == files
+
+
+def test_a_second_push_replaces_the_files_of_the_first(data, server, tmp_path):
+    command = COMMAND.format(["push", str(data / "out"), "my-lab/cars"])
+    assert server.run(command, tmp_path / "home", ACCEPTED).returncode == 0
+    server.repos["my-lab/cars"]["corpus/test-00001-of-00002.parquet"] = b"of an earlier set"
+    assert server.run(command, tmp_path / "home", ACCEPTED).returncode == 0
+    assert "corpus/test-00001-of-00002.parquet" not in server.repos["my-lab/cars"]
+
+
+def test_a_private_push_to_a_public_repository_is_refused(data, server, tmp_path):
+    server.repos["my-lab/cars"] = {}
+    server.branches["my-lab/cars", "main"] = "e" * 40
+    done = server.run(COMMAND.format(["push", str(data / "out"), "my-lab/cars"]), tmp_path / "home", ACCEPTED)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "Error: my-lab/cars exists on the hub and is public.\n"
+        "Choose another name, make it private there, or say --public if you are allowed to publish.\n"
+    )
+    assert server.repos["my-lab/cars"] == {}
+
+
+def test_a_push_without_a_login_is_explained(data, server, tmp_path):
+    done = server.run(COMMAND.format(["push", str(data / "out"), "my-lab/cars"]), tmp_path / "home")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "Error: the hub refuses my-lab/cars (HTTP 401): it does not exist or needs a login\n"
+        "Look at https://huggingface.co/datasets/my-lab/cars, then run: hf auth login\n"
+    )
+
+
+def test_a_damaged_set_is_not_pushed(data, server, tmp_path):
+    shutil.copytree(data / "out", tmp_path / "set")
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text(encoding="utf-8"))
+    (tmp_path / "set" / sorted(manifest["files"])[-1]).write_bytes(b"")
+    done = server.run(COMMAND.format(["push", str(tmp_path / "set"), "my-lab/cars"]), tmp_path / "home", ACCEPTED)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        f"Error: {tmp_path}/set does not verify, so it is not pushed.\n"
+        f"See 'vehicle-search-data verify {tmp_path}/set'.\n"
+    )
+    assert server.repos == {}
