@@ -1,32 +1,7 @@
 """Presets: what an evaluation set is made of, written as TOML.
 
-Another domain is another file. Dogs instead of vehicles:
-
-```toml
-name = "dog-image-search"
-title = "Dog Image Search"
-
-[captioned]
-source = "flickr30k"
-
-[classifier]
-library = "timm"
-model = "convnext_tiny.in12k_ft_in1k"
-revision = "0000000000000000000000000000000000000000" # the model's commit on the hub
-
-[selection]
-classes = "dogs.tsv" # beside this file: index, wnid, name, roots
-share = 0.07         # the 7 % that score highest; or threshold = 0.6
-
-[distractors]
-source = "imagenet"
-classes = "dogs.tsv"
-
-[duplicates]
-policy = "remove"
-```
-
-`vehicle-search-data build --preset dogs.toml` builds it. Unknown keys are refused, so that a misspelt one is noticed.
+Another domain is another file: `presets/examples/dogs.toml` with its class set `dogs.tsv` makes one of dogs. Unknown
+keys are refused, so that a misspelt one is noticed.
 """
 
 from __future__ import annotations

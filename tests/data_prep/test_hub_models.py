@@ -13,6 +13,7 @@ import pytest
 from hub_server import HubServer
 
 from data_prep import cli, hub, selection
+from data_prep.preset import PRESETS, load_preset
 from mteb_vehicle_search.eval_set import EvalSet
 
 ACCEPTED = "good"  # The only token that the server takes.
@@ -69,6 +70,35 @@ def test_a_classifier_comes_from_the_hub_at_its_pin(data, server, tmp_path):
     asked = {path for method, path, _ in server.log if "/resolve/" in path}
     names = ("config.json", "preprocessor_config.json", "model.safetensors")
     assert asked == {f"/lab/vit/resolve/{revision}/{name}" for name in names}
+
+
+def test_another_domain_is_a_toml(data, server, tmp_path):
+    """The shipped example as it is: everything from the hub, where drawn images and a tiny ViT stand for the real."""
+    dogs = load_preset(str(PRESETS / "examples" / "dogs.toml"))
+    for repo, name in ((hub.FLICKR30K.repo, "flickr30k"), (hub.IMAGENET.repo, "imagenet")):
+        files = [path for path in (data / name).rglob("*") if path.is_file()]
+        server.repos[repo] = {str(path.relative_to(data / name)): path.read_bytes() for path in files}
+    server.repos[dogs.classifier.model] = {p.name: p.read_bytes() for p in (data / "classifier").iterdir()}
+    server.gated.add(hub.IMAGENET.repo)
+    command = ["build", "--preset", str(PRESETS / "examples" / "dogs.toml"), "--out", str(tmp_path / "out")]
+    done = server.run(COMMAND.format([*command, "--device", "cpu", "--quiet"]), tmp_path / "home", ACCEPTED)
+    assert done.returncode == 0, done.stderr
+    built = EvalSet.open(tmp_path / "out")
+    retrievers = [f for f in format_twins.classed_files() if f.class_index == 207 and f.split == "val"]
+    assert retrievers
+    counts = built.manifest["notes"]["counts"]
+    assert counts["captioned"] == round(0.07 * len(format_twins.captioned_files()))
+    assert counts["distractors"] == len(retrievers)
+    assert {row["class_name"] for row in built.provenance().to_pylist() if not row["captioned"]} == {"golden retriever"}
+    assert "# Dog Image Search" in (built.folder / "README.md").read_text(encoding="utf-8")
+    resolved = [path for _, path, _ in server.log if path.startswith(f"/{dogs.classifier.model}/resolve/")]
+    assert all(f"/{dogs.classifier.revision}/" in path for path in resolved)
+
+
+def test_the_example_has_all_breeds():
+    dogs = load_preset(str(PRESETS / "examples" / "dogs.toml")).distractor_classes()
+    assert len(dogs.classes) == 118
+    assert dogs.indices == list(range(151, 269))
 
 
 def test_a_classifier_that_is_not_there(data, server, tmp_path):

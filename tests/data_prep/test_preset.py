@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
 import pytest
 
-from data_prep import preset as presets
 from data_prep.class_set import ClassSet
 from data_prep.preset import load_preset
 from mteb_vehicle_search.errors import BuildError
@@ -93,15 +91,6 @@ def test_classifier_and_rule_are_checked(tmp_path, revision, rule, message):
 def test_missing_preset_names_the_shipped_ones():
     with pytest.raises(BuildError, match="mini, original, wordnet"):
         load_preset("nothing")
-
-
-def test_the_documented_example_of_another_domain_is_valid(tmp_path):
-    example = textwrap.dedent(presets.__doc__.split("```toml")[1].split("```")[0])
-    rows = ["index\twnid\tname\troots", "151\tn02085620\tChihuahua\tdog", "152\tn02085782\tJapanese spaniel\tdog"]
-    (tmp_path / "dogs.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    dogs = load_preset(write(tmp_path, example))
-    assert dogs.selection.share == 0.07
-    assert dogs.distractor_classes().indices == [151, 152]
 
 
 @pytest.mark.parametrize(
