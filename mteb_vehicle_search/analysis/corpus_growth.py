@@ -299,7 +299,7 @@ def _show(console, ranks, curves, checked, check, equal) -> None:
     points = next(iter(curves.values()))
     head = [
         ["distractors", *(f"{p.distractors:,}" for p in points)],
-        ["", *(_how(p, ranks.distractors) for p in points)],
+        ["", *(how_known(p, ranks.distractors) for p in points)],
     ]
     cells = []
     for number, (metric, of_metric) in enumerate(curves.items()):
@@ -320,7 +320,8 @@ def _show(console, ranks, curves, checked, check, equal) -> None:
         console.print(equivalence_sentence(equal))
 
 
-def _how(point: GrowthPoint, searched: int) -> str:
+def how_known(point: GrowthPoint, searched: int) -> str:
+    """Return "measured", "exact", "modelled" or "too far to trust", for a run that searched so many distractors."""
     if point.method == "exact":
         return "measured" if point.distractors == searched else "exact"
     return "too far to trust" if point.distractors > TRUSTED_FACTOR * searched else "modelled"

@@ -3,71 +3,216 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
+import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from mteb_vehicle_search.errors import EvalSetError, ResultsError
+from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
+from mteb_vehicle_search.analysis.leaderboard_schema import ROW
+from mteb_vehicle_search.analysis.leaderboard_schema import ROW
+from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.selection import RUNS_HELP
+from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.places import evaluation_data, mini_folder
-from mteb_vehicle_search.report.data import ReportData, gather
+from mteb_vehicle_search.report.data import gather, growth_of, script_data
+from mteb_vehicle_search.report.strengths import strengths
+from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
 
 MARKER = "vehicle-search-report.json"
-THUMBNAIL_BYTES = 50_000_000
-# Shorter side in pixels and WebP quality, best first; the first that fits the budget is taken.
-SIZES = ((160, 70), (128, 55), (96, 45), (80, 35), (64, 30))
+# Of the whole site. What is left of it after text and scripts goes to the pictures.
+SITE_BYTES = 58_000_000
+STATIC = Path(__file__).parent / "static"
+RUN_HINT = "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--data", type=Path, help="evaluation set (default: the built one, else the embedded Mini)")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write (default: report)")
-    parser.add_argument("--runs", type=Path, help="folder of run records (default: under VEHICLE_SEARCH_HOME)")
+    parser.add_argument(
+        "results",
+        nargs="*",
+        type=Path,
+        metavar="RESULTS",
+        help="result files or folders, as for 'leaderboard' (default: ./results, and all run records)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="evaluation set of the runs (default: the built one if it has runs, else the embedded Mini)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), metavar="FOLDER", help="where to write (default: report)"
+    )
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help=RUNS_HELP)
 
 
 def main(args: argparse.Namespace) -> int:
     """Write the page and say where it is."""
-    data = args.data or evaluation_data()
-    if not args.data and not (data / "manifest.json").is_file():
-        data = mini_folder()
-    size = build_report(EvalSet.open(data), args.out, args.runs)
+    board = build_leaderboard(args.results or None, runs=args.runs)
+    for one in board.skipped:
+        sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
+    evaluation = choose_evaluation(board, args.data)
+    for table in _others(board, evaluation):
+        sys.stderr.write(f"not on the page: {_what(table)}, another evaluation set than {evaluation.folder}\n")
+    size = build_report(board, evaluation, args.out)
     print(f"Wrote {args.out / 'index.html'} ({size / 1e6:.1f} MB).")  # noqa: T201
     return 0
 
 
-def build_report(evaluation: EvalSet, out: Path, runs: Path | None = None) -> int:
+def choose_evaluation(board: Leaderboard, data: Path | None = None) -> EvalSet:
+    """Return the evaluation set in `data`, or the first of the usual ones that has runs.
+
+    Raises:
+        ResultsError: There is no run on it; says what there is.
+        DataNotFoundError, EvalSetError: `data` is not an evaluation set.
+    """
+    with_runs = {content_id for _, content_id in board.ranks}
+    if data is not None:
+        evaluation = EvalSet.open(data)
+        if evaluation.content_id in with_runs:
+            return evaluation
+        asked = f"{data} (content id {evaluation.content_id[:12]})"
+    else:
+        for folder in (evaluation_data(), mini_folder()):
+            try:
+                evaluation = EvalSet.open(folder)
+            except VehicleSearchError:
+                continue
+            if evaluation.content_id in with_runs:
+                return evaluation
+        asked = f"{evaluation_data()} or the embedded Mini"
+    found = [_what(table) for table in board.document["tables"]]
+    if not with_runs:
+        raise ResultsError(
+            f"There is no run record of {asked}{': only ' if found else ''}{'; '.join(found)}.", RUN_HINT
+        )
+    raise ResultsError(
+        f"There is no run record of {asked}. There are {'; '.join(found)}.",
+        "Name the evaluation set that the runs were made on: --data FOLDER",
+    )
+
+
+def _others(board: Leaderboard, evaluation: EvalSet) -> list[dict[str, Any]]:
+    return [table for table in board.document["tables"] if table["content_id"] != evaluation.content_id]
+
+
+def _what(table: dict[str, Any]) -> str:
+    models = ", ".join(row["model"] for row in table["rows"])
+    records = "" if any(row["has_run_record"] for row in table["rows"]) else ", no run record"
+    return f"{models} on {table['task']} (content id {table['content_id'][:12]}{records})"
+
+
+def build_report(board: Leaderboard, evaluation: EvalSet, out: Path) -> int:
     """Write the site into `out` (replacing an earlier one) and return its size in bytes.
 
     Raises:
-        ResultsError: There are no run records, or `out` holds something else.
+        ResultsError: `out` holds something else, or a run record is damaged.
+        EvalSetError: An image cannot be decoded.
     """
-    from jinja2 import Environment, PackageLoader
-
-    if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / MARKER).is_file():
         raise ResultsError(f"{out} holds other files; they are left alone.", "Choose another folder with --out.")
-    data = gather(evaluation, runs)
-    partial = out.with_name(f".{out.name}.partial")
+    table = next(table for table in board.document["tables"] if table["content_id"] == evaluation.content_id)
+    ranks = board.ranks[table["task"], table["content_id"]]
+    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
-    shutil.copytree(Path(__file__).parent / "static", partial / "assets")
-    (partial / "data").mkdir()
-    _script(partial / "data" / "core.js", "core", data.core)
-    _script(partial / "data" / "suspects.js", "suspects", data.suspects)
-    for n, block in enumerate(data.blocks):
-        _script(partial / "data" / f"block-{n}.js", f"block{n}", block)
-    _thumbnails(evaluation, data, partial / "thumbs")
-    page = Environment(loader=PackageLoader("mteb_vehicle_search.report"), autoescape=True)
-    html = page.get_template("index.html.j2").render(
-        rows=data.leaderboard, evaluation=evaluation, growth=data.growth, strengths=data.strengths
+    partial.mkdir(parents=True)
+    try:
+        _write_site(partial, board, evaluation, table, ranks)
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    except OSError as error:
+        raise ResultsError(f"{out} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return _size(out)
+
+
+def _write_site(
+    folder: Path,
+    board: Leaderboard,
+    evaluation: EvalSet,
+    table: dict[str, Any],
+    ranks: dict[tuple[str, str], RunRanks],
+) -> None:
+    shown = [row for row in table["rows"] if (row["model"], row["revision"]) in ranks]
+    runs = [ranks[row["model"], row["revision"]] for row in shown]
+    names = [_name(row, table["rows"]) for row in shown]
+    rows = gather(evaluation, runs)
+    growths = [growth_of(run, name) for run, name in zip(runs, names)]
+    parts = strengths([rows.texts[at] for at in runs[0].first.tolist()], runs)
+    shutil.copytree(STATIC, folder / "assets")
+    (folder / "data").mkdir()
+    files = script_data(evaluation, rows, names, growths, parts)
+    for name, value in files.items():
+        write_script(folder / "data" / f"{name}.js", name, value)
+    thumbnails = write_thumbnails(evaluation, rows.shown, folder / "thumbs", SITE_BYTES - _size(folder))
+    files["core"]["thumbs"] = thumbnail_index(thumbnails)
+    write_script(folder / "data" / "core.js", "core", files["core"])
+    reported = [{**dict.fromkeys(ROW), **row} for row in board.document["reported"]]
+    html = render(
+        table=table,
+        rows=[(row, _name(row, table["rows"]), shown.index(row) if row in shown else None) for row in table["rows"]],
+        reported=[row for row in reported if row["task"] == table["task"]],
+        elsewhere=[row for row in reported if row["task"] != table["task"]],
+        evaluation=evaluation,
+        names=names,
+        runs=[run.record.info for run in runs],
+        growths=growths,
+        strengths=parts,
+        others=[_what(other) for other in _others(board, evaluation)],
+        skipped=[(one.path.name, one.reason) for one in board.skipped],
+        images=len(rows.shown),
+        thumbnails=thumbnails,
     )
-    (partial / "index.html").write_text(html, encoding="utf-8", newline="\n")
-    (partial / MARKER).write_text(json.dumps({"content_id": evaluation.content_id}) + "\n", encoding="utf-8")
-    if out.exists():
-        shutil.rmtree(out)
-    partial.rename(out)
-    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    (folder / "index.html").write_text(html, encoding="utf-8", newline="\n")
+    (folder / MARKER).write_text(json.dumps({"content_id": evaluation.content_id}) + "\n", encoding="utf-8")
+
+
+def _name(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Return the model's name, with its revision if several of them are shown."""
+    several = sum(other["model"] == row["model"] for other in rows) > 1
+    return f"{row['model']}@{row['revision'][:12]}" if several else row["model"]
+
+
+def thumbnail_index(thumbnails: Thumbnails) -> dict[str, Any]:
+    """Return what cuts a picture out of its sheet; a size is width * 256 + height."""
+    return {
+        "tile": thumbnails.tile_px,
+        "columns": COLUMNS,
+        "perSheet": PER_SHEET,
+        "sizes": [width * 256 + height for width, height in thumbnails.sizes],
+    }
+
+
+def render(**content: Any) -> str:
+    """Return the HTML of the page; all content is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from mteb_vehicle_search.analysis.leaderboard_formats import RUN, SCORES
+    from mteb_vehicle_search.report.citation import bibtex
+
+    page = Environment(
+        loader=PackageLoader("mteb_vehicle_search.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = content["table"]["rows"] + content["reported"]
+    highest = max(row[key] or 0 for row in shown for key in ("ndcg_at_10", "ndcg_at_10_ci_high"))
+    return page.get_template("index.html.j2").render(
+        axis_end=max(1, math.ceil(10 * highest)) / 10,
+        score_columns=SCORES,
+        run_columns=RUN,
+        bibtex=bibtex(content["table"]),
+        **content,
+    )
 
 
 def embed(value: Any) -> str:
@@ -78,35 +223,12 @@ def embed(value: Any) -> str:
     return text
 
 
-def _script(path: Path, name: str, value: Any) -> None:
+def write_script(path: Path, name: str, value: Any) -> None:
+    """Write a script that puts a value into `window.VS`; `file://` pages may load scripts but not JSON."""
     text = f"(window.VS=window.VS||{{}}).{name}={embed(value)};\n"
+    # Half of a surrogate pair in a caption has no UTF-8; it becomes a question mark.
     path.write_text(text, encoding="utf-8", newline="\n", errors="replace")
 
 
-def _thumbnails(evaluation: EvalSet, data: ReportData, folder: Path) -> None:
-    """Write one small WebP per shown image, as large as the budget lets them be."""
-    sample = data.shown[:: max(1, len(data.shown) // 64)]
-    side, quality = SIZES[-1]
-    for side, quality in SIZES:
-        mean = sum(len(_small(evaluation, image, side, quality)) for image in sample) / len(sample)
-        if mean * len(data.shown) <= THUMBNAIL_BYTES:
-            break
-    for n, image in enumerate(data.shown):
-        path = folder / str(n // 1000) / f"{n}.webp"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_small(evaluation, image, side, quality))
-
-
-def _small(evaluation: EvalSet, image: str, side: int, quality: int) -> bytes:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(evaluation.jpeg(image))) as opened:
-            picture = opened.convert("RGB")
-    except OSError as error:
-        raise EvalSetError(f"Image {image!r} cannot be decoded: {error}.") from error
-    ratio = min(1.0, side / min(picture.size))
-    picture = picture.resize((max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))))
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=quality, method=2)
-    return buffer.getvalue()
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,146 +1,248 @@
-"""What the page shows, gathered from run records and the evaluation set."""
+"""What the page shows, gathered from the leaderboard, the run records behind it and the evaluation set."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.analysis.compare import require_same_queries
+from mteb_vehicle_search.analysis.corpus_growth import (
+    TRUSTED_FACTOR,
+    HoldOut,
+    default_sizes,
+    growth,
+    hold_out,
+    how_known,
+)
+from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
+from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.run_record import RunRecord
+from mteb_vehicle_search.report import strengths as by_part
+from mteb_vehicle_search.report import suspects
+
+if TYPE_CHECKING:
+    from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
 
 BLOCK = 256
-NEAR_DUPLICATE_BITS = 6
+# Beyond the searched corpus more sizes than the command prints, so that the curve has a shape.
+BEYOND = (2, 5, TRUSTED_FACTOR)
+FAR = (100_000, 300_000, 3_000_000)
 
 
-class ReportData(NamedTuple):
-    """Everything that is written.
+class Growth(NamedTuple):
+    """The growth curve of one model, or why there is none.
 
     Attributes:
-        leaderboard: One dict per model, best first.
-        core: What the page needs at once: captions, ranks, best wrong image; images by number.
-        blocks: Top ten and scores, `BLOCK` queries each.
-        suspects: Lists "agreed", "near" of [query, image, number], and "same" of lists of queries.
-        shown: Ids of the images, in the order of their numbers.
-        growth: See `charts.growth_curves`.
-        strengths: See `charts.strengths`.
+        model: Its name.
+        points: Of nDCG@10.
+        kinds: How each point is known: "exact", "measured", "modelled" or "too far to trust".
+        check: The hold-out check, if the corpus has distractors.
+        why: What is wrong, if there are no points.
     """
 
-    leaderboard: list[dict[str, Any]]
-    core: dict[str, Any]
-    blocks: list[dict[str, Any]]
-    suspects: dict[str, Any]
+    model: str
+    points: list[GrowthPoint]
+    kinds: list[str]
+    check: HoldOut | None
+    why: str
+
+
+class Rows(NamedTuple):
+    """One row per (query, relevant image), sorted; r rows, m models. Images are numbers into `shown`.
+
+    Attributes:
+        ids: [r], query ids.
+        texts: [r], captions.
+        relevant: [r], the relevant image.
+        ranks: [m][r], its rank.
+        scores: [m][r], its score.
+        captioned_above: [m][r], captioned images above it; None if a model's record cannot tell.
+        tops: [m][r], the best images, at most 10.
+        top_scores: [m][r], their scores.
+        wrong: [m][r], the best wrong image; -1 if the top shows none.
+        shown: Ids of all images that the page shows, in the order in which it shows them first.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    relevant: list[int]
+    ranks: list[list[int]]
+    scores: list[list[float]]
+    captioned_above: list[list[int] | None]
+    tops: list[list[list[int]]]
+    top_scores: list[list[list[float]]]
+    wrong: list[list[int]]
     shown: list[str]
-    growth: list[dict[str, Any]]
-    strengths: list[dict[str, Any]]
 
 
-def gather(evaluation: EvalSet, runs: Path | None) -> ReportData:
-    """Read all run records of the evaluation set.
+def gather(evaluation: EvalSet, runs: Sequence[RunRanks]) -> Rows:
+    """Read what the runs gave for each query.
+
+    Args:
+        evaluation: The set that they were made on.
+        runs: At least one, in the order of the page.
 
     Raises:
-        ResultsError: There is none, or they answer different queries.
+        ResultsError: The runs answer different queries, or a run record is damaged.
     """
-    from mteb_vehicle_search.analysis.uncertainty import clustered_interval
-    from mteb_vehicle_search.outcome import ndcg_at_10
-    from mteb_vehicle_search.report.charts import growth_curves, strengths
+    first = runs[0]
+    for run in runs[1:]:
+        require_same_queries(first, run)
+    ids, relevant_ids = first.query_ids.tolist(), first.relevant_ids.tolist()
+    captions = {query.id: query.text for query in evaluation.queries()}
+    tables = [_checked(run) for run in runs]
+    number: dict[str, int] = {}
+    for row, right in enumerate(relevant_ids):
+        for image in (right, *(image for run in runs for image in run.top_ids[row])):
+            number.setdefault(image, len(number))
+    unknown = [name for name in ids if name not in captions] + sorted(set(number) - set(evaluation.corpus_ids()))
+    if unknown:
+        raise ResultsError(
+            f"{first.record.folder.parent} names {unknown[0]!r}, which {evaluation.folder} lacks.", RERUN
+        )
+    right_of: dict[str, set[int]] = {}
+    for query, image in zip(ids, relevant_ids):
+        right_of.setdefault(query, set()).add(number[image])
+    tops = [[[number[image] for image in top] for top in run.top_ids] for run in runs]
+    return Rows(
+        ids,
+        [captions[query] for query in ids],
+        [number[image] for image in relevant_ids],
+        [run.ranks.tolist() for run in runs],
+        [scores for scores, _ in tables],
+        [_captioned_above(run) for run in runs],
+        tops,
+        [top_scores for _, top_scores in tables],
+        [[next((i for i in top if i not in right_of[q]), -1) for q, top in zip(ids, of_model)] for of_model in tops],
+        list(number),
+    )
 
-    records = RunRecord.find(runs, evaluation.content_id)
-    if not records:
-        hint = "Run a model first, such as 'mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip'."
-        raise ResultsError(f"No run record of content id {evaluation.content_id} for {evaluation.folder}.", hint)
-    models = []
-    for record in records:
-        table = record.queries()
-        ranks = table["rank"].to_numpy()
-        ndcg = clustered_interval(ndcg_at_10(ranks), table["relevant_id"].to_numpy(zero_copy_only=False))
-        models.append((ndcg, record, table, ranks))
-    models.sort(key=lambda model: (-model[0].mean, model[1].folder.name))
-    first = models[0][2]
-    for _, record, table, _ in models:
-        if table["query_id"] != first["query_id"] or table["relevant_id"] != first["relevant_id"]:
-            raise ResultsError(f"{record.folder} answers other queries than {models[0][1].folder}.")
-    query_ids, relevant = first["query_id"].to_pylist(), first["relevant_id"].to_pylist()
-    tops = [table["top_ids"].to_pylist() for _, _, table, _ in models]
-    shown = sorted({*relevant, *(i for top in tops for ids in top for i in ids)})
-    number = {image: n for n, image in enumerate(shown)}
-    facts = {row["corpus-id"]: row for row in evaluation.provenance().to_pylist() if row["corpus-id"] in number}
-    texts = {query.id: query.text for query in evaluation.queries()}
-    of_query: dict[str, set[str]] = {}
-    for query, image in zip(query_ids, relevant):
-        of_query.setdefault(query, set()).add(image)
-    wrong = [
-        [next((number[i] for i in ids if i not in of_query[query]), -1) for query, ids in zip(query_ids, top)]
-        for top in tops
-    ]
+
+def _checked(run: RunRanks) -> tuple[list[float], list[list[float]]]:
+    """Return the scores of the relevant images and of the top ten, in the order of the run's ranks."""
+    table, path = run.record.queries(), run.record.folder / "queries.parquet"
+    missing = {"score", "top_scores"} - set(table.column_names)
+    if missing:
+        raise ResultsError(f"{path} has no column {', '.join(sorted(missing))}.", RERUN)
+    table = table.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
+    scores, top_scores = table["score"].to_pylist(), table["top_scores"].to_pylist()
+    for query, score, top, ids in zip(run.query_ids.tolist(), scores, top_scores, run.top_ids):
+        if not all(isinstance(value, float) and math.isfinite(value) for value in (score, *(top or [None]))):
+            raise ResultsError(f"{path}: query {query} has a score that is not a finite number.", RERUN)
+        if len(top) != len(ids):
+            raise ResultsError(f"{path}: query {query} has {len(ids)} best images but {len(top)} scores.", RERUN)
+    return scores, top_scores
+
+
+def _captioned_above(run: RunRanks) -> list[int] | None:
+    try:
+        return run.captioned_above.tolist()
+    except ResultsError:
+        # Sources that hold both kinds: the page then leaves the split out.
+        return None
+
+
+def script_data(
+    evaluation: EvalSet,
+    rows: Rows,
+    names: Sequence[str],
+    growths: Sequence[Growth],
+    parts: dict[str, list[by_part.Part]],
+) -> dict[str, Any]:
+    """Return what the page's scripts read, by file name: `core` at once, the rest when it is needed."""
+    facts = {row["corpus-id"]: row for row in evaluation.provenance().to_pylist()}
+    labels = [_label(facts[image]) for image in rows.shown]
+    classes = sorted(set(labels))
+    place = {name: n for n, name in enumerate(classes)}
+    groups = by_part.groups(rows.texts)
     core = {
         "block": BLOCK,
-        "models": [record.info["model_name"] for _, record, _, _ in models],
-        "ids": query_ids,
-        "texts": [texts.get(query, "") for query in query_ids],
-        "relevant": [number[image] for image in relevant],
-        "ranks": [ranks.tolist() for _, _, _, ranks in models],
-        "wrong": wrong,
-        "images": shown,
-        "labels": [_label(facts.get(image)) for image in shown],
+        "models": list(names),
+        "ids": rows.ids,
+        "texts": rows.texts,
+        "relevant": rows.relevant,
+        "ranks": rows.ranks,
+        "wrong": rows.wrong,
+        "loss": [_losses(rows, m) for m in range(len(names))],
+        "classes": classes,
+        "classOf": [place[label] for label in labels],
+        "groups": [{"title": title, "labels": list(of_title)} for title, of_title in groups.items()],
+        "groupsOf": _masks(groups, len(rows.ids)),
+        "growth": [_curve(growth) for growth in growths],
+        "strengths": [
+            {"title": title, "parts": [{"label": p.label, "queries": p.queries, "scores": p.scores} for p in found]}
+            for title, found in parts.items()
+        ],
     }
-    blocks = [
-        {
-            "top": [[[number[i] for i in ids] for ids in top[at : at + BLOCK]] for top in tops],
-            "scores": [
-                [[round(s, 4) for s in scores] for scores in table["top_scores"][at : at + BLOCK].to_pylist()]
-                for _, _, table, _ in models
-            ],
+    files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(evaluation, rows, facts)}
+    for start in range(0, len(rows.ids), BLOCK):
+        part = slice(start, start + BLOCK)
+        files[f"block{start // BLOCK}"] = {
+            "top": [top[part] for top in rows.tops],
+            "scores": [[_rounded(top) for top in scores[part]] for scores in rows.top_scores],
+            "score": [_rounded(scores[part]) for scores in rows.scores],
+            "captioned": [above and above[part] for above in rows.captioned_above],
         }
-        for at in range(0, len(query_ids), BLOCK)
+    return files
+
+
+def _label(fact: dict[str, Any]) -> str:
+    """Return the first name of an image's class, or what else is known of it."""
+    name = fact["class_name"].split(",")[0].strip()
+    return name or ("captioned image" if fact["captioned"] else f"{fact['source']}, no class".replace("_", " "))
+
+
+def _rounded(scores: Sequence[float]) -> list[float]:
+    return [round(score, 4) for score in scores]
+
+
+def _losses(rows: Rows, model: int) -> list[float | None]:
+    """Return by how much the best wrong image outscores the relevant one; negative if it does not."""
+    losses: list[float | None] = []
+    for wrong, top, scores, own in zip(
+        rows.wrong[model], rows.tops[model], rows.top_scores[model], rows.scores[model], strict=True
+    ):
+        losses.append(round(scores[top.index(wrong)] - own, 4) if wrong >= 0 else None)
+    return losses
+
+
+def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
+    """Return for each row the groups that it is in, one bit each in the order of all labels."""
+    masks = [0] * count
+    for bit, at in enumerate(at for parts in groups.values() for at in parts.values()):
+        for row in at:
+            masks[row] |= 1 << bit
+    return masks
+
+
+def _suspects(evaluation: EvalSet, rows: Rows, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    hashes = [
+        int(facts[image]["perceptual_hash"], 16) if facts[image]["perceptual_hash"] else None for image in rows.shown
     ]
-    rows = [
-        {
-            "model": record.info["model_name"],
-            "revision": record.info.get("model_revision") or "",
-            "ndcg": ndcg,
-            "recall": [float((ranks <= k).mean()) for k in (1, 5, 10, 100)],
-            "mrr": float(((ranks <= 10) / ranks).mean()),
-            "median": float(_median(ranks)),
-            "info": record.info,
-        }
-        for ndcg, record, _, ranks in models
+    # The set's own rule says what a near duplicate is there: drawings look alike sooner than photographs.
+    bits = evaluation.manifest.get("preset", {}).get("duplicates", {}).get("max_distance", 4)
+    return {
+        "agreed": [one._asdict() for one in suspects.agreed(rows.relevant, rows.ranks, rows.wrong)],
+        "near": [one._asdict() for one in suspects.near(rows.relevant, rows.tops, hashes, bits)],
+        "same": suspects.same_text(rows.ids, rows.texts),
+    }
+
+
+def growth_of(run: RunRanks, name: str) -> Growth:
+    """Return the growth curve of nDCG@10 with its check; a run that has none says why."""
+    total = run.distractors
+    sizes = {*default_sizes(total), *(n * total for n in BEYOND), *(n for n in FAR if n > TRUSTED_FACTOR * total)}
+    try:
+        points = growth(run, ("ndcg_at_10",), sorted(sizes) if total else [0])["ndcg_at_10"]
+        return Growth(name, points, [how_known(p, total) for p in points], hold_out(run) if total else None, "")
+    except VehicleSearchError as error:
+        return Growth(name, [], [], None, error.message)
+
+
+def _curve(found: Growth) -> dict[str, Any]:
+    points = [
+        [point.corpus_size, round(point.value, 5), round(point.low, 5), round(point.high, 5), kind]
+        for point, kind in zip(found.points, found.kinds)
     ]
-    curves = growth_curves([record for _, record, _, _ in models])
-    tables = strengths(core["texts"], [ranks for _, _, _, ranks in models], core["relevant"])
-    return ReportData(rows, core, blocks, _suspects(core, blocks, facts), shown, curves, tables)
-
-
-def _median(ranks: Any) -> float:
-    import numpy as np
-
-    return float(np.median(ranks))
-
-
-def _label(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    return row["class_name"].split(",")[0] or ("captioned" if row["captioned"] else row["source"])
-
-
-def _suspects(core: dict[str, Any], blocks: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
-    """Find likely false negatives: models that agree on a wrong image, near duplicates, equal captions."""
-    hashes = [int(facts[image]["perceptual_hash"] or "0", 16) if image in facts else 0 for image in core["images"]]
-    agreed, near = [], []
-    same: dict[str, list[int]] = {}
-    for query, relevant in enumerate(core["relevant"]):
-        same.setdefault(" ".join(core["texts"][query].casefold().split()).rstrip(" ."), []).append(query)
-        first = [w[query] for w, ranks in zip(core["wrong"], core["ranks"]) if ranks[query] > 1]
-        for image in sorted(set(first)):
-            if first.count(image) >= 2:
-                agreed.append([query, image, first.count(image)])
-        block = blocks[query // BLOCK]
-        shown = {image for top in block["top"] for image in top[query % BLOCK]} - {relevant}
-        for image in sorted(shown):
-            bits = (hashes[image] ^ hashes[relevant]).bit_count()
-            if bits <= NEAR_DUPLICATE_BITS:
-                near.append([query, image, bits])
-    agreed.sort(key=lambda row: (-row[2], row[0]))
-    near.sort(key=lambda row: (row[2], row[0]))
-    groups = [g for g in same.values() if len({core["ids"][q] for q in g}) > 1]
-    return {"agreed": agreed, "near": near, "same": groups}
+    return {"model": found.model, "points": points}

@@ -1,0 +1,77 @@
+"use strict";
+// What all parts of the page share: data, elements, pictures, scripts that are loaded when needed.
+
+const core = VS.core;
+const byId = (id) => document.getElementById(id);
+const count = (n) => n.toLocaleString("en");
+const plural = (n, what) => `${count(n)} ${n === 1 ? what : what.endsWith("y") ? `${what.slice(0, -1)}ies` : `${what}s`}`;
+const colour = (model) => `var(--model-${model % 6})`;
+
+/** Make an element; properties are set, never parsed, and children are nodes or text. */
+function make(tag, properties = {}, ...children) {
+  const { style = {}, ...rest } = properties;
+  const element = Object.assign(document.createElement(tag), rest);
+  Object.assign(element.style, style);
+  element.append(...children);
+  return element;
+}
+
+/** A caption: any text, in any direction. */
+const caption = (row, tag = "span") => make(tag, { className: "caption", dir: "auto" }, core.texts[row]);
+
+const classOf = (image) => core.classes[core.classOf[image]];
+
+/** Picture number n, cut out of its sheet, in a square frame; sizes are known, so nothing jumps when it arrives. */
+function picture(n, label) {
+  const { tile, columns, perSheet, sizes } = core.thumbs;
+  const width = Math.floor(sizes[n] / 256), height = sizes[n] % 256, longest = Math.max(width, height);
+  const sheet = Math.floor(n / perSheet), place = n % perSheet;
+  const onSheet = Math.min(perSheet, sizes.length - sheet * perSheet);
+  const sheetWidth = Math.min(columns, onSheet) * tile, sheetHeight = Math.ceil(onSheet / columns) * tile;
+  // CSS places a background by the share of the room that is left over.
+  const share = (offset, whole, part) => (whole === part ? 0 : (100 * offset) / (whole - part));
+  const x = share((place % columns) * tile, sheetWidth, width);
+  const y = share(Math.floor(place / columns) * tile, sheetHeight, height);
+  const inner = make("span", {
+    className: "cut",
+    style: {
+      width: `${(100 * width) / longest}%`,
+      height: `${(100 * height) / longest}%`,
+      backgroundImage: `url("thumbs/${sheet}.webp")`,
+      backgroundSize: `${(100 * sheetWidth) / width}% ${(100 * sheetHeight) / height}%`,
+      backgroundPosition: `${x}% ${y}%`,
+    },
+  });
+  if (label) {
+    inner.role = "img";
+    inner.ariaLabel = label;
+  }
+  return make("span", { className: "frame" }, inner);
+}
+
+/** Load data/NAME.js once; a page from file:// may load scripts, but not fetch. */
+const loading = new Map();
+function load(name) {
+  if (!loading.has(name)) {
+    loading.set(name, new Promise((resolve, reject) => {
+      const failed = () => reject(new Error(`data/${name}.js cannot be read`));
+      document.head.append(make("script", { src: `data/${name}.js`, onload: () => resolve(VS[name]), onerror: failed }));
+    }));
+  }
+  return loading.get(name);
+}
+
+/** Put text on the clipboard; where that is not allowed, select it. */
+async function copy(text, button, element) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    if (element) getSelection().selectAllChildren(element);
+    button.textContent = element ? "Selected: press Ctrl+C" : "Not allowed here";
+  }
+  setTimeout(() => { button.textContent = before; }, 2000);
+}
+
+byId("copy").addEventListener("click", () => copy(byId("bibtex").textContent, byId("copy"), byId("bibtex")));

@@ -1,0 +1,23 @@
+"use strict";
+// Runs before the first paint, so that the page never flashes in the wrong colours.
+{
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const stored = () => { try { return localStorage.getItem("vehicle-search-theme"); } catch { return null; } };
+  const show = (theme) => {
+    root.dataset.theme = theme;
+    const button = document.getElementById("theme");
+    if (button) button.textContent = theme === "dark" ? "Light mode" : "Dark mode";
+  };
+  const current = () => stored() || (system.matches ? "dark" : "light");
+  show(current());
+  system.addEventListener("change", () => show(current()));
+  addEventListener("DOMContentLoaded", () => {
+    show(current());
+    document.getElementById("theme").addEventListener("click", () => {
+      const theme = root.dataset.theme === "dark" ? "light" : "dark";
+      try { localStorage.setItem("vehicle-search-theme", theme); } catch { /* Not remembered, but shown. */ }
+      show(theme);
+    });
+  });
+}

@@ -1,0 +1,131 @@
+"""Small pictures for the page: each image once, many to a file.
+
+One file per picture would be tens of thousands of files, most smaller than a block of the disk, each with its own
+header. So pictures lie on sheets of `COLUMNS` x `ROWS` tiles, in the order in which the page first shows them: what a
+query needs is mostly on one or two sheets.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from mteb_vehicle_search.errors import EvalSetError
+from mteb_vehicle_search.eval_set import EvalSet
+
+COLUMNS, ROWS = 8, 6
+PER_SHEET = COLUMNS * ROWS
+# Longest side in pixels and WebP quality, best first. Multiples of 16 keep a tile to whole blocks of the encoder.
+LEVELS = ((160, 75), (144, 70), (128, 65), (128, 55), (112, 50), (112, 40), (96, 40), (96, 30), (80, 30), (64, 25))
+SAMPLED_SHEETS = 12
+# Sheets differ; what a sample of them says of all is off by a few per cent.
+SAMPLE_MARGIN = 1.05
+# Sheets whose JPEG bytes are held at once: about 60 MB.
+BATCH = 200
+
+
+class Thumbnails(NamedTuple):
+    """What the page must know to cut a picture out of its sheet.
+
+    Attributes:
+        tile_px: Side of a tile; picture n is tile n % PER_SHEET of sheet n // PER_SHEET, at the tile's top left.
+        quality: Of the WebP encoder.
+        sizes: (width, height) of each picture in pixels.
+        bytes: Size of all sheets.
+    """
+
+    tile_px: int
+    quality: int
+    sizes: list[tuple[int, int]]
+    bytes: int
+
+
+def write_thumbnails(evaluation: EvalSet, shown: Sequence[str], folder: Path, budget: int) -> Thumbnails:
+    """Write the sheets `folder/0.webp`, `folder/1.webp`, ... as good as `budget` bytes allow.
+
+    Args:
+        evaluation: Where the images are.
+        shown: Ids of the images, in the order of their numbers.
+        folder: To be created.
+        budget: Bytes that all sheets together should not exceed.
+
+    Raises:
+        EvalSetError: An image cannot be decoded.
+    """
+    from tqdm import tqdm
+
+    folder.mkdir(parents=True)
+    sheets = [list(shown[at : at + PER_SHEET]) for at in range(0, len(shown), PER_SHEET)]
+    tile, quality = _level(evaluation, sheets, budget)
+    sizes: list[tuple[int, int]] = []
+    total = 0
+    # Pillow decodes, resizes and encodes without Python's lock, so threads use all processors.
+    with (
+        ThreadPoolExecutor() as workers,
+        tqdm(total=len(shown), desc="thumbnails", unit="image", disable=None) as progress,
+    ):
+        for start in range(0, len(sheets), BATCH):
+            batch = sheets[start : start + BATCH]
+            read = _read(evaluation, [image for sheet in batch for image in sheet])
+            made = workers.map(lambda sheet, read=read: make_sheet(sheet, read, tile, quality), batch)
+            for number, (data, of_sheet) in enumerate(made, start):
+                (folder / f"{number}.webp").write_bytes(data)
+                sizes += of_sheet
+                total += len(data)
+                progress.update(len(of_sheet))
+    return Thumbnails(tile, quality, sizes, total)
+
+
+def _level(evaluation: EvalSet, sheets: list[list[str]], budget: int) -> tuple[int, int]:
+    """Return the best (longest side, quality) whose sampled sheets fit the budget."""
+    step = max(1, len(sheets) // SAMPLED_SHEETS)
+    sample = sheets[::step][:SAMPLED_SHEETS]
+    read = _read(evaluation, [image for sheet in sample for image in sheet])
+    images = sum(len(sheet) for sheet in sheets)
+    with ThreadPoolExecutor() as workers:
+        for tile, quality in LEVELS:
+            made = workers.map(lambda sheet, t=tile, q=quality: len(make_sheet(sheet, read, t, q)[0]), sample)
+            if sum(made) / len(read) * images * SAMPLE_MARGIN <= budget:
+                return tile, quality
+    return LEVELS[-1]
+
+
+def _read(evaluation: EvalSet, images: Sequence[str]) -> dict[str, bytes]:
+    """Return JPEG bytes by id, read in the order of the corpus, since images lie in groups."""
+    return {image: evaluation.jpeg(image) for image in sorted(images)}
+
+
+def make_sheet(
+    images: Sequence[str], read: dict[str, bytes], tile: int, quality: int
+) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return one sheet as WebP bytes, and (width, height) of the pictures on it.
+
+    Raises:
+        EvalSetError: An image cannot be decoded.
+    """
+    from PIL import Image
+
+    rows = -(-len(images) // COLUMNS)
+    sheet = Image.new("RGB", (tile * min(COLUMNS, len(images)), tile * rows), (128, 128, 128))
+    sizes = []
+    for (x, y), image in zip(_places(), images):
+        try:
+            with Image.open(io.BytesIO(read[image])) as opened:
+                picture = opened.convert("RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            hint = "See 'vehicle-search-data verify FOLDER'."
+            raise EvalSetError(f"Image {image!r} cannot be decoded: {error}.", hint) from error
+        ratio = min(1.0, tile / max(picture.size))
+        size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
+        sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), (x * tile, y * tile))
+        sizes.append(size)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "WEBP", quality=quality, method=4)
+    return buffer.getvalue(), sizes
+
+
+def _places() -> Iterator[tuple[int, int]]:
+    return ((n % COLUMNS, n // COLUMNS) for n in range(PER_SHEET))

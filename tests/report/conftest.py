@@ -1,0 +1,80 @@
+"""One site and one browser for all tests of the page."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import MODELS, write_run, write_set
+
+from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.report.build import build_report
+
+
+@pytest.fixture(scope="session")
+def evaluation(tmp_path_factory) -> EvalSet:
+    """The small evaluation set."""
+    return write_set(tmp_path_factory.mktemp("report") / "set")
+
+
+@pytest.fixture(scope="session")
+def site(evaluation, tmp_path_factory) -> Path:
+    """The page of three models, in a folder whose name needs escaping in an address."""
+    folder = tmp_path_factory.mktemp("report site")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VEHICLE_SEARCH_HOME", str(folder / "home"))
+        for model in MODELS:
+            write_run(evaluation, model)
+        build_report(build_leaderboard([folder / "home"]), evaluation, folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless chromium."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser, site):
+    """Open the page at an address; nothing may be written to the console or asked of the network."""
+    contexts, problems, requests = [], [], []
+
+    def visit(address: str = "", folder: Path = site, context: Any = None, **settings: Any):
+        settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **settings}
+        if context is None:
+            context = browser.new_context(**settings)
+            contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5_000)
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.add_init_script(SHIFTS)
+        page.goto((folder / "index.html").as_uri() + address)
+        page.wait_for_selector("#detail .answers")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+# Sums the layout shifts that no input caused.
+SHIFTS = """window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+}).observe({ type: "layout-shift", buffered: true });"""
