@@ -75,12 +75,14 @@ class Task(NamedTuple):
         def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
             return {"image": [row["image"] for row in rows]}
 
-        return DataLoader(Repeated(self.images, count), batch_size=self.batch_size, collate_fn=columns)
+        images: Any = Repeated(self.images, count)
+        return DataLoader(images, batch_size=self.batch_size, collate_fn=columns)
 
     def text_loader(self) -> Any:
         from torch.utils.data import DataLoader
 
-        return DataLoader([{"text": text} for text in self.texts], batch_size=self.batch_size)
+        texts: Any = [{"text": text} for text in self.texts]
+        return DataLoader(texts, batch_size=self.batch_size)
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -163,7 +165,7 @@ def jina(folder: Path, device: str, smoke: bool) -> tuple[Any, Callable[[Any], A
 
     (tiny_jina if smoke else real_size_jina)(folder)
     model = JinaClipEncoder("random/jina-clip-v2", None, device, folder=folder)
-    transform = image_transform_v2(PreprocessCfg(size=model.crop.size_px), is_train=False)
+    transform: Any = image_transform_v2(PreprocessCfg(size=model.crop.size_px), is_train=False)
 
     def mtebs(loader: Any) -> Any:
         with torch.no_grad():
