@@ -4,66 +4,16 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.stages import STAGES
+from data_prep.arguments import parser
 from mteb_vehicle_search import places
 from mteb_vehicle_search.errors import VehicleSearchError
 
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    main_parser = argparse.ArgumentParser(prog="vehicle-search-data", description=__doc__)
-    main_parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    build = commands.add_parser("build", help="build an evaluation set, or finish an interrupted build")
-    build.add_argument("--preset", default="original", help="original, wordnet, mini, or a .toml file")
-    build.add_argument("--flickr30k", default="hub", metavar="SRC", help="'hub', or a folder that holds Flickr30k")
-    build.add_argument("--imagenet", default="hub", metavar="SRC", help="'hub', or a folder that holds ImageNet-1k")
-    build.add_argument("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
-    build.add_argument("--selection", metavar="LIST", help="'published', or a file: take this list, no classifier")
-    build.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, metavar="N")
-    build.add_argument("--device", default="auto", help="of the classifier: auto, cpu, cuda or cuda:N")
-    build.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="of the classifier")
-    build.add_argument(
-        "--rebuild",
-        action="append",
-        default=[],
-        metavar="STAGE",
-        choices=STAGES,
-        help=f"do a stage again although nothing changed: {', '.join(STAGES)}",
-    )
-    build.add_argument("--allow-rejects", action="store_true", help="go on with more than 0.5 %% refused inputs")
-    build.add_argument("--dry-run", action="store_true", help="show the plan and stop")
-    build.add_argument("--quiet", action="store_true", help="no progress bars")
-
-    verify = commands.add_parser("verify", help="read everything and report every violation")
-    verify.add_argument("folder", type=Path)
-    verify.add_argument("--quiet", action="store_true", help="no progress bar")
-
-    inspect = commands.add_parser("inspect", help="counts by source, class and size, and a contact sheet")
-    inspect.add_argument("folder", type=Path)
-    inspect.add_argument("--sheet", type=Path, metavar="PNG", help="default: contact-sheet.png in this folder")
-    inspect.add_argument("--count", type=_positive, default=24, metavar="N", help="images on the contact sheet")
-    inspect.add_argument("--seed", type=int, default=0, metavar="N", help="which images")
-
-    push = commands.add_parser("push", help="upload to the hub; private unless asked")
-    push.add_argument("folder", type=Path)
-    push.add_argument("repository", metavar="REPO", help="name on the hub, such as my-lab/vehicle-image-search")
-    push.add_argument("--public", action="store_true", help="visible to everybody: read the warning first")
-    return main_parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+SHOWN_REJECTS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +52,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     # Fixed width in a pipe, so that output does not depend on the terminal.
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False)
     console.print(table, markup=False)
 
 
@@ -140,10 +90,19 @@ def _build(options: argparse.Namespace) -> int:
     notes = evaluation.manifest["notes"]
     expected = notes["expected"]
     rows = [
-        (name, notes["counts"][name], expected.get(name, "-"), _compared(notes["counts"][name], expected.get(name)))
+        (
+            name.replace("_", " "),
+            notes["counts"][name],
+            expected.get(name, "-"),
+            _compared(notes["counts"][name], expected.get(name)),
+        )
         for name in ("captioned", "distractors", "queries", "distinct_texts", "rejected")
     ]
     _table(evaluation.manifest["title"], ("count", "built", "published", "difference"), rows)
+    for row in evaluation.rejected().slice(0, SHOWN_REJECTS).to_pylist():
+        print("  {} ({}): {}".format(*row.values()))
+    if notes["counts"]["rejected"] > SHOWN_REJECTS:
+        print(f"  ...; all of them are in {evaluation.folder / 'rejected.parquet'}")
     print(f"Content id {evaluation.content_id}\nVerified; at {evaluation.folder}")
     print(f"{chosen.work} holds the finished stages; delete it when no rebuild is planned.")
     return 0

@@ -32,15 +32,15 @@ class HubFile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HubDataset:
-    """A dataset repository at a pinned revision.
+class HubRepository:
+    """A repository at a pinned revision.
 
     Args:
         repo: `owner/name`.
         revision: A full commit hash, or a branch together with `expected_prefix`.
         expected_prefix: The commit that a branch resolves to must begin with this; empty accepts any.
         gated: Whether its terms must be accepted first.
-        model: It is a model and no dataset; then only `page` and the patience are of use.
+        kind: "dataset" or "model".
         sleep: Waits between attempts; replaced in tests.
     """
 
@@ -48,7 +48,7 @@ class HubDataset:
     revision: str
     expected_prefix: str = ""
     gated: bool = False
-    model: bool = False
+    kind: str = "dataset"
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False, repr=False)
 
     def commit(self) -> str:
@@ -74,7 +74,7 @@ class HubDataset:
 
         def tree() -> list[HubFile]:
             entries = HfApi().list_repo_tree(
-                self.repo, folder, recursive=True, revision=self.commit(), repo_type="dataset"
+                self.repo, folder, recursive=True, revision=self.commit(), repo_type=self.kind
             )
             found = [e for e in entries if isinstance(e, RepoFile)]
             return sorted(HubFile(e.path, e.size, e.lfs.sha256 if e.lfs else "") for e in found)
@@ -87,7 +87,7 @@ class HubDataset:
 
         if not _FULL_HASH.fullmatch(self.revision):
             return None
-        found = try_to_load_from_cache(self.repo, path, revision=self.revision, repo_type="dataset")
+        found = try_to_load_from_cache(self.repo, path, revision=self.revision, repo_type=self.kind)
         return Path(found) if isinstance(found, str) else None
 
     def download(self, file: HubFile, folder: Path | None = None) -> Path:
@@ -106,7 +106,7 @@ class HubDataset:
 
         def fetch() -> Path:
             path = hf_hub_download(
-                self.repo, file.path, revision=self.commit(), repo_type="dataset", local_dir=folder, library_name=None
+                self.repo, file.path, revision=self.commit(), repo_type=self.kind, local_dir=folder, library_name=None
             )
             return Path(path)
 
@@ -133,6 +133,11 @@ class HubDataset:
                 return action()
             except SourceError:
                 raise
+            except errors.OfflineModeIsEnabled as error:
+                raise SourceError(
+                    f"{what} is needed from the hub, but the environment says HF_HUB_OFFLINE",
+                    "Unset HF_HUB_OFFLINE, or name a local copy.",
+                ) from error
             except (errors.GatedRepoError, errors.RepositoryNotFoundError, errors.HfHubHTTPError) as error:
                 failure = error
                 status = error.response.status_code if error.response is not None else 0
@@ -163,7 +168,7 @@ class HubDataset:
     @property
     def page(self) -> str:
         """Where a person reads about the repository."""
-        return f"https://huggingface.co/{'' if self.model else 'datasets/'}{self.repo}"
+        return f"https://huggingface.co/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}"
 
     def _refused(self, what: str, status: int) -> SourceError:
         if self.gated:
@@ -177,17 +182,17 @@ class HubDataset:
         )
 
 
-FLICKR30K = HubDataset("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
-FLICKR30K_PARQUET = HubDataset("nlphuji/flickr30k", "refs/convert/parquet")
-IMAGENET = HubDataset("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
+FLICKR30K = HubRepository("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
+FLICKR30K_PARQUET = HubRepository("nlphuji/flickr30k", "refs/convert/parquet")
+IMAGENET = HubRepository("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
 
 
 @lru_cache(maxsize=8)
-def _resolve(dataset: HubDataset) -> str:
+def _resolve(dataset: HubRepository) -> str:
     from huggingface_hub import HfApi  # Imports an HTTP stack.
 
     def look_up() -> Any:
-        return HfApi().repo_info(dataset.repo, revision=dataset.revision, repo_type="dataset")
+        return HfApi().repo_info(dataset.repo, revision=dataset.revision, repo_type=dataset.kind)
 
     return str(dataset._patiently(look_up, f"the revision {dataset.revision} of {dataset.repo}").sha)
 

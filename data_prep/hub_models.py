@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.hub import HubDataset
+from data_prep.hub import HubFile, HubRepository
 from mteb_vehicle_search.errors import SourceError
 
 
@@ -18,20 +18,31 @@ def download_model(repository: str, revision: str, names: Sequence[str]) -> Path
         names: Files; no others are downloaded.
 
     Raises:
-        SourceError: The hub refuses or cannot be reached.
+        SourceError: The hub refuses or cannot be reached, or a file is missing or damaged.
     """
-    from huggingface_hub import hf_hub_download  # Imports an HTTP stack.
+    model = HubRepository(repository, revision, kind="model")
+    paths = [model.cached(name) for name in names]
+    if None in paths:
+        paths = [model.download(file) for file in _files(model, names)]
+    return Path(str(paths[0])).parent
 
-    # The same patience and the same explanations as for data sets.
-    hub = HubDataset(repository, revision, model=True)
-    folder = Path()
-    for name in names:
 
-        def fetch(name: str = name) -> Path:
-            return Path(hf_hub_download(repository, name, revision=revision))
+def model_gb(repository: str, revision: str, names: Sequence[str]) -> float:
+    """Return how many gigabytes (1e9 bytes) `download_model` would download.
 
-        folder = hub._patiently(fetch, f"{repository}/{name}").parent
-    return folder
+    Raises:
+        SourceError: The hub refuses or cannot be reached, or a file is missing.
+    """
+    model = HubRepository(repository, revision, kind="model")
+    missing = [name for name in names if model.cached(name) is None]
+    return sum(file.size_bytes for file in _files(model, missing)) / 1e9 if missing else 0.0
+
+
+def _files(model: HubRepository, names: Sequence[str]) -> list[HubFile]:
+    files = {file.path: file for file in model.files()}
+    if absent := [name for name in names if name not in files]:
+        raise SourceError(f"{model.repo} at {model.revision} has no {absent[0]}", f"See {model.page}")
+    return [files[name] for name in names]
 
 
 def upload_folder(folder: Path, repository: str, private: bool) -> str:
@@ -42,7 +53,7 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     """
     from huggingface_hub import HfApi  # Imports an HTTP stack.
 
-    api, hub = HfApi(), HubDataset(repository, "main")
+    api, hub = HfApi(), HubRepository(repository, "main")
 
     def send() -> str:
         api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mteb_vehicle_search.eval_set import EvalSet
 
-CELL_PX, TEXT_PX, COLUMNS = 200, 78, 6
+CELL_PX, LINE_PX, LINES, COLUMNS = 200, 13, 6, 6
 SIDES_PX = (160, 240, 320, 400, 500, 640, 1000)
 
 
@@ -47,29 +47,32 @@ def _side_range(side_px: int) -> str:
 
 
 def contact_sheet(evaluation: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
-    """Write a PNG of random images, half of them captioned ones, with their ids and first captions."""
+    """Write a PNG of random images, half of them captioned ones, with their ids, and first captions or classes."""
     from PIL import Image, ImageDraw, ImageFont
 
-    captions: dict[str, str] = {}
     texts = {query.id: query.text for query in evaluation.queries()}
     answers: dict[str, list[str]] = defaultdict(list)
     for qrel in evaluation.qrels():
         answers[qrel.corpus_id].append(qrel.query_id)
     captions = {corpus_id: texts[min(ids)] for corpus_id, ids in answers.items()}
+    table = evaluation.provenance()
+    classes = dict(zip(table["corpus-id"].to_pylist(), table["class_name"].to_pylist()))
     rng = random.Random(seed)
     others = [identifier for identifier in evaluation.corpus_ids() if identifier not in captions]
     half = rng.sample(sorted(captions), min(len(captions), max(count // 2, count - len(others))))
     chosen = sorted(half + rng.sample(others, min(len(others), count - len(half))))
     rows = -(-len(chosen) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, rows) * (CELL_PX + TEXT_PX)), "white")
+    height_px = CELL_PX + LINES * LINE_PX
+    sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, rows) * height_px), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
     for number, identifier in enumerate(chosen):
-        left, top = number % COLUMNS * CELL_PX, number // COLUMNS * (CELL_PX + TEXT_PX)
+        left, top = number % COLUMNS * CELL_PX, number // COLUMNS * height_px
         with Image.open(io.BytesIO(evaluation.jpeg(identifier))) as image:
             image.thumbnail((CELL_PX - 8, CELL_PX - 8))
             sheet.paste(image, (left + 4, top + 4))
-        lines = [identifier[-34:], *textwrap.wrap(captions.get(identifier, ""), 34)[:4]]
-        for line_number, line in enumerate(lines):
-            fill = "black" if line_number else "gray"
-            pen.text((left + 4, top + CELL_PX + 13 * line_number), line, fill=fill, font=font)
+        source, _, stem = identifier.rpartition("/")
+        lines = [source, stem, *textwrap.wrap(captions.get(identifier) or classes[identifier], 34)]
+        for line_number, line in enumerate(lines[:LINES]):
+            fill = "gray" if line_number < 2 else "black"
+            pen.text((left + 4, top + CELL_PX + LINE_PX * line_number), line, fill=fill, font=font)
     sheet.save(path, "PNG")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,23 +35,23 @@ def plan(options: BuildOptions) -> Plan:
     """
     check_replaceable(options.out)
     preset = options.preset
-    rows = [("preset", f"{preset.name} ({preset.title})"), ("output", str(options.out)), ("work", str(options.work))]
+    rows = [("preset", f"{preset.title} ({preset.name})"), ("output", str(options.out)), ("work", str(options.work))]
     captioned_gb, found = _look_at(preset.captioned.source, lambda: open_captioned(options))
     distractors_gb, others = _look_at(preset.distractors.source, lambda: open_distractors(options))
     rows += [*found, *others]
-    if preset.classifier and options.selection is None:
-        classifier = preset.classifier
-        rows.append(("classifier", f"{classifier.model} at {classifier.revision[:12] or 'local folder'}"))
-    else:
-        rows.append(("selection", options.selection or "all captioned images"))
-    needed_gb = captioned_gb + min(distractors_gb, SHARDS_IN_FLIGHT_GB) + _products_gb(options)
+    model_gb, chosen = _look_at_selection(options)
+    rows += chosen
+    needed_gb = captioned_gb + model_gb + min(distractors_gb, SHARDS_IN_FLIGHT_GB) + _products_gb(options)
     folder = options.out
     while not folder.exists():
         folder = folder.parent
     free_gb = shutil.disk_usage(folder).free / 1e9
     rows += [("disk needed at the peak", f"{needed_gb:.2f} GB"), ("disk free", f"{free_gb:.2f} GB")]
-    done = Stages(options.work).finished()
-    rows += [(f"stage {name}", f"{done[name]} marker(s) present" if name in done else "to do") for name in STAGES]
+    stages = Stages(options.work)
+    markers = stages.finished()
+    for name in STAGES:
+        parts = f"{markers[name]} part{'s' if markers[name] > 1 else ''} done" if name in markers else "to do"
+        rows.append((f"stage {name}", "done" if stages.path(name).is_file() else parts))
     return Plan(rows, needed_gb, free_gb)
 
 
@@ -65,8 +64,29 @@ def _look_at(
         described, size_gb = opened.describe(), opened.download_gb
     except SourceError as error:
         return 0.0, [(name, f"NOT READY: {error}")]
-    text = ", ".join(f"{key} {_brief(value)}" for key, value in described.items() if value)
-    return size_gb, [(name, text), (f"{name} download", f"{size_gb:.2f} GB")]
+    where = f"{described['form']} {described.get('location', '')}".strip()
+    rows = [(name, f"{where} at {described['revision'][:12]}" if described.get("revision") else where)]
+    if files := described.get("files"):
+        rest = f" and {len(files) - 2} more" if len(files) > 2 else ""
+        rows.append((f"{name} files", ", ".join(files[:2]) + rest))
+    return size_gb, [*rows, (f"{name} download", f"{size_gb:.2f} GB")]
+
+
+def _look_at_selection(options: BuildOptions) -> tuple[float, list[tuple[str, str]]]:
+    classifier = options.preset.classifier
+    if options.selection is not None or classifier is None:
+        return 0.0, [("selection", options.selection or "all captioned images")]
+    if classifier.library == "transformers" and (options.preset.folder / classifier.model).is_dir():
+        return 0.0, [("classifier", f"{classifier.model} (a local folder)")]
+    from data_prep.hub_models import model_gb
+    from data_prep.scorers import hub_files
+
+    try:
+        size_gb = model_gb(*hub_files(classifier))
+    except SourceError as error:
+        return 0.0, [("classifier", f"NOT READY: {error}")]
+    name = f"{classifier.model} at {classifier.revision[:12]}"
+    return size_gb, [("classifier", name), ("classifier download", f"{size_gb:.2f} GB")]
 
 
 def _products_gb(options: BuildOptions) -> float:
@@ -78,8 +98,3 @@ def _products_gb(options: BuildOptions) -> float:
     scored = FLICKR30K_IMAGES if preset.classifier and options.selection is None else 0
     # The images lie in the work folder and in the export.
     return (2 * images * IMAGE_KB + scored * SCORES_KB) / 1e6
-
-
-def _brief(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 100 else text[:97] + "..."

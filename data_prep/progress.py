@@ -33,23 +33,36 @@ class Reporter:
             BarColumn,
             MofNCompleteColumn,
             Progress,
-            TaskProgressColumn,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.text import Text
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TaskProgressColumn(show_speed=True),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
         if self.quiet:
             yield from items
             return
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                if not speed:
+                    return Text("- /s")
+                return Text(
+                    f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s"
+                )
+
+        columns = (
+            TextColumn("{task.description:11}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=self._console) as bar:
             task = bar.add_task(what, total=total)
             for item in items:

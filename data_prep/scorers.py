@@ -56,8 +56,10 @@ class TransformersScorer(Scorer):
     def __init__(self, folder: Path, device: str) -> None:
         super().__init__(device)
         from transformers import AutoImageProcessor, AutoModelForImageClassification
+        from transformers.utils.logging import disable_progress_bar
 
         self._processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+        disable_progress_bar()
         model = AutoModelForImageClassification.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         self._model = model.float().eval().to(device)
         names = model.config.id2label
@@ -130,19 +132,24 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
         folder: The preset's folder, which a local model's path refers to.
         device: "cpu", "cuda" or "cuda:n".
     """
-    local = folder / classifier.model
-    if classifier.library == "timm":
-        from data_prep.hub_models import download_model
-
-        repository = classifier.model if "/" in classifier.model else f"timm/{classifier.model}"
-        weights = download_model(repository, classifier.revision, ["model.safetensors"]) / "model.safetensors"
-        return TimmScorer(classifier.model.rpartition("/")[2], device, weights)
-    if local.is_dir():
-        return TransformersScorer(local, device)
     from data_prep.hub_models import download_model
 
+    local = folder / classifier.model
+    if classifier.library == "transformers" and local.is_dir():
+        return TransformersScorer(local, device)
+    found = download_model(*hub_files(classifier))
+    if classifier.library == "timm":
+        return TimmScorer(classifier.model.rpartition("/")[2], device, found / "model.safetensors")
+    return TransformersScorer(found, device)
+
+
+def hub_files(classifier: Classifier) -> tuple[str, str, tuple[str, ...]]:
+    """Return repository, revision and files of a classifier that is on the hub."""
+    if classifier.library == "timm":
+        repository = classifier.model if "/" in classifier.model else f"timm/{classifier.model}"
+        return repository, classifier.revision, ("model.safetensors",)
     names = ("config.json", "preprocessor_config.json", "model.safetensors")
-    return TransformersScorer(download_model(classifier.model, classifier.revision, names), device)
+    return classifier.model, classifier.revision, names
 
 
 def classifier_identity(classifier: Classifier, folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from data_prep.sources.flickr30k_parquet import ParquetFlickr30k
 from mteb_vehicle_search.errors import SourceError
 
 if TYPE_CHECKING:
-    from data_prep.hub import HubDataset, HubFile
+    from data_prep.hub import HubFile, HubRepository
 
 COUNT = 31_014
 ZIP_GB = 4.39
@@ -146,7 +146,7 @@ class HubFlickr30k:
 
     form = "hub"
 
-    def __init__(self, dataset: HubDataset | None = None, conversion: HubDataset | None = None) -> None:
+    def __init__(self, dataset: HubRepository | None = None, conversion: HubRepository | None = None) -> None:
         from data_prep import hub
 
         self.dataset = dataset or hub.FLICKR30K
@@ -175,6 +175,9 @@ class HubFlickr30k:
         return self._local.images()
 
     def _fetch(self) -> ZipFlickr30k | ParquetFlickr30k:
+        cached = [self.dataset.cached(name) for name in (CSV_NAME, ZIP_NAME)]
+        if cached[0] and cached[1]:
+            return ZipFlickr30k(cached[0], cached[1])
         files = {file.path: file for file in self.dataset.files()}
         if CSV_NAME in files and ZIP_NAME in files:
             paths = [self.dataset.download(files[name]) for name in (CSV_NAME, ZIP_NAME)]

@@ -16,7 +16,7 @@ from data_prep.sources.imagenet_tars import TarImagenet
 from mteb_vehicle_search.errors import SourceError
 
 if TYPE_CHECKING:
-    from data_prep.hub import HubDataset, HubFile
+    from data_prep.hub import HubFile, HubRepository
 
 _CACHE_NAME = "datasets--ILSVRC--imagenet-1k"
 
@@ -78,7 +78,7 @@ class HubImagenet:
 
     form = "hub"
 
-    def __init__(self, dataset: HubDataset | None = None, download_folder: Path | None = None) -> None:
+    def __init__(self, dataset: HubRepository | None = None, download_folder: Path | None = None) -> None:
         from data_prep import hub
 
         self.dataset = dataset or hub.IMAGENET

@@ -70,11 +70,13 @@ def test_the_plan_writes_nothing(small, tmp_path, capsys):
     out, arguments = small
     assert cli.main([*arguments, "--out", str(tmp_path / "new" / "set"), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    for text in ("disk needed at the peak", "disk free", "stage export", "to do", "form folder", "0.00 GB"):
+    for text in ("disk needed at the peak", "disk free", "stage export", "to do", "flickr_annotations", "0.00 GB"):
         assert text in shown
     assert list(tmp_path.iterdir()) == []
     assert cli.main([*arguments, "--out", str(out), "--dry-run"]) == 0
-    assert "6 marker(s) present" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "6 parts done" in shown
+    assert "to do" in shown  # The classifier, since there is a list.
 
 
 def test_the_plan_names_a_missing_source(small, tmp_path, capsys):

@@ -17,10 +17,10 @@ BIG = bytes(range(256)) * 100_000
 
 DOWNLOAD = """
 from pathlib import Path
-from data_prep.hub import HubDataset, HubFile
+from data_prep.hub import HubRepository, HubFile
 from mteb_vehicle_search.errors import SourceError
 waits = []
-data = HubDataset("o/big", "a" * 40, gated={gated}, sleep=waits.append)
+data = HubRepository("o/big", "a" * 40, gated={gated}, sleep=waits.append)
 try:
     file = data.files()[0]
     path = data.download(file, Path({folder!r}))
@@ -116,9 +116,9 @@ def test_a_gated_refusal_explains_the_two_steps(server, tmp_path, token, status)
 def test_a_branch_is_accepted_only_at_the_known_commit(server, tmp_path, commit, ok):
     server.branches["o/big", "main"] = commit
     code = """
-from data_prep.hub import HubDataset
+from data_prep.hub import HubRepository
 try:
-    print(HubDataset("o/big", "main", expected_prefix="0d6d904").commit())
+    print(HubRepository("o/big", "main", expected_prefix="0d6d904").commit())
 except Exception as error:
     print(error)
 """

@@ -110,7 +110,7 @@ def test_a_classifier_that_is_not_there(data, server, tmp_path):
     done = server.run(COMMAND.format(arguments(tmp_path, "--out", tmp_path / "out")), tmp_path / "home")
     assert done.returncode == 1
     assert done.stderr.endswith(
-        "Error: the hub refuses lab/vit/config.json (HTTP 401): it does not exist or needs a login\n"
+        "Error: the hub refuses the list of files of lab/vit (HTTP 401): it does not exist or needs a login\n"
         "Look at https://huggingface.co/lab/vit, then run: hf auth login\n"
     )
 
