@@ -200,7 +200,7 @@ class ImageTextEncoder(AbsEncoder):
         def decode(row: int) -> torch.Tensor:
             try:
                 return self.crop.decode(images.jpeg(row))
-            except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+            except (OSError, SyntaxError, ValueError) as error:
                 raise EncodeError(f"Image {images.ids[row]} does not decode: {error}.") from error
 
         parts, size = ranges(len(images), batch_size), self.crop.size_px
