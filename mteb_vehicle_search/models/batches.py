@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
+from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -65,9 +67,11 @@ def in_order(
     free: SimpleQueue[Place] = SimpleQueue()
     for place in places:
         free.put(place)
+    working: set[int] = set()
 
     def one(batch: _Item) -> _Result:
         place = free.get()
+        working.add(get_ident())
         try:
             if place.threads:
                 torch.set_num_threads(place.threads)
@@ -75,11 +79,26 @@ def in_order(
             with torch.inference_mode():
                 return work(batch, place)
         finally:
+            working.discard(get_ident())
             free.put(place)
 
     with _threads(len(places), "device") as pool:
-        for future in _window((pool.submit(one, batch) for batch in batches), 2 * len(places)):
-            yield future.result()
+        try:
+            for future in _window((pool.submit(one, batch) for batch in batches), 2 * len(places)):
+                # An untimed wait would not notice Ctrl-C where a library has set that signal to resume system calls.
+                while not wait([future], timeout=0.2).done:
+                    pass
+                yield future.result()
+        except BaseException:
+            # On a processor, a batch can take minutes that nobody who pressed Ctrl-C wants to wait for.
+            for thread in list(working):
+                _interrupt(thread)
+            raise
+
+
+def _interrupt(thread: int) -> None:
+    """Raise KeyboardInterrupt in a thread of ours, at its next step of Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 
 
 def decoded_ahead(

@@ -59,7 +59,7 @@ SLOWLY = """
 
     def slow(self, jpeg):
         print("decoding", flush=True)
-        time.sleep(0.03)
+        time.sleep(0.8)
         return decode(self, jpeg)
 
     ShortestSideCrop.decode = slow
@@ -78,6 +78,7 @@ def test_an_interrupt_ends_the_run_and_all_its_processes(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
+    # A batch of 32 takes 26 seconds: the run must not wait for it.
     assert run.stdout
     for line in run.stdout:
         if line == "decoding\n":
