@@ -15,7 +15,10 @@ TWO_RUNS = "they are of two runs"
 
 
 def pair_with_records(found: Found, known: Found, all_records: bool) -> list[tuple[Result | None, list[RunRecord]]]:
-    """Pair results with their run records, newest first; of results of one run the newest counts."""
+    """Pair results with their run records, newest first; of results of one run the newest counts.
+
+    Unless all records make rows, those that lie among the results come before those that are only known.
+    """
     results: dict[tuple[str, ...], Result] = {}
     for result in sorted(found.results, key=lambda one: (one.date or "", str(one.path))):
         key = (result.task, result.content_id, result.model, result.revision)
@@ -25,8 +28,12 @@ def pair_with_records(found: Found, known: Found, all_records: bool) -> list[tup
     records: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in [*found.records, *known.records]:
         records.setdefault(record_key(record), []).append(record)
+    near = set() if all_records else {record.folder for record in found.records}
     for several in records.values():
-        several.sort(key=lambda record: (str(record.info.get("finished", "")), str(record.folder)), reverse=True)
+        several.sort(
+            key=lambda record: (record.folder in near, str(record.info.get("finished", "")), str(record.folder)),
+            reverse=True,
+        )
     own = {record_key(record) for record in found.records}
     rows = {*(records if all_records else own), *results}
     return [(results.get(key), records.get(key, [])) for key in sorted(rows)]

@@ -12,7 +12,6 @@ from typing import Any
 
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
 from mteb_vehicle_search.analysis.leaderboard_schema import ROW
-from mteb_vehicle_search.analysis.leaderboard_schema import ROW
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.selection import RUNS_HELP
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError

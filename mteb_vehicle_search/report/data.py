@@ -189,8 +189,7 @@ def script_data(
 
 def _label(fact: dict[str, Any]) -> str:
     """Return the first name of an image's class, or what else is known of it."""
-    name = fact["class_name"].split(",")[0].strip()
-    return name or ("captioned image" if fact["captioned"] else f"{fact['source']}, no class".replace("_", " "))
+    return fact["class_name"].split(",")[0].strip() or ("captioned picture" if fact["captioned"] else "distractor")
 
 
 def _rounded(scores: Sequence[float]) -> list[float]:

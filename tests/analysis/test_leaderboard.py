@@ -192,9 +192,11 @@ def test_of_two_records_of_a_run_the_one_that_fits_the_result_counts(runs, write
     old = Path("results") / "runs" / CONTENT_ID / runs["good"].folder.name
     shutil.copytree(runs["good"].folder, old)
     info = json.loads((old / "run.json").read_text())
-    (old / "run.json").write_text(json.dumps({**info, "finished": "2027-01-01", "device": "elsewhere"}))
+    (old / "run.json").write_text(json.dumps({**info, "finished": "2025-01-01", "device": "elsewhere"}))
     write_result("simulated/good", scores_of(runs["good"]))
+    # Both fit: the one beside the result counts, or the newest if all records count.
     assert build_leaderboard([Path("results")]).document["tables"][0]["rows"][0]["device"] == "elsewhere"
+    assert build_leaderboard().document["tables"][0]["rows"][0]["device"] == "cpu"
     table = pq.read_table(old / "queries.parquet")
     swapped = table.set_column(2, "rank", pa.array([1] * len(table), pa.int32()))
     for name in ("above_flickr30k", "above_imagenet"):

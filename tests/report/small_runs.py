@@ -91,7 +91,7 @@ def rank(model: str, query: int) -> int:
 def ranking(model: str, query: int) -> list[int]:
     """Return all images, best first: the same wrong ones for all models, distractors and captioned in turn."""
     right = query // EACH
-    others = [n for n in range(CAPTIONED, CAPTIONED + DISTRACTORS)]
+    others = list(range(CAPTIONED, CAPTIONED + DISTRACTORS))
     others = others[query % 5 :] + others[: query % 5]
     for place, rival in enumerate(n for n in range(CAPTIONED) if n != right):
         others.insert(3 * place + 2, rival)

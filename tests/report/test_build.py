@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -221,7 +222,7 @@ def test_sheets_hold_each_picture_where_the_page_looks(evaluation, tmp_path):
         with Image.open(tmp_path / "thumbs" / f"{number // PER_SHEET}.webp") as sheet:
             place = number % PER_SHEET
             x, y = place % COLUMNS * made.tile_px + width // 2, place // COLUMNS * made.tile_px + height // 2
-            found = sheet.convert("RGB").getpixel((x, y))
+            found: Any = sheet.convert("RGB").getpixel((x, y))
         assert max(abs(a - b) for a, b in zip(found, colour(number))) < 16
         assert max(width, height) == made.tile_px
         assert abs(width / height - (160 + number) / 160) < 0.02
@@ -230,19 +231,19 @@ def test_sheets_hold_each_picture_where_the_page_looks(evaluation, tmp_path):
 def test_pictures_shrink_to_the_budget(tmp_path):
     import numpy as np
 
-    noise = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8)).save(buffer, "JPEG")
 
     class Noisy:
-        """An evaluation set whose pictures do not compress."""
+        """An evaluation set whose pictures hardly compress."""
 
         def jpeg(self, image: str) -> bytes:
-            buffer = io.BytesIO()
-            Image.fromarray(noise.integers(0, 255, (160, 160, 3), np.uint8)).save(buffer, "JPEG")
             return buffer.getvalue()
 
-    full = write_thumbnails(Noisy(), IMAGES, tmp_path / "full", 10**9)
-    for share in (2, 5, 10):
-        small = write_thumbnails(Noisy(), IMAGES, tmp_path / f"{share}", full.bytes // share)
+    noisy: Any = Noisy()
+    full = write_thumbnails(noisy, IMAGES[:16], tmp_path / "full", 10**9)
+    for share in (2, 8):
+        small = write_thumbnails(noisy, IMAGES[:16], tmp_path / f"{share}", full.bytes // share)
         assert small.bytes <= full.bytes // share
         assert small.bytes == sum(path.stat().st_size for path in (tmp_path / f"{share}").iterdir())
         assert small.tile_px < full.tile_px

@@ -30,7 +30,7 @@
       far && Plot.rect([0], { x1: trusted, x2: last, y1: 0, y2: top, fill: "var(--shade)" }),
       Plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ticks: 5 }),
       Plot.axisX({ tickFormat: short, ticks: width < 500 ? 4 : 8, label: "pictures in the corpus →", color: "var(--soft)" }),
-      Plot.axisY({ ticks: 5, tickSize: 0, label: null, color: "var(--soft)" }),
+      Plot.axisY({ ticks: 5, tickSize: 0, label: "nDCG@10", labelArrow: "none", color: "var(--soft)" }),
       Plot.ruleX([searched], { y1: 0, y2: top, stroke: "var(--soft)", strokeDasharray: "2 3" }),
       note(searched, "searched"),
       far && note(Math.sqrt(trusted * last), TOO_FAR),

@@ -21,17 +21,20 @@ const caption = (row, tag = "span") => make(tag, { className: "caption", dir: "a
 
 const classOf = (image) => core.classes[core.classOf[image]];
 
+const EDGE = 2;
+
 /** Picture number n, cut out of its sheet, in a square frame; sizes are known, so nothing jumps when it arrives. */
 function picture(n, label) {
   const { tile, columns, perSheet, sizes } = core.thumbs;
-  const width = Math.floor(sizes[n] / 256), height = sizes[n] % 256, longest = Math.max(width, height);
+  // The encoder smears the neighbours over the edges; they are left out.
+  const width = Math.floor(sizes[n] / 256) - 2 * EDGE, height = (sizes[n] % 256) - 2 * EDGE, longest = Math.max(width, height);
   const sheet = Math.floor(n / perSheet), place = n % perSheet;
   const onSheet = Math.min(perSheet, sizes.length - sheet * perSheet);
   const sheetWidth = Math.min(columns, onSheet) * tile, sheetHeight = Math.ceil(onSheet / columns) * tile;
   // CSS places a background by the share of the room that is left over.
   const share = (offset, whole, part) => (whole === part ? 0 : (100 * offset) / (whole - part));
-  const x = share((place % columns) * tile, sheetWidth, width);
-  const y = share(Math.floor(place / columns) * tile, sheetHeight, height);
+  const x = share((place % columns) * tile + EDGE, sheetWidth, width);
+  const y = share(Math.floor(place / columns) * tile + EDGE, sheetHeight, height);
   const inner = make("span", {
     className: "cut",
     style: {

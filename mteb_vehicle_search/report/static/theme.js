@@ -7,7 +7,7 @@
   const show = (theme) => {
     root.dataset.theme = theme;
     const button = document.getElementById("theme");
-    if (button) button.textContent = theme === "dark" ? "Light mode" : "Dark mode";
+    if (button) button.textContent = theme === "dark" ? "Light" : "Dark";
   };
   const current = () => stored() || (system.matches ? "dark" : "light");
   show(current());
