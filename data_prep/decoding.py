@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import threading
-from functools import lru_cache
 from typing import NamedTuple
 
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from data_prep.sources import MAX_FILE_BYTES
@@ -94,7 +93,7 @@ def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
             f"too many pixels: {image.width} x {image.height} = {pixels:,}, the limit is {max_pixels:,}"
         )
     warning = ""
-    if image.format in ("JPEG", "MPO") and _has_turbo():
+    if image.format in ("JPEG", "MPO"):
         picture, warning = _turbo(data)
         if _LOST.search(warning):
             raise ImageRejected(_TRUNCATED if warning == "Premature end of JPEG file" else f"damaged: {warning}")
@@ -105,15 +104,8 @@ def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
     return image, warning
 
 
-@lru_cache(maxsize=1)
-def _has_turbo() -> bool:
-    return importlib.util.find_spec("simplejpeg") is not None
-
-
 def _turbo(data: bytes) -> tuple[Image.Image | None, str]:
     """A colour JPEG's picture (None: Pillow must decode it), and what the decoder complained of."""
-    import simplejpeg
-
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         height, width = int(height), int(width)

@@ -98,7 +98,6 @@ def test_attacks_are_rejected_with_their_reason(name):
     ],
 )
 def test_what_libjpeg_only_warns_about_is_refused_if_pixels_are_lost(data, reason):
-    pytest.importorskip("simplejpeg")
     assert Image.open(io.BytesIO(data)).convert("RGB").size == (500, 375)  # Pillow passes over it.
     with pytest.raises(ImageRejected) as caught:
         prepare(data)
@@ -106,7 +105,6 @@ def test_what_libjpeg_only_warns_about_is_refused_if_pixels_are_lost(data, reaso
 
 
 def test_what_libjpeg_warns_about_is_recorded_if_no_pixel_is_lost():
-    pytest.importorskip("simplejpeg")
     done = prepare(JPEG[:-2] + b"some more" + END)
     assert done.warning == "Corrupt JPEG data: 7 extraneous bytes before marker 0xd9"
     assert done.jpeg == prepare(JPEG).jpeg
