@@ -28,7 +28,14 @@ from mteb_vehicle_search.run_record import RunRecord, write_run_record
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "analysis"), str(Path(__file__).parent)]
 from full_scale import draw_set  # noqa: E402
-from simulated_runs import CAPTIONS, DISTRACTORS, IMAGES, MODELS, SimulatedModel, write_run  # noqa: E402
+from simulated_runs import (  # noqa: E402  # pyright: ignore[reportMissingImports]
+    CAPTIONS,
+    DISTRACTORS,
+    IMAGES,
+    MODELS,
+    SimulatedModel,
+    write_run,
+)
 
 LIMITS = {"MB, two models": 60, "s to open": 2, "ms to filter": 100}
 FILTERS = {
