@@ -14,6 +14,7 @@ from small_runs import CAPTIONED, DISTRACTORS, HOSTILE, MODELS, QUERIES, colour,
 
 from mteb_vehicle_search import cli
 from mteb_vehicle_search.errors import EvalSetError
+from mteb_vehicle_search.places import runs_folder
 from mteb_vehicle_search.report import build
 from mteb_vehicle_search.report.build import embed
 from mteb_vehicle_search.report.thumbnails import COLUMNS, LEVELS, PER_SHEET, write_thumbnails
@@ -135,6 +136,15 @@ def test_reported_figures_are_marked(report, evaluation):
     html = (site / "index.html").read_text(encoding="utf-8")
     assert 'A &lt;model&gt; <span class="tag">reported</span>' in html
     assert "A &lt;model&gt; on VehicleImageSearchMini, nDCG@10 0.9100" in html
+
+
+def test_results_without_a_run_record_are_listed_only(report, evaluation):
+    write_run(evaluation, MODELS[0])
+    result(evaluation.content_id)
+    code, _, site = report("results", str(runs_folder()))
+    assert code == 0
+    assert read(site, "core")["models"] == [MODELS[0]]
+    assert '<th scope="row" class="name">org/results-only</th>' in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_two_revisions_of_a_model_are_told_apart(report, evaluation):

@@ -5,9 +5,28 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from PIL import Image
-from small_runs import EACH, HOSTILE, MODELS, QUERIES, caption, colour, loss, rank, ranking
+from small_runs import (
+    CAPTIONED,
+    EACH,
+    HOSTILE,
+    MODELS,
+    QUERIES,
+    caption,
+    colour,
+    image_id,
+    loss,
+    rank,
+    ranking,
+    step,
+    write_run,
+)
+
+from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
+from mteb_vehicle_search.report.build import build_report
+from mteb_vehicle_search.run_record import write_run_record
 
 A, B, C = MODELS
 ALL = list(range(QUERIES))
@@ -197,6 +216,29 @@ def test_a_query_shows_what_each_model_found(visit):
     tiles = page.locator("#detail .answers").nth(2).locator(".tiles li")
     assert tiles.count() == 10
     assert tiles.first.inner_text().startswith("1. relevant")
+
+
+def test_a_query_with_two_relevant_pictures_has_two_rows(visit, evaluation, tmp_path, monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "home"))
+    record = write_run(evaluation, A)
+    place = ranking(A, 0).index(1)
+    table = record.queries()
+    second = table.slice(0, 1).to_pylist()[0] | {
+        "relevant_id": image_id(1),
+        "rank": place + 1,
+        "score": 0.9 - place * step(0),
+        "above_flickr30k": sum(n < CAPTIONED for n in ranking(A, 0)[:place]),
+        "above_imagenet": sum(n >= CAPTIONED for n in ranking(A, 0)[:place]),
+    }
+    table = pa.concat_tables([table, pa.Table.from_pylist([second], table.schema)])
+    write_run_record(evaluation.content_id, A, "0" * 40, table, record.info)
+    build_report(build_leaderboard([tmp_path / "home"]), evaluation, tmp_path / "site")
+    page = visit("#query=q00%232", tmp_path / "site")
+    assert page.inner_text("#count") == f"{QUERIES + 1} of {QUERIES + 1} captions"
+    tiles = [" ".join(tile.split()) for tile in page.locator("#detail .tiles li").all_inner_texts()]
+    # Both count as right wherever they stand.
+    assert [tile[:-6] for tile in tiles if "relevant" in tile] == ["1. relevant", f"{place + 1}. relevant"]
+    assert "has no curve" in page.inner_text("#growth")
 
 
 def test_pictures_are_the_right_ones(visit):
