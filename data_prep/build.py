@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.export import export, find_duplicates
+from data_prep.folders import check_replaceable, locked
 from data_prep.job import Job
 from data_prep.options import BuildOptions, open_captioned, open_distractors
 from data_prep.parts import PartEntry, read_part, write_part
 from data_prep.progress import Reporter
 from data_prep.selection_stage import select
-from data_prep.stages import Marker, Stages, check_replaceable, fingerprint, locked
+from data_prep.stages import Marker, Stages, fingerprint
 from mteb_vehicle_search.eval_set import EvalSet, Rejected
 
 if TYPE_CHECKING:

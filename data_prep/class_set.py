@@ -34,10 +34,6 @@ class ClassSet(NamedTuple):
         """The positions among the classifier's outputs."""
         return [item.index for item in self.classes]
 
-    def by_index(self) -> dict[int, ImageClass]:
-        """Return the classes by index."""
-        return {item.index: item for item in self.classes}
-
     @classmethod
     def load(cls, name: str, folder: Path) -> ClassSet:
         """Return the shipped class set `name`, or the one in the TSV file `name`, relative to `folder`.

@@ -11,10 +11,11 @@ from typing import Any
 
 from data_prep.card import dataset_card
 from data_prep.duplicates import exact_groups, hash_bits, near_pairs, partners, same_text, twins_to_remove
+from data_prep.folders import replace_folder, write_whole
 from data_prep.job import Job
 from data_prep.parts import PartEntry
 from data_prep.selection_stage import Selected
-from data_prep.stages import Marker, fingerprint, replace_folder, write_whole
+from data_prep.stages import Marker, fingerprint
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set_writer import write_eval_set

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_prep.stages import write_whole
+from data_prep.folders import write_whole
 from mteb_vehicle_search.eval_set import Rejected
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from data_prep.folders import check_replaceable
 from data_prep.options import BuildOptions, open_captioned, open_distractors
-from data_prep.stages import STAGES, Stages, check_replaceable
+from data_prep.stages import STAGES, Stages
 from mteb_vehicle_search.errors import SourceError
 
 if TYPE_CHECKING:

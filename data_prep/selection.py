@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data_prep.folders import write_whole
 from data_prep.preset import Selection
-from data_prep.stages import write_whole
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.eval_set import file_sha256
 

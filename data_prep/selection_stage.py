@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_prep import selection as selecting
+from data_prep.folders import write_whole
 from data_prep.job import Job
-from data_prep.stages import fingerprint, write_whole
+from data_prep.stages import fingerprint
 from mteb_vehicle_search.errors import BuildError
 
 if TYPE_CHECKING:

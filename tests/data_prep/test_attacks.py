@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import cli
+from data_prep.folders import locked
 from data_prep.sources.imagenet_classes import wnids
-from data_prep.stages import locked
 from mteb_vehicle_search.eval_set import EvalSet
 
 FILES = format_twins.captioned_files(6)

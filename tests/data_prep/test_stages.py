@@ -7,14 +7,15 @@ import sys
 
 import pytest
 
-from data_prep.stages import Stages, locked, write_whole
+from data_prep.folders import locked, write_whole
+from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from data_prep.stages import locked
+from data_prep.folders import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
