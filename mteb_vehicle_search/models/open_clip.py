@@ -12,10 +12,13 @@ import torch
 from mteb_vehicle_search.errors import ModelLoadError
 from mteb_vehicle_search.models.checkpoint import Checkpoint, fill, layout_of, parameters_on_meta
 from mteb_vehicle_search.models.encoder import ImageTextEncoder, Towers
-from mteb_vehicle_search.models.preprocess import ShortestSideCrop
+from mteb_vehicle_search.models.preprocess import ShortestSideCrop, Squash
 from mteb_vehicle_search.models.snapshot import ModelFiles
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+# Where the configuration names a tokenizer of transformers instead of open_clip's own.
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+RESIZES = {"shortest": ShortestSideCrop, "squash": Squash}
 
 
 class OpenClipEncoder(ImageTextEncoder):
@@ -46,12 +49,15 @@ class OpenClipEncoder(ImageTextEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(model_name, revision, device)
-        # The configuration is small; the weights follow with the first batch.
-        self.files = ModelFiles(model_name, revision, [CONFIG, WEIGHTS, *([bpe_file] if bpe_file else [])], folder)
+        # The configuration is small; the rest follows with the first batch.
+        self.names = [CONFIG, WEIGHTS, *([bpe_file] if bpe_file else [])]
+        self.files = ModelFiles(model_name, revision, self.names, folder)
         path = self.files.folder(CONFIG) / CONFIG
         self.bpe_file = bpe_file
         config = _read_config(path)
         self.model_config, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
+        if "hf_tokenizer_name" in self.model_config["text_cfg"]:
+            self.names += TOKENIZER
         stated = bool(self.model_config.get("quick_gelu", False))
         if stated != quick_gelu:
             raise ModelLoadError(
@@ -59,21 +65,20 @@ class OpenClipEncoder(ImageTextEncoder):
                 f"{path} says quick_gelu={stated}: its vectors would be silently wrong.",
                 "Use the pinned revision of the model.",
             )
-        if (shape := preprocess.get("resize_mode", "shortest")) != "shortest":
-            raise ModelLoadError(f"{model_name} wants resize_mode={shape!r}; only 'shortest' is supported.")
-        if preprocess.get("interpolation", "bicubic") != "bicubic":
-            raise ModelLoadError(f"{model_name} wants {preprocess['interpolation']!r}; only 'bicubic' is supported.")
+        resize, interpolation = preprocess.get("resize_mode", "shortest"), preprocess.get("interpolation", "bicubic")
+        if resize not in RESIZES or interpolation not in ("bicubic", "bilinear"):
+            raise ModelLoadError(f"{path} wants the preprocessing {resize!r}, {interpolation!r}, which is not offered.")
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
         self.mean = tuple(preprocess.get("mean", OPENAI_DATASET_MEAN))
         self.std = tuple(preprocess.get("std", OPENAI_DATASET_STD))
         size = preprocess.get("size") or self.model_config["vision_cfg"]["image_size"]
-        self.crop = ShortestSideCrop(size if isinstance(size, int) else int(size[-1]), self.mode)
+        self.crop = RESIZES[resize](size if isinstance(size, int) else int(size[-1]), self.mode, interpolation)
         self._tokenizer: Any = None
 
     def load(self) -> Towers:
         """Load the weights strictly, tensor by tensor, from safetensors, into open_clip's own class."""
-        checkpoint = Checkpoint(self.files.folder(CONFIG, WEIGHTS) / WEIGHTS)
+        checkpoint = Checkpoint(self.files.folder(*self.names) / WEIGHTS)
         model = self._build()
         wanted = layout_of(model)
         checkpoint.require(wanted, f"{self.model_name}'s configuration")
@@ -90,11 +95,9 @@ class OpenClipEncoder(ImageTextEncoder):
         from open_clip.model import CLIP, CustomTextCLIP
 
         config = copy.deepcopy(self.model_config)
-        for tower, name in (("vision_cfg", "timm"), ("text_cfg", "hf")):
-            if f"{name}_model_name" in config[tower]:
-                config[tower][f"{name}_model_pretrained"] = False
-        custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
-        kind = CustomTextCLIP if custom else CLIP
+        if "timm_model_name" in config["vision_cfg"]:
+            config["vision_cfg"]["timm_model_pretrained"] = False
+        kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
         try:
             try:
                 with parameters_on_meta():
@@ -117,7 +120,7 @@ class OpenClipEncoder(ImageTextEncoder):
                     str(self.files.folder(self.bpe_file) / self.bpe_file), context_length=context
                 )
             else:
-                self._tokenizer = open_clip.get_tokenizer(f"local-dir:{self.files.folder(CONFIG)}")
+                self._tokenizer = open_clip.get_tokenizer(f"local-dir:{self.files.folder(*self.names)}")
         tokens = self._tokenizer(texts)
         return tokens, torch.ones_like(tokens)
 
@@ -147,6 +150,11 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not (config["model_cfg"]["vision_cfg"]["image_size"] and config["model_cfg"]["text_cfg"]):
             raise ValueError("it has no image size or text configuration")
+        # open_clip would hand such a wish to transformers.
+        if "remote_code" in json.dumps(config):
+            raise ValueError("it asks for remote code, which is never run")
+        if "hf_model_name" in config["model_cfg"]["text_cfg"]:
+            raise ValueError("its text tower comes from another repository, which nothing pins")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{path} is not an open_clip configuration: {error!r}.") from error
     return config

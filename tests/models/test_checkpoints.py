@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from stand_ins import SMALL_CLIP, put_into_hub_cache, random_open_clip, tiny_jina
+from stand_ins import SMALL_CLIP, put_into_hub_cache, random_open_clip, tiny_jina, write_tokenizer
 
 import mteb_vehicle_search.models
 from mteb_vehicle_search.errors import ModelLoadError
@@ -176,6 +176,42 @@ def test_a_damaged_configuration_is_refused(kind, text):
             (kind.folder / name).write_text(text)
     with pytest.raises(ModelLoadError, match=r"config.json"):
         kind.local()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tokenizer_kwargs": {"trust_remote_code": True}}, "asks for remote code, which is never run"),
+        ({"tokenizer_kwargs": {"trust_remote_code": None}}, "asks for remote code, which is never run"),
+        ({"hf_model_name": "roberta-base"}, "comes from another repository"),
+    ],
+)
+def test_a_configuration_that_wants_foreign_code_is_refused(tmp_path, changed, message):
+    folder = random_open_clip(tmp_path, SMALL_CLIP)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"].update(changed)
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match=message):
+        OpenClipEncoder("org/clip", None, "cpu", folder=folder)
+
+
+def test_a_tokenizer_of_transformers_comes_with_the_snapshot(tmp_path, monkeypatch):
+    from transformers import PreTrainedTokenizerFast
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = random_open_clip(tmp_path / "model", SMALL_CLIP)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/other"
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match=r"tokenizer.json is missing"):
+        _ = OpenClipEncoder("org/clip", None, "cpu", folder=folder).towers
+    write_tokenizer(tmp_path / "tokenizer.json")
+    made = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), pad_token="<pad>")  # noqa: S106
+    made.save_pretrained(folder)
+    put_into_hub_cache(tmp_path, "org/clip", REVISION, folder)
+    model = OpenClipEncoder("org/clip", REVISION, "cpu")
+    assert model.encode(texts(["a car", "a red car"])).shape == (2, 32)
+    assert model.tokenise(["a car"])[0].shape == (1, 77)
 
 
 def test_a_damaged_tokenizer_is_refused(tmp_path):

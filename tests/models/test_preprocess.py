@@ -9,7 +9,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from mteb_vehicle_search.errors import EncodeError
-from mteb_vehicle_search.models.preprocess import ShortestSideCrop, chosen_mode
+from mteb_vehicle_search.models.preprocess import ShortestSideCrop, Squash, chosen_mode
 
 SHAPES = [
     (160, 213),
@@ -31,8 +31,8 @@ def picture(width, height, mode="RGB"):
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST).convert(mode)
 
 
-def open_clips(size):
-    cfg = PreprocessCfg(size=size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+def open_clips(size, **given):
+    cfg = PreprocessCfg(size=size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), **given)
     transform = image_transform_v2(cfg, is_train=False)
     # ToTensor divides by 255 in fp32; rounding gives the uint8 value back exactly.
     return lambda image: (transform(image) * 255).round().to(torch.uint8)
@@ -43,6 +43,18 @@ def open_clips(size):
 def test_exact_is_open_clips_bit_by_bit(size, shape):
     image = picture(*shape)
     assert torch.equal(ShortestSideCrop(size)(image), open_clips(size)(image))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("kind", "resize_mode"), [(ShortestSideCrop, "shortest"), (Squash, "squash")])
+def test_every_way_to_resize_is_open_clips_bit_by_bit(kind, resize_mode, interpolation):
+    wanted = open_clips(96, interpolation=interpolation, resize_mode=resize_mode)
+    for shape in SHAPES:
+        image = picture(*shape)
+        assert torch.equal(kind(96, interpolation=interpolation)(image), wanted(image)), shape
+        apart = (kind(96, "fast", interpolation)(image).int() - wanted(image).int()).abs()
+        # Squashing a strip of 37 x 900 is up to 8 apart.
+        assert apart.max() <= (3 if max(shape) < 10 * min(shape) else 8), shape
 
 
 def test_grey_images_become_rgb_as_open_clip_does():
