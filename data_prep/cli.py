@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ def _build(options: argparse.Namespace) -> int:
 
     # Pillow tells of broken EXIF and of large images; both are dealt with, and rejects say why.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if options.quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # Before the hub's client is imported.
     preset = load_preset(options.preset)
     default = places.evaluation_data() if options.preset == "original" else places.data_folder(preset.name)
     chosen = BuildOptions(
