@@ -32,7 +32,7 @@ def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, A
 
     Args:
         preset: What the set is made of.
-        counts: `captioned`, `distractors`, `queries`, `distinct_texts`, `rejected`, `splits`.
+        counts: `captioned`, `distractors`, `queries`, `distinct_texts`, `rejected`, `warnings`, `splits`.
         duplicates: `exact`, `near`, `removed`, `same_text`.
     """
     names = list(dict.fromkeys((preset.captioned.source, preset.distractors.source)))
@@ -61,8 +61,9 @@ def _counts(counts: dict[str, Any]) -> str:
         ("queries", counts["queries"]),
         ("distinct texts", counts["distinct_texts"]),
         ("rejected inputs", counts["rejected"]),
-        ("JPEGs kept although the decoder complained", counts["warnings"]),
     ]
+    if counts["warnings"]:
+        rows.append(("JPEGs kept although the decoder complained", counts["warnings"]))
     return "| what | count |\n|---|---:|\n" + "\n".join(f"| {what} | {count:,} |" for what, count in rows)
 
 

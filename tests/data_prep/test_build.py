@@ -159,6 +159,17 @@ def test_odd_but_good_files_are_kept(private, tmp_path):
     assert all(row["stage"] == "duplicates" for row in evaluation.rejected().to_pylist())
 
 
+def test_jpegs_that_the_decoder_complained_of_are_named(private, tmp_path):
+    path = private / "imagenet" / "train" / "n01440764" / "n01440764_0.JPEG"
+    overwrite(path, path.read_bytes()[:-2] + b"some more" + b"\xff\xd9")
+    evaluation = build(options(private, tmp_path / "carts"), Reporter(quiet=True))
+    name = "imagenet/train/n01440764_0"
+    assert name in evaluation.corpus_ids()
+    complaint = "Corrupt JPEG data: 7 extraneous bytes before marker 0xd9"
+    assert evaluation.manifest["notes"]["warnings"] == {name: complaint}
+    assert "| JPEGs kept although the decoder complained | 1 |" in (evaluation.folder / "README.md").read_text("utf-8")
+
+
 def test_too_many_rejects_stop_the_build(private, tmp_path):
     for number in range(1000, 1003):
         overwrite(private / "flickr30k" / "flickr30k-images" / f"{number}.jpg", b"")
