@@ -27,20 +27,21 @@ CITE = {
 }
 
 
-def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, Any]) -> str:
+def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, Any], listed: bool) -> str:
     """Return the body of the dataset card, Markdown.
 
     Args:
         preset: What the set is made of.
         counts: `captioned`, `distractors`, `queries`, `distinct_texts`, `rejected`, `warnings`, `splits`.
         duplicates: `exact`, `near`, `removed`, `same_text`.
+        listed: Whether a list chose the captioned images, and not the preset's classifier.
     """
     names = list(dict.fromkeys((preset.captioned.source, preset.distractors.source)))
     sections = [
         preset.description,
         "## Counts\n\n" + _counts(counts),
         "## Sources and terms\n\n" + "\n".join(f"- {SOURCES[name]}" for name in names),
-        "## How it was built\n\n" + _method(preset),
+        "## How it was built\n\n" + _method(preset, listed),
         "## Known weaknesses\n\n" + _weaknesses(preset, counts, duplicates),
     ]
     citations = [line for name in names for line in CITE[name]]
@@ -67,10 +68,12 @@ def _counts(counts: dict[str, Any]) -> str:
     return "| what | count |\n|---|---:|\n" + "\n".join(f"| {what} | {count:,} |" for what, count in rows)
 
 
-def _method(preset: Preset) -> str:
+def _method(preset: Preset, listed: bool) -> str:
     images, selection = preset.images, preset.selection
     lines = []
-    if preset.classifier and selection:
+    if listed:
+        lines.append("- The captioned images are those of a list; its digest is in `manifest.json`.")
+    elif preset.classifier and selection:
         rule = f"is greater than {selection.threshold}" if selection.threshold is not None else ""
         rule = rule or f"is among the highest {selection.share:.2%}"
         lines.append(

@@ -115,6 +115,7 @@ def export(
         "images": fingerprint([marker.outputs for marker in markers]),
         "scores": fingerprint(selected.scores),
         "duplicates": fingerprint(duplicates),
+        "listed": options.selection is not None,
         "rejected": fingerprint(sorted(rejected)),
     }
     done = job.stages.done("export", configuration)
@@ -132,7 +133,7 @@ def export(
         qrels=qrels,
         rejected=rejected,
         policy=preset.images,
-        card=dataset_card(preset, counts, duplicates),
+        card=dataset_card(preset, counts, duplicates, listed=options.selection is not None),
         preset=preset.as_json(),
         notes=notes,
     )
