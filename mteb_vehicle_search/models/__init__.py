@@ -32,10 +32,23 @@ _METACLIP_1_2_CITATION = """@inproceedings{xu2024altogether,
   year = {2024},
 }"""
 
+# Trained on unpublished web images and videos: whether Flickr30k is among them is unknown.
+_PE_CORE: dict[str, Any] = {
+    "release_date": "2025-04-17",
+    "license": "apache-2.0",
+    "public_training_code": "https://github.com/facebookresearch/perception_models",
+    "citation": """@article{bolya2025perception,
+  title = {Perception Encoder: The best visual embeddings are not at the output of the network},
+  author = {Bolya, Daniel and Huang, Po-Yao and Sun, Peize and Cho, Jang Hyun and Madotto, Andrea and others},
+  journal = {arXiv preprint arXiv:2504.13181},
+  year = {2025},
+}""",
+}
+
 
 def model_metas() -> list[ModelMeta]:
     """Return the metadata of our models; loads no weights."""
-    return [tiny_clip(), metaclip_1(), metaclip_1_2(), jina_clip_v2()]
+    return [tiny_clip(), metaclip_1(), metaclip_1_2(), jina_clip_v2(), pe_core_l(), pe_core_bigg()]
 
 
 def open_clip_meta(
@@ -187,4 +200,30 @@ def jina_clip_v2() -> ModelMeta:
   journal = {arXiv preprint arXiv:2412.08802},
   year = {2024},
 }""",
+    )
+
+
+def pe_core_l() -> ModelMeta:
+    """Perception Encoder Core, L/14 at 336 px, in open_clip's layout."""
+    return open_clip_meta(
+        "timm/PE-Core-L-14-336",
+        "8eff41b3f687e50a323662c2dda5eb3588c6dd35",
+        n_parameters=671_138_817,
+        n_embedding_parameters=49_408 * 1024,
+        embed_dim=1024,
+        max_tokens=32,
+        **_PE_CORE,
+    )
+
+
+def pe_core_bigg() -> ModelMeta:
+    """Perception Encoder Core, G/14 at 448 px, in open_clip's layout."""
+    return open_clip_meta(
+        "timm/PE-Core-bigG-14-448",
+        "17aa0c25addfa14198fa2ff73d845a22d433432e",
+        n_parameters=2_419_267_841,
+        n_embedding_parameters=49_408 * 1280,
+        embed_dim=1280,
+        max_tokens=72,
+        **_PE_CORE,
     )

@@ -10,26 +10,41 @@ import sys
 
 import open_clip
 import pytest
+from open_clip.model import CLIP, CustomTextCLIP
 
 from mteb_vehicle_search.errors import ModelLoadError
-from mteb_vehicle_search.models import TINY_CLIP_FOLDER, TINY_CLIP_REVISION, metaclip_1, metaclip_1_2, model_metas
-from mteb_vehicle_search.models.checkpoint import Checkpoint
+from mteb_vehicle_search.models import (
+    TINY_CLIP_FOLDER,
+    TINY_CLIP_REVISION,
+    metaclip_1,
+    metaclip_1_2,
+    model_metas,
+    pe_core_bigg,
+    pe_core_l,
+)
+from mteb_vehicle_search.models.checkpoint import Checkpoint, parameters_on_meta
 
 METAS = {meta.name: meta for meta in model_metas()}
 MISSION = ["timm/vit_huge_patch14_clip_224.metaclip_altogether", "jinaai/jina-clip-v2"]
-FROM_THE_HUB = ["timm/vit_huge_patch14_clip_224.metaclip_2pt5b", *MISSION]
+FROM_THE_HUB = [name for name in METAS if name != "vehicle-search/tiny-clip"]
+OPEN_CLIP = {
+    "ViT-H-14-quickgelu": metaclip_1,
+    "ViT-H-14": metaclip_1_2,
+    "PE-Core-L-14-336": pe_core_l,
+    "PE-Core-bigG-14-448": pe_core_bigg,
+}
 
 
 def test_the_mission_models_are_offered():
-    assert list(METAS) == ["vehicle-search/tiny-clip", *FROM_THE_HUB]
+    assert set(MISSION) < set(METAS)
     metaclip, jina = (METAS[name] for name in MISSION)
     assert metaclip.revision.startswith("79ca86b5")
     assert metaclip.revision.endswith("aa11f75")
     assert metaclip.n_parameters == 986_109_441
     assert jina.n_parameters == 865_278_477
+    assert metaclip.license == jina.license == "cc-by-nc-4.0"
     for meta in (METAS[name] for name in FROM_THE_HUB):
         assert re.fullmatch("[0-9a-f]{40}", meta.revision)
-        assert meta.license == "cc-by-nc-4.0"
         assert meta.training_datasets is None
 
 
@@ -42,18 +57,24 @@ def test_mteb_knows_none_of_our_open_clip_models_itself():
 
 
 def test_adding_an_open_clip_model_takes_twelve_lines():
-    for entry in (metaclip_1, metaclip_1_2):
+    for entry in OPEN_CLIP.values():
         assert len(inspect.getsource(entry).rstrip().splitlines()) <= 12
 
 
-def test_the_activation_of_each_metaclip_is_stated():
-    stated = {meta.name: meta.loader_kwargs["quick_gelu"] for meta in (metaclip_1(), metaclip_1_2())}
-    assert list(stated.values()) == [True, False]
-    for name, tags in open_clip.pretrained._PRETRAINED.items():
-        for tag in tags.values():
-            if (hub := tag.get("hf_hub", "").rstrip("/")) in stated and not name.endswith("-quickgelu"):
-                assert tag.get("quick_gelu", False) == stated.pop(hub)
-    assert stated == {}
+@pytest.mark.parametrize("name", OPEN_CLIP)
+def test_an_open_clip_models_metadata_is_that_of_open_clips_own_table(name):
+    meta, config = OPEN_CLIP[name](), open_clip.get_model_config(name)
+    (tag,) = [
+        tag for tag in open_clip.pretrained._PRETRAINED[name].values() if tag.get("hf_hub", "").rstrip("/") == meta.name
+    ]
+    assert meta.loader_kwargs == {"quick_gelu": config.get("quick_gelu", False)}
+    assert tag.get("quick_gelu", False) == config.get("quick_gelu", False)
+    assert (meta.embed_dim, meta.max_tokens) == (config["embed_dim"], config["text_cfg"]["context_length"])
+    kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
+    with parameters_on_meta():
+        sizes = {key: value.numel() for key, value in kind(**config).named_parameters()}
+    assert meta.n_parameters == sum(sizes.values())
+    assert meta.n_embedding_parameters == next(size for key, size in sizes.items() if "token_embedding" in key)
 
 
 def test_the_embedded_models_metadata_is_that_of_its_weights():
@@ -69,7 +90,7 @@ def needed(name):
     """Return what the message to a user without the files must name."""
     files = {"timm": "open_clip_model.safetensors", "jina": "model.safetensors tokenizer.json"}[name[:4]]
     places = [f"https://huggingface.co/{name}", "hf auth login", "HF_HOME", "HF_HUB_OFFLINE"]
-    return [name, "cc-by-nc-4.0", f"hf download {name} --revision {METAS[name].revision}", files, *places]
+    return [name, METAS[name].license, f"hf download {name} --revision {METAS[name].revision}", files, *places]
 
 
 @pytest.mark.parametrize("name", FROM_THE_HUB)
