@@ -179,7 +179,16 @@ def test_a_query_outside_the_filters_is_shown_as_such(visit):
     assert page.inner_text("#detail .steps span") == "outside these filters"
 
 
-@pytest.mark.parametrize("address", ["#query=nobody", "#model=gone&vs=&sort=%00&page=-7&from=x", "#%E0%A4%A", "#about"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "#query=nobody",
+        "#model=gone&vs=&sort=%00&page=-7&from=x",
+        "#sort=constructor&only=toString&__proto__=1&constructor=2&wrong=valueOf",
+        "#%E0%A4%A",
+        "#about",
+    ],
+)
 def test_bad_addresses_show_something(visit, address):
     assert visit(address).locator("#list li").count() == 20
 

@@ -47,13 +47,13 @@ const partLabels = core.groups.flatMap((group) => group.labels);
 /** The state that an address describes; null if it describes none (a section, or nothing). */
 function readHash(hash) {
   const found = new URLSearchParams(hash.replace(/^#/, ""));
-  const known = [...found].filter(([name]) => name in DEFAULTS);
+  const known = [...found].filter(([name]) => Object.hasOwn(DEFAULTS, name));
   if (!known.length) return null;
   const state = { ...DEFAULTS, ...Object.fromEntries(known) };
   for (const name of ["model", "vs"]) if (!core.models.includes(state[name])) state[name] = DEFAULTS[name];
   for (const name of ["from", "to", "page"]) if (!/^\d+$/.test(state[name])) state[name] = DEFAULTS[name];
-  if (!(state.only in SHOWN)) state.only = DEFAULTS.only;
-  if (!(state.sort in ORDERS)) state.sort = DEFAULTS.sort;
+  if (!Object.hasOwn(SHOWN, state.only)) state.only = DEFAULTS.only;
+  if (!Object.hasOwn(ORDERS, state.sort)) state.sort = DEFAULTS.sort;
   if (!rowOf.has(state.query)) state.query = DEFAULTS.query;
   return state;
 }
