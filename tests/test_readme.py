@@ -30,10 +30,17 @@ def test_commands_are_shown():
     assert {line.split()[1] for line, _ in SHOWN} >= {"compare", "growth"}
 
 
-@pytest.mark.parametrize(("line", "shown"), SHOWN, ids=[line for line, _ in SHOWN])
+@pytest.mark.parametrize(("line", "shown"), [(line, shown) for line, shown in SHOWN if " report " not in line])
 def test_a_command_prints_what_is_shown(line, shown, capsys):
     assert cli.main(shlex.split(line)[1:]) == 0
     assert tidy(capsys.readouterr().out) == tidy(shown)
+
+
+def test_the_page_is_written_as_shown(tmp_path, capsys):
+    (line,) = [line for line, _ in SHOWN if " report " in line]
+    words = shlex.split(line)[1:]
+    assert cli.main([*words[:-1], str(tmp_path / words[-1])]) == 0
+    assert re.fullmatch(r"Wrote .*site/index.html \(\d\.\d MB\)\.", capsys.readouterr().out.strip())
 
 
 def test_the_table_is_made_from_leaderboard_json():
