@@ -101,7 +101,8 @@ def _build(options: argparse.Namespace) -> int:
         )
         for name in ("captioned", "distractors", "queries", "distinct_texts", "rejected")
     ]
-    _table(evaluation.manifest["title"], ("count", "built", "published", "difference"), rows)
+    columns = ("count", "built", "published", "difference")[: 4 if expected else 2]
+    _table(evaluation.manifest["title"], columns, [row[: len(columns)] for row in rows])
     for row in evaluation.rejected().slice(0, SHOWN_REJECTS).to_pylist():
         print("  {} ({}): {}".format(*row.values()))
     if notes["counts"]["rejected"] > SHOWN_REJECTS:

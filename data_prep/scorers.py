@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -131,16 +132,29 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
         classifier: The preset's table.
         folder: The preset's folder, which a local model's path refers to.
         device: "cpu", "cuda" or "cuda:n".
+
+    Raises:
+        SourceError: It cannot be downloaded.
+        BuildError: Its files are missing or damaged, or the library does not know it.
     """
+    from safetensors import SafetensorError  # Beside torch.
+
     from data_prep.hub_models import download_model
 
     local = folder / classifier.model
-    if classifier.library == "transformers" and local.is_dir():
-        return TransformersScorer(local, device)
-    found = download_model(*hub_files(classifier))
-    if classifier.library == "timm":
-        return TimmScorer(classifier.model.rpartition("/")[2], device, found / "model.safetensors")
-    return TransformersScorer(found, device)
+    here = classifier.library == "transformers" and local.is_dir()
+    found = local if here else download_model(*hub_files(classifier))
+    try:
+        if classifier.library == "timm":
+            return TimmScorer(classifier.model.rpartition("/")[2], device, found / "model.safetensors")
+        return TransformersScorer(found, device)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BuildError(
+            f"The classifier {classifier.model} cannot be loaded from {found}: {reason}",
+            f"Is it a classifier of {classifier.library} with config.json, preprocessing and model.safetensors? "
+            "If so, get its files again.",
+        ) from error
 
 
 def hub_files(classifier: Classifier) -> tuple[str, str, tuple[str, ...]]:
@@ -169,8 +183,10 @@ def choose_device(name: str) -> str:
     """
     import torch
 
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+        return "cuda" if count else "cpu"
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if name != "cpu" and (match is None or int(match[1] or 0) >= count):
         raise BuildError(f"There is no device {name!r} here.", "Use --device cpu or --device auto.")
     return name

@@ -12,7 +12,7 @@ from data_prep.class_set import ClassSet, ImageClass
 from data_prep.classify import score_images, summed_scores
 from data_prep.decoding import decode
 from data_prep.preset import Classifier, Selection
-from data_prep.scorers import TimmScorer, check_classes, load_scorer
+from data_prep.scorers import TimmScorer, check_classes, choose_device, load_scorer
 from data_prep.sources import SourceImage
 from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
@@ -88,6 +88,32 @@ def test_timm_classifier_uses_its_own_preprocessing(tmp_path):
     pixels = scorer.pixels(picture(0, 0))
     assert pixels.shape == (3, 160, 160)
     assert scorer.probabilities([pixels], 1).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_damaged_classifier_is_named(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "vit")
+    path = tmp_path / "vit" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BuildError, match=r"The classifier vit cannot be loaded from .*vit: .*\nIs it a classifier of"):
+        load_scorer(Classifier("transformers", "vit"), tmp_path, "cpu")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(BuildError, match="cannot be loaded"):
+        load_scorer(Classifier("transformers", "vit"), tmp_path, "cpu")
+
+
+def test_probabilities_that_are_no_numbers_stop_the_build(scorer, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorer, "forward", lambda batch: batch.flatten(1)[:, :4] * float("nan"))
+    with pytest.raises(BuildError, match=r"no finite probabilities for 9 of 9 images, first flickr30k/0\."):
+        score_images(Stages(tmp_path), images, scorer, {}, workers=1, batch_size=4)
+
+
+def test_devices_are_checked():
+    assert choose_device("cpu") == "cpu"
+    for name in ("cuda:99", "banana", "cuda:x", ""):
+        with pytest.raises(BuildError, match=f"There is no device '{name}' here"):
+            choose_device(name)
 
 
 def test_class_names_are_compared_with_the_labels(scorer):
