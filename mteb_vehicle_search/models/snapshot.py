@@ -36,6 +36,7 @@ class ModelFiles:
         self._repository, self._revision, self._names = repository, revision, names
         self._folder = Path(folder) if folder else None
         self._digests = digests or {}
+        self._checked: set[str] = set()
 
     def folder(self, *names: str) -> Path:
         """Return the folder with these files in it.
@@ -48,12 +49,15 @@ class ModelFiles:
             path = folder / name
             if not path.is_file():
                 raise ModelLoadError(f"{self._repository}: {path} is missing; of weights, only safetensors are loaded.")
-            wanted = None if self.local else self._digests.get(name) or _digest_in_cache(path)
+            if self.local or name in self._checked:
+                continue
+            wanted = self._digests.get(name) or _digest_in_cache(path)
             if wanted and (found := sha256_of(path)) != wanted:
                 raise ModelLoadError(
                     f"{path} is damaged or was tampered with: its sha256 is {found}, not {wanted}.",
                     f"Delete {path.resolve()} and download the pinned revision again.",
                 )
+            self._checked.add(name)
         return folder
 
     def weights_id(self, name: str) -> str:

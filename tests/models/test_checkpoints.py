@@ -12,7 +12,7 @@ from stand_ins import SMALL_CLIP, put_into_hub_cache, random_open_clip, tiny_jin
 
 import mteb_vehicle_search.models
 from mteb_vehicle_search.errors import ModelLoadError
-from mteb_vehicle_search.models import jina_clip, jina_layout, jina_towers
+from mteb_vehicle_search.models import jina_clip, jina_layout, jina_towers, snapshot
 from mteb_vehicle_search.models.checkpoint import Checkpoint
 from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 from mteb_vehicle_search.models.open_clip import OpenClipEncoder
@@ -102,6 +102,16 @@ def test_a_snapshot_truncated_or_tampered_with_is_refused(kind, cached, damage):
     blob.write_bytes(damage(blob.read_bytes()))
     with pytest.raises(ModelLoadError, match=f"tampered with: its sha256 is .*, not {blob.name}"):
         _ = kind.encoder(kind.name, REVISION, "cpu").towers
+
+
+def test_a_file_is_hashed_once(kind, cached, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(snapshot, "sha256_of", lambda path: hashed.append(path.name) or path.resolve().name)
+    model = kind.encoder(kind.name, REVISION, "cpu")
+    for _ in range(2):
+        model.encode(texts(["a car"]))
+    model.fingerprint()
+    assert hashed == [kind.weights.name]
 
 
 def test_the_published_digest_is_required_at_the_published_revision(tmp_path, monkeypatch):
