@@ -37,7 +37,7 @@ def caption(query: int) -> str:
         return HOSTILE[query]
     if query in (12, 15):
         return "A yellow tractor in a field"
-    return f"A {'red bus' if query % 2 else 'blue car'} waits at stop number {query}"
+    return f"A {'red bus' if query % 2 else 'Blue car'} waits at stop number {query}"
 
 
 def image_id(number: int) -> str:

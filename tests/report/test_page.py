@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pyarrow as pa
 import pytest
@@ -30,7 +31,7 @@ from mteb_vehicle_search.run_record import write_run_record
 
 A, B, C = MODELS
 ALL = list(range(QUERIES))
-BLUE = [n for n in ALL if "blue car" in caption(n)]
+BLUE = [n for n in ALL if "Blue car" in caption(n)]
 
 
 def by_loss(queries, model=A):
@@ -87,6 +88,7 @@ def test_filters_and_sorting(visit, fields, expected):
             field.select_option(value)
         else:
             field.fill(value)
+    assert dict(parse_qsl(page.url.partition("#")[2])) == fields
     assert listed(page) == expected
     assert page.inner_text("#count") == f"{len(expected)} of {QUERIES} captions"
 
