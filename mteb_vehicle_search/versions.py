@@ -12,7 +12,9 @@ PACKAGES = (
     "transformers",
     "open_clip_torch",
     "timm",
+    "tokenizers",
     "pillow",
+    "simplejpeg",
 )
 
 

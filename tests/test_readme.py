@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mteb_vehicle_search import cli
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, read_leaderboard
 from mteb_vehicle_search.analysis.leaderboard_formats import to_markdown
+from mteb_vehicle_search.models import model_metas
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,6 +59,24 @@ def test_the_model_shown_is_the_one_that_a_test_installs():
     assert (plugin / "colour_models.py").read_text("utf-8").strip() in README
     assert 'colours = "colour_models:META"' in README
     assert 'colours = "colour_models:META"' in (plugin / "pyproject.toml").read_text("utf-8")
+
+
+def test_the_models_of_the_readme_are_registered():
+    names = {meta.name for meta in model_metas()}
+    table = README[README.index("We add\n") : README.index("and replace mteb's wrapper")]
+    shown = set(re.findall(r"`(timm/[^`]+)`", table))
+    assert shown | {"vehicle-search/tiny-clip", "jinaai/jina-clip-v2"} == names
+
+
+def test_the_entry_that_contributing_shows_is_the_registered_one():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(code.strip().splitlines()) <= 12
+    found: dict = {}
+    exec(textwrap.dedent(code), found)
+    (ours,) = [meta for meta in model_metas() if meta.name == found["META"].name]
+    for field in ("revision", "n_parameters", "embed_dim", "max_tokens", "license", "release_date", "loader"):
+        assert getattr(found["META"], field) == getattr(ours, field), field
 
 
 def tidy(text):
