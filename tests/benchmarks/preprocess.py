@@ -31,6 +31,7 @@ def main() -> int:
     from PIL import Image
 
     from mteb_vehicle_search.eval_set import EvalSet
+    from mteb_vehicle_search.models.batches import decoded
     from mteb_vehicle_search.models.preprocess import ShortestSideCrop
     from mteb_vehicle_search.places import mini_folder
 
@@ -48,7 +49,8 @@ def main() -> int:
 
         def ours(mode, size=size):
             crop = ShortestSideCrop(size, mode)
-            return torch.stack([crop.decode(jpeg) for jpeg in jpegs]).float().sub_(mean).div_(std)
+            pixels = decoded(range(len(jpegs)), lambda row: crop.decode(jpegs[row]), size)
+            return pixels.contiguous().float().sub_(mean).div_(std)
 
         ways = {"rival": rival, "exact": lambda f=ours: f("exact"), "fast": lambda f=ours: f("fast")}
         uint8 = {
