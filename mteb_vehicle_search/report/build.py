@@ -58,6 +58,8 @@ def main(args: argparse.Namespace) -> int:
     for table in _others(board, evaluation):
         sys.stderr.write(f"not on the page: {_what(table)}, another evaluation set than {evaluation.folder}\n")
     size = build_report(board, evaluation, args.out)
+    if size > SITE_BYTES:
+        sys.stderr.write(f"The pictures are as small as they get; the site is larger than {SITE_BYTES / 1e6:.0f} MB.\n")
     print(f"Wrote {args.out / 'index.html'} ({size / 1e6:.1f} MB).")  # noqa: T201
     return 0
 

@@ -274,6 +274,14 @@ def test_pictures_get_what_scripts_leave_of_the_budget(report, evaluation, monke
     assert budgets == [pytest.approx(build.SITE_BYTES - rest, abs=1_000)]
 
 
+def test_a_site_past_the_budget_is_told(report, evaluation, monkeypatch):
+    write_run(evaluation, MODELS[0])
+    monkeypatch.setattr(build, "SITE_BYTES", 400_000)
+    code, said, _ = report()
+    assert code == 0
+    assert "as small as they get" in said
+
+
 def test_an_image_that_cannot_be_decoded(tmp_path):
     damaged = write_set(tmp_path / "set")
     damaged.jpeg = lambda image: b"no jpeg"  # pyright: ignore[reportAttributeAccessIssue]
