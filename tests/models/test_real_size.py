@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from small_set import small_set
-from stand_ins import put_into_hub_cache, random_open_clip, real_size_jina
+from stand_ins import SMALL_CLIP, TINY_JINA, put_into_hub_cache, random_open_clip, real_size_jina, tiny_jina
 
 from mteb_vehicle_search.models import jina_clip, jina_clip_v2, metaclip_1_2
 from mteb_vehicle_search.models.open_clip import OpenClipEncoder
@@ -234,6 +234,31 @@ def test_mteb_runs_the_task_whole(request, tmp_path, name):
     assert (record.info["corpus_size"], record.info["query_count"]) == (6, 4)
     assert (record.info["device"], record.info["precision"], record.info["embed_dim"]) == ("cpu", "fp32", 1024)
     assert (done.stdout + done.stderr).count("loaded natively") == (name == "jina")
+
+
+@pytest.mark.parametrize("name", ["metaclip", "jina"])
+def test_mini_runs_whole_with_small_checkpoints(tmp_path, name):
+    meta = {"metaclip": METACLIP, "jina": JINA}[name]
+    made = random_open_clip(tmp_path / "made", SMALL_CLIP) if name == "metaclip" else tiny_jina(tmp_path / "made")
+    put_into_hub_cache(tmp_path, meta.name, meta.revision, made)
+    arguments = ["mteb", "run", "-t", "VehicleImageSearchMini", "-m", meta.name, "--output-folder", str(tmp_path)]
+    child(
+        tmp_path,
+        f"""
+            import sys
+            from mteb_vehicle_search.models import jina_layout
+            from mteb_vehicle_search.models.checkpoint import Checkpoint
+            counts = jina_layout.count_parameters(Checkpoint({str(TINY_JINA / "model.safetensors")!r}).shapes)
+            jina_layout.PUBLISHED_PARAMETERS = counts
+            sys.argv = {arguments!r}
+            from mteb.cli.build_cli import main
+            main()
+        """,
+        VEHICLE_SEARCH_HOME=str(tmp_path / "home"),
+    )
+    (record,) = RunRecord.find(tmp_path / "home" / "runs")
+    assert (record.info["corpus_size"], record.info["query_count"]) == (2000, 1000)
+    assert len(list(tmp_path.glob(f"results/*/{meta.revision}/VehicleImageSearchMini.json"))) == 1
 
 
 def test_the_stand_in_has_the_published_layout(jina):
