@@ -15,14 +15,28 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 if TYPE_CHECKING:
     import torch
 
-    from mteb_vehicle_search.models.encoder import Towers
-
 TOKENS_PER_BATCH = 16384
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 # Gives a batch of pixels, uint8 [n, 3, size, size], when it is called.
 Pixels = Callable[[], "torch.Tensor"]
+
+
+class Towers(NamedTuple):
+    """A loaded model.
+
+    Attributes:
+        module: Holds all weights.
+        image: A method of `module`: float [n, 3, size, size], normalised -> [n, d].
+        text: A method of `module`: int64 tokens [n, length] and attention mask -> [n, d].
+        cast: Whether everything is to be cast to the precision; False: `load` did that and kept what must stay fp32.
+    """
+
+    module: torch.nn.Module
+    image: Callable[[torch.Tensor], torch.Tensor]
+    text: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    cast: bool = True
 
 
 class Place(NamedTuple):

@@ -14,7 +14,7 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
@@ -23,6 +23,7 @@ from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.models.batches import (
     Pixels,
     Place,
+    Towers,
     all_places,
     decoded,
     decoded_ahead,
@@ -38,22 +39,6 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-
-class Towers(NamedTuple):
-    """A loaded model.
-
-    Attributes:
-        module: Holds all weights.
-        image: A method of `module`: float [n, 3, size, size], normalised -> [n, d].
-        text: A method of `module`: int64 tokens [n, length] and attention mask -> [n, d].
-        cast: Whether everything is to be cast to the precision; False: `load` did that and kept what must stay fp32.
-    """
-
-    module: torch.nn.Module
-    image: Callable[[torch.Tensor], torch.Tensor]
-    text: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    cast: bool = True
 
 
 class ImageTextEncoder(AbsEncoder):
