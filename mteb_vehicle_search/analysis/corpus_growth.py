@@ -51,9 +51,11 @@ class GrowthPoint(NamedTuple):
 
 
 def default_sizes(total: int) -> list[int]:
-    """Return 0, powers of ten and three times those below `total`, `total`, and the sizes in BEYOND above it."""
+    """Return 0, powers of ten and three times those below `total`, `total`, and above it the farthest size that can be
+    trusted and the sizes in BEYOND."""
     steps = [m * 10**e for e in range(2, 8) for m in (1, 3)]
-    return [0, *(n for n in steps if n < total), total, *(n for n in BEYOND if n > total)]
+    beyond = sorted({n for n in (TRUSTED_FACTOR * total, *BEYOND) if n > total})
+    return [0, *(n for n in steps if n < total), total, *beyond]
 
 
 def growth(

@@ -63,13 +63,14 @@ def test_growth_ends_at_the_measured_score_and_says_what_is_modelled(runs):
     assert points[0].corpus_size == 120
     assert {n: point.method for n, point in points.items() if n >= 3_000} == {
         3_000: "exact",
+        30_000: "model",
         1_000_000: "model",
         10_000_000: "model",
     }
 
 
 def test_sizes_end_with_all_and_what_is_beyond():
-    assert default_sizes(1_800) == [0, 100, 300, 1_000, 1_800, 1_000_000, 10_000_000]
+    assert default_sizes(1_800) == [0, 100, 300, 1_000, 1_800, 18_000, 1_000_000, 10_000_000]
 
 
 def test_extrapolation_from_a_tenth_to_all():
