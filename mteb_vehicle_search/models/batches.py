@@ -136,23 +136,25 @@ def decoded_ahead(
     """
     import torch
 
-    def fill(batch: torch.Tensor, first: int, part: range) -> None:
+    def fill(batch: torch.Tensor, part: range) -> None:
         torch.set_num_threads(1)
-        for row in part:
-            batch[row - first].copy_(decode(row))
+        # The batch was made in inference mode, which belongs to a thread.
+        with torch.inference_mode():
+            _fill(batch, part, decode)
 
     def submit(pool: ThreadPoolExecutor, part: range) -> Pixels:
         batch = empty_batch(len(part), size_px, pinned=pinned)
-        share = -(-len(part) // workers)
-        parts = [part[start : start + share] for start in range(0, len(part), share)]
-        futures = [pool.submit(fill, batch, part.start, some) for some in parts]
+        shares = ranges(len(part), -(-len(part) // workers))
+        futures = [
+            pool.submit(fill, batch[share.start : share.stop], part[share.start : share.stop]) for share in shares
+        ]
 
-        def wait() -> torch.Tensor:
+        def filled() -> torch.Tensor:
             for future in futures:
                 future.result()
             return batch
 
-        return wait
+        return filled
 
     with _threads(workers, "decode") as pool:
         yield from _window((submit(pool, part) for part in rows), ahead)
@@ -161,9 +163,13 @@ def decoded_ahead(
 def decoded(rows: range, decode: Callable[[int], torch.Tensor], size_px: int) -> torch.Tensor:
     """Return the pixels of some rows, decoded here and now; the arguments are those of `decoded_ahead`."""
     batch = empty_batch(len(rows), size_px)
-    for at, row in enumerate(rows):
-        batch[at].copy_(decode(row))
+    _fill(batch, rows, decode)
     return batch
+
+
+def _fill(batch: torch.Tensor, rows: range, decode: Callable[[int], torch.Tensor]) -> None:
+    for place, row in zip(batch, rows, strict=True):
+        place.copy_(decode(row))
 
 
 def empty_batch(count: int, size_px: int, *, pinned: bool = False) -> torch.Tensor:

@@ -189,12 +189,16 @@ class ImageTextEncoder(AbsEncoder):
                 raise EncodeError(f"Image {images.ids[row]} does not decode: {error}.") from error
 
         parts, size = ranges(len(images), batch_size), self.crop.size_px
-        if self.device.type == "cpu":
+        if not self._decodes_ahead:
             # Decoding and computing share the cores, so each thread does both for a batch of its own.
             yield from (partial(decoded, part, decode, size) for part in parts)
             return
         pinned, ahead = self.device.type == "cuda", 2 * len(self.devices) + 1
         yield from decoded_ahead(parts, decode, size, workers=self._workers, ahead=ahead, pinned=pinned)
+
+    @property
+    def _decodes_ahead(self) -> bool:
+        return self.device.type != "cpu"
 
     def _encode_images(self, batches: Iterable[Pixels], on_progress: Callable[[int], None] | None) -> torch.Tensor:
         import torch

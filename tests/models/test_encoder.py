@@ -14,6 +14,7 @@ from mteb_vehicle_search.errors import EncodeError, ModelLoadError
 from mteb_vehicle_search.models import batches as loop
 from mteb_vehicle_search.models import tiny_clip
 from mteb_vehicle_search.models.devices import choose_devices
+from mteb_vehicle_search.models.encoder import ImageTextEncoder
 from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 
 TEXTS = [f"a {colour} car {'by the sea ' * n}" for n, colour in enumerate(["red", "blue", "white", "black", "green"])]
@@ -54,6 +55,26 @@ def test_batch_size_and_workers_change_nothing(images, jina_folder, kind):
         assert (wanted * found).sum(-1).min() >= 0.99999
         texts = model.encode(texts_loader(batch_size=batch_size), batch_size=batch_size, num_proc=workers)
         assert (wanted_texts * texts).sum(-1).min() >= 0.99999
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_decoding_ahead_as_beside_a_gpu_gives_the_same_vectors(images, monkeypatch, devices):
+    wanted = encode(tiny(), images)
+    monkeypatch.setattr(ImageTextEncoder, "_decodes_ahead", True)
+    monkeypatch.setenv("VEHICLE_SEARCH_DEVICE", devices)
+    threads = torch.get_num_threads()
+    for batch_size, workers in [(7, 2), (1, 3), (64, 1)]:
+        assert (encode(tiny(), images, batch_size, workers) * wanted).sum(-1).min() >= 0.99999
+    assert torch.get_num_threads() == threads
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("device", "decode"))]
+
+
+def test_a_broken_image_ends_decoding_ahead(images, monkeypatch):
+    monkeypatch.setattr(ImageTextEncoder, "_decodes_ahead", True)
+    monkeypatch.setattr(images, "jpeg", lambda index: b"\xff\xd8 nothing")
+    with pytest.raises(EncodeError, match=r"flickr30k/0000 does not decode"):
+        encode(tiny(), images)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
 def test_an_ordinary_loader_gives_the_same_vectors(images):
