@@ -15,6 +15,7 @@ from data_prep.stages import fingerprint
 from mteb_vehicle_search.errors import BuildError
 
 if TYPE_CHECKING:
+    from data_prep.class_set import ClassSet
     from data_prep.sources import CaptionedSource
 
 
@@ -74,22 +75,20 @@ def _scored(job: Job, source: CaptionedSource) -> tuple[Callable[[], dict[str, f
     rule, classes = job.preset.selection, job.preset.selection_classes()
     if rule is None or classes is None:
         raise BuildError("A classifier needs [selection] in the preset.")
-    files, configuration = _classify(job, source)
+    files, configuration = _classify(job, source, classes)
     configuration |= {"classes": classes.indices, "rule": asdict(rule)}
     return lambda: selecting.select(summed_scores(files, classes.indices), rule), configuration
 
 
-def _classify(job: Job, source: CaptionedSource) -> tuple[list[Path], dict[str, Any]]:
+def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[list[Path], dict[str, Any]]:
     import pyarrow.parquet as pq  # A large library.
 
     from data_prep.classify import score_images
     from data_prep.scorers import check_classes, choose_device, classifier_identity, load_scorer
 
     preset, options = job.preset, job.options
-    classes = preset.selection_classes()
-    if preset.classifier is None or classes is None:
+    if (classifier := preset.classifier) is None:
         raise BuildError("The preset has no classifier.")
-    classifier = preset.classifier
     device = choose_device(options.device)
     configuration = {
         "classifier": classifier_identity(classifier, preset.folder),

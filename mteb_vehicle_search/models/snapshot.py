@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mteb_vehicle_search.errors import ModelLoadError
+from mteb_vehicle_search.eval_set import file_sha256
 
 
 class ModelFiles:
@@ -52,7 +52,7 @@ class ModelFiles:
             if self.local or name in self._checked:
                 continue
             wanted = self._digests.get(name) or _digest_in_cache(path)
-            if wanted and (found := sha256_of(path)) != wanted:
+            if wanted and (found := file_sha256(path)) != wanted:
                 raise ModelLoadError(
                     f"{path} is damaged or was tampered with: its sha256 is {found}, not {wanted}.",
                     f"Delete {path.resolve()} and download the pinned revision again.",
@@ -62,7 +62,7 @@ class ModelFiles:
 
     def weights_id(self, name: str) -> str:
         """Return the digest of a local folder's file; "" for the hub's, whose revision says it all."""
-        return sha256_of(self.folder(name) / name) if self.local else ""
+        return file_sha256(self.folder(name) / name) if self.local else ""
 
     def _snapshot(self, names: Sequence[str]) -> Path:
         repository, revision = self._repository, self._revision
@@ -92,12 +92,6 @@ def _licence_of(repository: str) -> str:
     from mteb_vehicle_search.models import model_metas
 
     return next((f" ({meta.license})" for meta in model_metas() if meta.name == repository), "")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest_in_cache(path: Path) -> str | None:

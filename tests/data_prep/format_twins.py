@@ -309,3 +309,11 @@ def _write_devkit(folder: Path, files: tuple[Classed, ...], packed: bool) -> Non
         (folder / name / "data").mkdir(parents=True)
         for file, data in contents.items():
             (folder / name / "data" / file).write_bytes(data)
+
+
+def write_all_as_the_hub_has_them(folder: Path) -> None:
+    """Write Flickr30k as a zip, ImageNet as shards, a classifier, and the preset that names it."""
+    write_flickr30k(folder / "flickr30k", "zip")
+    write_imagenet(folder / "imagenet", "shards")
+    write_classifier(folder / "classifier")
+    write_preset(folder, "classifier")

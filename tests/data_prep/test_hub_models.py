@@ -30,10 +30,7 @@ TERMS = (
 def data(tmp_path_factory):
     """Twins, a classifier and a preset; and what a build makes of them, in `out`."""
     folder = tmp_path_factory.mktemp("data")
-    format_twins.write_flickr30k(folder / "flickr30k", "zip")
-    format_twins.write_imagenet(folder / "imagenet", "shards")
-    format_twins.write_classifier(folder / "classifier")
-    format_twins.write_preset(folder, "classifier")
+    format_twins.write_all_as_the_hub_has_them(folder)
     assert cli.main([*arguments(folder), "--out", str(folder / "out")]) == 0
     return folder
 

@@ -33,10 +33,7 @@ def digest(folder: Path) -> dict[str, str]:
 def data(tmp_path_factory):
     """Twins in the forms that the hub has, a classifier and presets with and without it."""
     folder = tmp_path_factory.mktemp("data")
-    format_twins.write_flickr30k(folder / "flickr30k", "zip")
-    format_twins.write_imagenet(folder / "imagenet", "shards")
-    format_twins.write_classifier(folder / "classifier")
-    format_twins.write_preset(folder, "classifier")
+    format_twins.write_all_as_the_hub_has_them(folder)
     names = [file.filename for file in format_twins.captioned_files()]
     (folder / "list.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     return folder

@@ -106,7 +106,7 @@ def test_a_snapshot_truncated_or_tampered_with_is_refused(kind, cached, damage):
 
 def test_a_file_is_hashed_once(kind, cached, monkeypatch):
     hashed = []
-    monkeypatch.setattr(snapshot, "sha256_of", lambda path: hashed.append(path.name) or path.resolve().name)
+    monkeypatch.setattr(snapshot, "file_sha256", lambda path: hashed.append(path.name) or path.resolve().name)
     model = kind.encoder(kind.name, REVISION, "cpu")
     for _ in range(2):
         model.encode(texts(["a car"]))
