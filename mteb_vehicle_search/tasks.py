@@ -13,6 +13,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb_vehicle_search import places
 from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.report.citation import FLICKR30K
 
 logger = logging.getLogger(__name__)
 
@@ -188,15 +189,8 @@ class VehicleImageSearch(EvalSetTask):
   year = {2024},
   url = {https://github.com/lukemerrick/vehicle-image-search-eval},
 }
-@article{young2014image,
-  author = {Young, Peter and Lai, Alice and Hodosh, Micah and Hockenmaier, Julia},
-  title = {From image descriptions to visual denotations},
-  journal = {Transactions of the Association for Computational Linguistics},
-  volume = {2},
-  pages = {67--78},
-  year = {2014},
-}
-""",
+"""
+        + FLICKR30K,
     )
 
     @classmethod

@@ -30,16 +30,18 @@ EVALUATION = """\
 }}
 """
 
-PHOTOGRAPHS = """
+FLICKR30K = """\
 @article{young2014image,
   author = {Young, Peter and Lai, Alice and Hodosh, Micah and Hockenmaier, Julia},
   title = {From image descriptions to visual denotations},
   journal = {Transactions of the Association for Computational Linguistics},
   volume = {2},
   pages = {67--78},
-  year = {2014}
+  year = {2014},
 }
+"""
 
+IMAGENET = """\
 @article{russakovsky2015imagenet,
   author = {Russakovsky, Olga and Deng, Jia and Su, Hao and Krause, Jonathan and Satheesh, Sanjeev and Ma, Sean
             and Huang, Zhiheng and Karpathy, Andrej and Khosla, Aditya and Bernstein, Michael and Berg, Alexander C.
@@ -63,4 +65,4 @@ def bibtex(table: dict[str, Any]) -> str:
     except PackageNotFoundError:
         ours = "not installed"
     entries = EVALUATION.format(version=ours, task=table["task"], content_id=table["content_id"])
-    return entries if table["task"] == DRAWN else entries + PHOTOGRAPHS
+    return entries if table["task"] == DRAWN else "\n".join((entries, FLICKR30K, IMAGENET))
