@@ -30,6 +30,9 @@ def register() -> None:
 
 def __getattr__(name: str):
     if name in ("VehicleImageSearch", "VehicleImageSearchMini"):
+        # First mteb, which imports our tasks to register them; they import mteb, and would not be whole by then.
+        import mteb  # noqa: F401
+
         from mteb_vehicle_search import tasks
 
         return getattr(tasks, name)

@@ -125,6 +125,17 @@ def test_switched_off_hook_and_late_import(installed: Environment) -> None:
     )
 
 
+def test_the_exported_task_is_registered_although_it_comes_before_mteb(installed: Environment) -> None:
+    errors = installed.check(
+        f"""
+        from mteb_vehicle_search import {TASKS[1]} as Task
+        import mteb
+        assert type(mteb.get_task({TASKS[1]!r})) is Task
+        """
+    )
+    assert "PluginWarning" not in errors
+
+
 def test_without_site_the_import_registers(installed: Environment) -> None:
     installed.check(
         f"""
