@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
+import subprocess
+import tarfile
 import textwrap
 from pathlib import Path
 
@@ -50,7 +53,13 @@ def test_the_table_is_made_from_leaderboard_json():
     assert table.strip() == to_markdown(read_leaderboard(ROOT / "results" / "leaderboard.json")).strip()
 
 
-def test_leaderboard_json_is_in_step_with_the_results():
+def test_leaderboard_json_is_in_step_with_the_results(tmp_path, monkeypatch):
+    # Those that are committed: the README's first command has written its own results over one of them.
+    kept = subprocess.run(["git", "archive", "HEAD", "results"], cwd=ROOT, capture_output=True)
+    if kept.returncode == 0:
+        with tarfile.open(fileobj=io.BytesIO(kept.stdout)) as archive:
+            archive.extractall(tmp_path, filter="data")
+        monkeypatch.chdir(tmp_path)
     assert read_leaderboard(ROOT / "results" / "leaderboard.json") == build_leaderboard([Path("results")]).document
 
 
