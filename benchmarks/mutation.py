@@ -3,12 +3,12 @@
     python benchmarks/mutation.py sample --count 400 --seed 7      a seeded sample over everything
     python benchmarks/mutation.py module data_prep/push.py --tests tests/data_prep/test_push.py
                                                                    every mistake in a module, against its own tests
-    python benchmarks/mutation.py chosen                           the mistakes of chosen_mistakes.toml
+    python benchmarks/mutation.py chosen                           the mistakes of chosen_mistakes/*.toml
 
 `sample` draws places in the code (see mutants.py), then one mistake for each, and runs only the tests that came by the
 mistake's line, the quickest and those of the module's own test file first, until one fails. Which tests those are is
 measured by one run of the suite with coverage contexts, kept in `--contexts FILE` as long as no file changes.
-Mistakes that change nothing are named with a reason in equivalent_mutants.toml, and are not counted. At the end every
+Mistakes that change nothing are named with a reason in equivalent_mutants/*.toml, and are not counted. At the end every
 test that noticed something is run without a mistake: what it "noticed" counts only if it passes then.
 
 Prints the share that was noticed by module, and every survivor. Needs the `dev` extra, and an operating system that can
@@ -28,7 +28,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mutants import Mutant, all_points, points, product_files
 from mutation_runs import Contexts, Outcome, Run, check_unchanged, run_all
@@ -103,7 +103,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     module.add_argument("--share", type=float, default=1.0, help="draw only this share of the places (default: 1)")
     module.add_argument("--seed", type=int, default=0)
     module.set_defaults(draw=_module)
-    chosen = commands.add_parser("chosen", parents=[common], help="the mistakes of chosen_mistakes.toml")
+    chosen = commands.add_parser("chosen", parents=[common], help="mistakes that the suite once overlooked, against the tests that are for them")
     chosen.add_argument("--only", default="", help="those whose file or note contains this")
     chosen.set_defaults(draw=_chosen)
     return parser.parse_args(argv)
@@ -129,14 +129,14 @@ def _module(args: argparse.Namespace, trees: list[Path]) -> tuple[list[Mutant], 
 
 
 def _chosen(args: argparse.Namespace, trees: list[Path]) -> tuple[list[Mutant], list[Run], float]:
-    listed = tomllib.loads((HERE / "chosen_mistakes.toml").read_text(encoding="utf-8"))["mistake"]
+    listed = _tables("chosen_mistakes", "mistake")
     sources = {path: (ROOT / path).read_text(encoding="utf-8") for path in product_files(ROOT)}
     mutants, runs = [], []
     for entry in listed:
         found = [path for path in sources if path.endswith("/" + entry["file"])]
         text = sources[found[0]] if len(found) == 1 else ""
         if text.count(entry["old"]) != 1:
-            raise SystemExit(f"chosen_mistakes.toml is stale: {entry['file']} has not just one {entry['old']!r}")
+            raise SystemExit(f"chosen_mistakes is stale: {entry['file']} has not just one {entry['old']!r}")
         if args.only and args.only not in entry["file"] + entry["note"]:
             continue
         line = text[: text.index(entry["old"])].count("\n") + 1
@@ -165,9 +165,14 @@ def _copy(tree: Path) -> Path:
 
 
 def _equivalent_mutants() -> set[tuple[str, str, str]]:
-    path = HERE / "equivalent_mutants.toml"
-    listed = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", []) if path.exists() else []
-    return {(entry["where"], entry["before"], entry["after"]) for entry in listed}
+    return {
+        (entry["where"], entry["before"], entry["after"]) for entry in _tables("equivalent_mutants", "mutant")
+    }
+
+
+def _tables(folder: str, name: str) -> list[dict[str, Any]]:
+    files = sorted((HERE / folder).glob("*.toml"))
+    return [entry for file in files for entry in tomllib.loads(file.read_text(encoding="utf-8"))[name]]
 
 
 def _part(path: str) -> str:
