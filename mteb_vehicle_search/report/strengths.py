@@ -17,7 +17,7 @@ VEHICLES = {
     "motorcycle": r"motor ?cycles?|motor ?cyclists?|motor ?bikes?|mopeds?|scooters?|dirt ?bikes?|atvs?|quads?",
     "bicycle": r"bicycles?|bikes?|bikers?|cyclists?|bicyclists?|bmx|unicycles?|tricycles?",
     "bus": r"bus|buses|mini ?bus(?:es)?|double[- ]deckers?|coach(?:es)?",
-    "train or tram": r"trains?|trams?|street ?cars?|trolleys?|subways?|locomotives?|train cars?|railway cars?|metro",
+    "train or tram": r"train cars?|trains?|trams?|street ?cars?|trolleys?|subways?|locomotives?|railway cars?|metro",
     "truck": r"trucks?|lorry|lorries|pickups?|fire ?engines?|fire ?trucks?|semis?|ambulances?",
     "tractor or machine": r"tractors?|bulldozers?|excavators?|forklifts?|backhoes?|snow ?plows?|cranes?|mowers?",
     "cart or carriage": r"(?:golf )?carts?|carriages?|wagons?|rickshaws?|bugg(?:y|ies)",
