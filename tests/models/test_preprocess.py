@@ -1,12 +1,16 @@
 """Preprocessing, bit by bit against open_clip's own transform."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from torchvision.transforms.functional import _compute_resized_output_size
 
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, Squash, chosen_mode
@@ -98,7 +102,91 @@ def test_a_truncated_jpeg_is_an_error(mode):
         ShortestSideCrop(224, mode).decode(file.getvalue()[:900])
 
 
-def test_an_unknown_mode_is_refused(monkeypatch):
-    monkeypatch.setenv("VEHICLE_SEARCH_PREPROCESS", "quick")
-    with pytest.raises(EncodeError, match="'quick' is unknown"):
+@pytest.mark.parametrize("name", ["quick", "", "Exact"])
+def test_an_unknown_mode_is_refused_with_the_choice(monkeypatch, name):
+    monkeypatch.setenv("VEHICLE_SEARCH_PREPROCESS", name)
+    with pytest.raises(EncodeError, match=f"VEHICLE_SEARCH_PREPROCESS='{name}' is unknown") as caught:
         chosen_mode()
+    assert caught.value.hint == "Choose from exact, fast."
+
+
+def test_the_mode_is_exact_unless_the_variable_says_fast(monkeypatch):
+    assert chosen_mode() == "exact"
+    for name in ("exact", "fast"):
+        monkeypatch.setenv("VEHICLE_SEARCH_PREPROCESS", name)
+        assert chosen_mode() == name
+
+
+@pytest.mark.parametrize("kind", [ShortestSideCrop, Squash])
+def test_nothing_said_means_exact_and_bicubic(kind):
+    assert kind(96) == kind(96, "exact", "bicubic") == kind(size_px=96, mode="exact", interpolation="bicubic")
+    # It stands in the encoder's fingerprint, so it must not change after that.
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        kind(96).mode = "fast"
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 1200), st.integers(1, 1200), st.sampled_from([1, 96, 224, 336, 448, 512]))
+@example(97, 96, 96)
+@example(96, 97, 96)
+@example(512, 512, 512)
+def test_sizes_after_the_resize_are_torchvisions(width, height, size):
+    wanted_height, wanted_width = _compute_resized_output_size((height, width), [size])
+    assert ShortestSideCrop(size).resized(width, height) == (wanted_width, wanted_height)
+    assert Squash(size).resized(width, height) == (size, size)
+
+
+@pytest.mark.parametrize("extra", range(6))
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_the_square_is_cut_where_open_clip_cuts_it(mode, extra):
+    # Nothing is resized, so that a cut one pixel off shows in both modes; odd rests are rounded to even, as there.
+    for shape in ((64, 64 + extra), (64 + extra, 64)):
+        image = Image.fromarray(np.random.default_rng(extra).integers(0, 256, (*shape, 3), dtype=np.uint8))
+        assert torch.equal(ShortestSideCrop(64, mode)(image), open_clips(64)(image))
+
+
+def test_the_shorter_side_is_enlarged_as_well():
+    image = picture(40, 30)
+    assert torch.equal(ShortestSideCrop(96)(image), open_clips(96)(image))
+    assert (ShortestSideCrop(96, "fast")(image).int() - open_clips(96)(image).int()).abs().max() <= 3
+
+
+def jpeg(mode="RGB", **options):
+    file = io.BytesIO()
+    picture(213, 160, mode).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("colours", ["RGB", "L", "CMYK"])
+def test_pixels_are_uint8_with_the_channels_last_in_memory(mode, colours):
+    for found in (ShortestSideCrop(96, mode).decode(jpeg(colours)), ShortestSideCrop(96, mode)(picture(213, 160))):
+        assert (found.dtype, found.shape) == (torch.uint8, (3, 96, 96))
+        assert found.stride(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "colours", "wanted"),
+    [("exact", "RGB", 0), ("exact", "L", 0), ("fast", "RGB", 1), ("fast", "L", 1), ("fast", "CMYK", 0)],
+)
+def test_only_fast_decodes_past_pillow_and_only_what_both_turn_into_the_same_rgb(monkeypatch, mode, colours, wanted):
+    import simplejpeg
+
+    decode, calls = simplejpeg.decode_jpeg, []
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *args: calls.append(args[1:]) or decode(*args))
+    ShortestSideCrop(96, mode).decode(jpeg(colours))
+    assert calls == [("RGB",)] * wanted
+
+
+@pytest.mark.parametrize("colours", ["RGB", "L", "CMYK"])
+def test_decoding_converts_to_rgb_before_it_resizes(colours):
+    with Image.open(io.BytesIO(jpeg(colours))) as image:
+        wanted = image.convert("RGB")
+    assert torch.equal(ShortestSideCrop(96).decode(jpeg(colours)), open_clips(96)(wanted))
+    apart = ShortestSideCrop(96, "fast").decode(jpeg(colours)).int() - open_clips(96)(wanted).int()
+    assert apart.abs().max() <= 3
+
+
+def test_fast_is_another_way_than_exact():
+    image = picture(213, 160)
+    assert not torch.equal(ShortestSideCrop(96, "fast")(image), ShortestSideCrop(96)(image))
