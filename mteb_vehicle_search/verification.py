@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mteb_vehicle_search.errors import EvalSetError
-from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, content_id, file_sha256
+from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, content_id, file_sha256, schemas
 
 
 class Violation(NamedTuple):
@@ -45,36 +45,47 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     evaluation = EvalSet.open(folder)
     found: list[Violation] = []
     _check_files(evaluation, found)
+    odd = _check_columns(evaluation, found)
+    lost = {*odd}
     rows: dict[str, list] = {}
+    counts: dict[str, int] = {}
     for part, read in (
         ("corpus", evaluation.corpus_ids),
         ("queries", evaluation.queries),
         ("qrels", evaluation.qrels),
         ("provenance", lambda: evaluation.table("provenance", ["corpus-id"])["corpus-id"].to_pylist()),
-        ("rejected", lambda: evaluation.rejected().to_pylist()),
+        ("rejected", lambda: [tuple(row.values()) for row in evaluation.rejected().to_pylist()]),
     ):
+        rows[part], counts[part] = [], 0
+        if part in odd:
+            continue
         try:
-            rows[part] = list(read())
+            read_rows = list(read())
         except (EvalSetError, OSError, KeyError, ValueError) as error:
             found.append(Violation(part, f"cannot be read: {str(error).splitlines()[0]}"))
-            rows[part] = []
-    _check_ids(rows, found)
-    expected = evaluation.manifest.get("counts", {})
-    for part in ("corpus", "queries", "qrels", "rejected"):
-        if expected.get(part) != len(rows[part]):
-            found.append(
-                Violation("manifest.json", f"{part}: says {expected.get(part)} rows, the data has {len(rows[part])}")
-            )
+            lost.add(part)
+            continue
+        counts[part] = len(read_rows)
+        rows[part] = [row for row in read_rows if row is not None and (isinstance(row, str) or None not in row)]
+        if empty := len(read_rows) - len(rows[part]):
+            found.append(Violation(part, f"rows in which a value is missing: {empty}"))
+            lost.add(part)
+    _check_ids(rows, lost, found)
+    _check_counts(evaluation, counts, lost, found)
     computed = evaluation.content_id
+    side_px = ImagePolicy().shortest_side_px
     try:
-        policy = ImagePolicy(**evaluation.manifest["policy"])
-        computed = content_id(rows["corpus"], rows["queries"], rows["qrels"], policy)
-    except TypeError as error:
+        policy = evaluation.policy
+        side_px = int(policy.shortest_side_px)
+        if not lost & {"corpus", "queries", "qrels"}:
+            computed = content_id(rows["corpus"], rows["queries"], rows["qrels"], policy)
+    except (TypeError, ValueError) as error:
         found.append(Violation("manifest.json", f"unknown image policy: {error}"))
     if computed != evaluation.content_id:
         found.append(Violation("manifest.json", f"content id {evaluation.content_id} but the data gives {computed}"))
-    _check_images(evaluation, found, progress, len(rows["corpus"]))
-    return Verification(found, {part: len(values) for part, values in rows.items()}, computed)
+    if "corpus" not in odd:
+        _check_images(evaluation, found, progress, counts["corpus"], side_px)
+    return Verification(found, counts, computed)
 
 
 def _check_files(evaluation: EvalSet, found: list[Violation]) -> None:
@@ -93,7 +104,43 @@ def _check_files(evaluation: EvalSet, found: list[Violation]) -> None:
             found.append(Violation(name, "is not in the manifest"))
 
 
-def _check_ids(rows: dict[str, list], found: list[Violation]) -> None:
+def _check_columns(evaluation: EvalSet, found: list[Violation]) -> set[str]:
+    """Return the parts that have not the columns of their schema, which nobody can read as what they should be."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    odd = set()
+    for part, schema in schemas().items():
+        for path in evaluation.files(part) or [evaluation.folder / f"{part}.parquet"]:
+            try:
+                held = pq.read_schema(path)
+            except (OSError, pa.ArrowException):
+                continue  # Reported when its rows are read.
+            for field in schema:
+                kind = held.field(field.name).type if field.name in held.names else None
+                if kind != field.type:
+                    what = "is missing" if kind is None else f"holds {kind} instead of {field.type}"
+                    found.append(
+                        Violation(path.relative_to(evaluation.folder).as_posix(), f"column {field.name!r} {what}")
+                    )
+                    odd.add(part)
+    return odd
+
+
+def _check_counts(evaluation: EvalSet, counts: dict[str, int], lost: set[str], found: list[Violation]) -> None:
+    expected = evaluation.manifest.get("counts", {})
+    for part in ("corpus", "queries", "qrels", "rejected"):
+        if part not in lost and expected.get(part) != counts[part]:
+            found.append(
+                Violation("manifest.json", f"{part}: says {expected.get(part)} rows, the data has {counts[part]}")
+            )
+    if "provenance" not in lost:
+        sources = dict(Counter(evaluation.sources()))
+        if expected.get("sources") != sources:
+            found.append(Violation("manifest.json", f"sources: says {expected.get('sources')}, the data has {sources}"))
+
+
+def _check_ids(rows: dict[str, list], lost: set[str], found: list[Violation]) -> None:
     corpus: list[str] = rows["corpus"]
     queries: list[Query] = rows["queries"]
     qrels: list[Qrel] = rows["qrels"]
@@ -110,18 +157,17 @@ def _check_ids(rows: dict[str, list], found: list[Violation]) -> None:
             found.append(Violation(part, "is not sorted by id"))
     known, asked = set(corpus), {query.id for query in queries}
     for qrel in qrels:
-        if qrel.corpus_id not in known:
+        if "corpus" not in lost and qrel.corpus_id not in known:
             found.append(Violation("qrels", f"{qrel.query_id!r} points to unknown image {qrel.corpus_id!r}"))
-        if qrel.query_id not in asked:
+        if "queries" not in lost and qrel.query_id not in asked:
             found.append(Violation("qrels", f"unknown query {qrel.query_id!r}"))
         if qrel.score < 1:
             found.append(Violation("qrels", f"{qrel.query_id!r} has score {qrel.score}"))
-    found.extend(
-        Violation("queries", f"{query_id!r} has no relevant image")
-        for query_id in sorted(asked - {qrel.query_id for qrel in qrels})
-    )
+    if "qrels" not in lost:
+        unanswered = sorted(asked - {qrel.query_id for qrel in qrels})
+        found.extend(Violation("queries", f"{query_id!r} has no relevant image") for query_id in unanswered)
     found.extend(Violation("queries", f"{query.id!r} is empty") for query in queries if not query.text.strip())
-    if rows["provenance"] != corpus:
+    if not lost & {"corpus", "provenance"} and rows["provenance"] != corpus:
         odd = sorted(set(rows["provenance"]) ^ known)[:3]
         found.append(Violation("provenance", f"its ids are not those of the corpus, in order; differing: {odd}"))
 
@@ -160,10 +206,9 @@ def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation
     return None
 
 
-def _check_images(evaluation: EvalSet, found: list[Violation], progress: bool, total: int) -> None:
+def _check_images(evaluation: EvalSet, found: list[Violation], progress: bool, total: int, side_px: int) -> None:
     from tqdm import tqdm
 
-    side = int(evaluation.manifest["policy"].get("shortest_side_px", 160))
     stream = _jpegs(evaluation, found)
     workers = os.cpu_count() or 1
     with (
@@ -171,7 +216,7 @@ def _check_images(evaluation: EvalSet, found: list[Violation], progress: bool, t
         tqdm(total=total, desc="verify", unit="image", disable=not progress) as bar,
     ):
         while items := list(islice(stream, 1024)):
-            for problem in pool.map(lambda item: _problem(item, side), items):
+            for problem in pool.map(lambda item: _problem(item, side_px), items):
                 if problem:
                     found.append(problem)
             bar.update(len(items))
