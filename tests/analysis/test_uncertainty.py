@@ -243,6 +243,12 @@ def test_random_patterns_come_near_the_share_of_all_patterns(monkeypatch, count,
     assert found == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / flips))
 
 
+def test_all_signs_of_eight_images_are_as_likely_as_any_other_pattern():
+    # Of sixteen images eight differ by rounding only: as far are the patterns with one sign for the other eight.
+    for sums in (np.repeat([1.0, 1e-15], 8), np.repeat([1e-15, 1.0], 8)):
+        assert sign_flip_p_values(sums, flips=40_000)[0] == pytest.approx(2 / 256, rel=0.2)
+
+
 @pytest.mark.parametrize("block", [100, 1 << 21])
 def test_the_observed_pattern_is_counted_in_and_no_pattern_twice(monkeypatch, block):
     monkeypatch.setattr(uncertainty, "BLOCK", block)
