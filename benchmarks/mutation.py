@@ -103,7 +103,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     module.add_argument("--share", type=float, default=1.0, help="draw only this share of the places (default: 1)")
     module.add_argument("--seed", type=int, default=0)
     module.set_defaults(draw=_module)
-    chosen = commands.add_parser("chosen", parents=[common], help="mistakes that the suite once overlooked, against the tests that are for them")
+    overlooked = "mistakes that the suite once overlooked, against the tests that are for them"
+    chosen = commands.add_parser("chosen", parents=[common], help=overlooked)
     chosen.add_argument("--only", default="", help="those whose file or note contains this")
     chosen.set_defaults(draw=_chosen)
     return parser.parse_args(argv)
@@ -133,16 +134,17 @@ def _chosen(args: argparse.Namespace, trees: list[Path]) -> tuple[list[Mutant], 
     sources = {path: (ROOT / path).read_text(encoding="utf-8") for path in product_files(ROOT)}
     mutants, runs = [], []
     for entry in listed:
-        found = [path for path in sources if path.endswith("/" + entry["file"])]
+        if args.only not in entry["file"] + entry["note"]:
+            continue
+        found = [path for path in sources if f"/{path}".endswith("/" + entry["file"])]
         text = sources[found[0]] if len(found) == 1 else ""
         if text.count(entry["old"]) != 1:
-            raise SystemExit(f"chosen_mistakes is stale: {entry['file']} has not just one {entry['old']!r}")
-        if args.only and args.only not in entry["file"] + entry["note"]:
-            continue
-        line = text[: text.index(entry["old"])].count("\n") + 1
-        code = text.replace(entry["old"], entry["new"])
-        mutants.append(Mutant(found[0], line, entry["note"], entry["old"], entry["new"], code))
-        runs.append(Run(found[0], code, tuple(entry["tests"])))
+            print(f"STALE: {entry['file']} has not just one {entry['old']!r}")
+        # Without its place in the code nothing runs, and it counts as a survivor.
+        place, tests = text.find(entry["old"]), tuple(entry["tests"] if text.count(entry["old"]) == 1 else ())
+        path, code = (found or [entry["file"]])[0], text.replace(entry["old"], entry["new"])
+        mutants.append(Mutant(path, text[:place].count("\n") + 1, entry["note"], entry["old"], entry["new"], code))
+        runs.append(Run(path, code, tests))
     return mutants, runs, 1.0
 
 
@@ -165,9 +167,7 @@ def _copy(tree: Path) -> Path:
 
 
 def _equivalent_mutants() -> set[tuple[str, str, str]]:
-    return {
-        (entry["where"], entry["before"], entry["after"]) for entry in _tables("equivalent_mutants", "mutant")
-    }
+    return {(entry["where"], entry["before"], entry["after"]) for entry in _tables("equivalent_mutants", "mutant")}
 
 
 def _tables(folder: str, name: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Runs tests over a tree with a mistake in it, and measures which tests come by a line.
 
 The heavy libraries are imported once, in this process; every run is a fork of it that imports the product anew from its
-own copy of the checkout. mteb is among the libraries, without our hook: the product registers itself when it is imported.
+own copy of the checkout. mteb is among them, without our hook: the product registers itself when it is imported.
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ def _measure(tree: Path) -> tuple[dict[str, dict[int, list[str]]], dict[str, flo
         "SECONDS_FILE": str(seconds),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "mutation_contexts", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode:
         raise SystemExit(f"The suite does not pass without a mistake:\n{done.stdout[-5000:]}")
     data = coverage.CoverageData(str(scratch / "all"))
