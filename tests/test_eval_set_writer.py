@@ -314,3 +314,18 @@ def test_the_new_set_is_complete_before_the_old_one_is_touched(tmp_path, monkeyp
         (".set.partial", "set", True),
         ("delete", ".set.old", False),
     ]
+
+
+def test_images_that_break_off_leave_the_old_set(tmp_path):
+    first = small_set(tmp_path / "set")
+
+    def failing():
+        yield from images(300)
+        raise RuntimeError("the power went out")
+
+    with pytest.raises(RuntimeError, match="the power went out"):
+        small_set(tmp_path / "set", images=failing())
+    assert EvalSet.open(tmp_path / "set").content_id == first.content_id
+    second = small_set(tmp_path / "set", distractors=5)
+    assert EvalSet.open(tmp_path / "set").content_id == second.content_id != first.content_id
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
