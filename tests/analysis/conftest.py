@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from simulated_runs import CONTENT_ID, MODELS, TASK, write_run
+
+from mteb_vehicle_search.run_record import RunRecord
 
 SMALL = {"images": 120, "captions": 5, "distractors": 3_000}
 
@@ -21,10 +24,24 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory) -> Path:
+    """A runs folder with the records of good, twin-of-good and poor."""
+    place = tmp_path_factory.mktemp("simulated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VEHICLE_SEARCH_HOME", str(place))
+        for model in MODELS:
+            write_run(model, **SMALL)
+    return place / "runs"
+
+
 @pytest.fixture
-def runs(home):
-    """Records of good, twin-of-good and poor, by their last name."""
-    return {model.name.partition("/")[2]: write_run(model, **SMALL)[0] for model in MODELS}
+def runs(home, simulated):
+    """Records of good, twin-of-good and poor, by their last name; each test has its own copy."""
+    shutil.copytree(simulated, home / "runs")
+    records = (RunRecord.open(path.parent) for path in (home / "runs").rglob("run.json"))
+    found = {record.info["model_name"].partition("/")[2]: record for record in records}
+    return {model.name.partition("/")[2]: found[model.name.partition("/")[2]] for model in MODELS}
 
 
 @pytest.fixture

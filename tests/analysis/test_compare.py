@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 
 import numpy as np
 import pytest
+from hand_made_runs import hand_made, info_of, table_of
 from simulated_runs import MODELS, write_run
+from small_set import small_set
 
 from mteb_vehicle_search.analysis import compare as command
-from mteb_vehicle_search.analysis.compare import compare, sentence
+from mteb_vehicle_search.analysis.compare import (
+    Comparison,
+    StratumEffect,
+    as_json,
+    compare,
+    require_same_queries,
+    sentence,
+)
+from mteb_vehicle_search.analysis.output import terminal_console
 from mteb_vehicle_search.analysis.ranks import load_ranks
-from mteb_vehicle_search.analysis.strata import in_order, specificity, strata
+from mteb_vehicle_search.analysis.strata import strata
+from mteb_vehicle_search.analysis.uncertainty import Interval, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import Query
+from mteb_vehicle_search.run_record import write_run_record
 
 
 def run(*arguments: str) -> int:
@@ -74,15 +87,6 @@ def test_the_source_that_beat_the_relevant_image(runs):
     assert set(labels[only_distractors]) == {"imagenet"}
 
 
-def test_rare_words_make_a_caption_specific():
-    common, rare, empty = specificity(["a car", "a zeppelin", "..."] + ["a car"] * 5)[:3]
-    assert rare > common > empty == 0.0
-
-
-def test_labels_are_ordered_by_their_numbers():
-    assert in_order(["17 or more", "9-12", "0-8", "9-12"]) == ["0-8", "9-12", "17 or more"]
-
-
 def test_captions_of_other_data_are_refused(runs):
     ranks = load_ranks(runs["good"])
     with pytest.raises(ResultsError, match="not those of the runs"):
@@ -135,3 +139,267 @@ def test_several_evaluation_sets_need_a_choice(home, runs, capsys):
 def test_impossible_requests_are_refused(runs, arguments):
     with pytest.raises(ResultsError):
         run(*arguments)
+
+
+def paired(
+    p: float = 0.01, a: float = 0.6, b: float = 0.5, wins: int = 1_234, losses: int = 56, ties: int = 7
+) -> Paired:
+    """Return a comparison of given figures; the interval of the difference lies 0.04 and 0.01 around it."""
+    difference = Interval(a - b, a - b - 0.04, a - b + 0.01)
+    sides = Interval(a, a - 0.1, a + 0.1), Interval(b, b - 0.2, b + 0.2)
+    return Paired(*sides, difference, p, wins, losses, ties, 300, 20, 1)
+
+
+def found_with(one: Paired, effects: list[StratumEffect] | None = None) -> Comparison:
+    return Comparison("org/a", "org/b", "SomeTask", "5" * 64, "mrr_at_10", one, effects or [])
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"), [(0.0499, "p = 0.0499"), (0.001, "p = 0.0010"), (0.0009999, "p < 0.001"), (0.0001, "p < 0.001")]
+)
+def test_below_five_percent_one_model_is_better(p, shown):
+    assert sentence(found_with(paired(p))) == (
+        "org/a is better than org/b on SomeTask: mrr_at_10 0.6000 against 0.5000, a difference of 0.1000 "
+        f"(95 % interval 0.0600 to 0.1100, {shown}); of 1,297 queries it wins 1,234 and loses 56."
+    )
+    assert sentence(found_with(paired(p, a=0.5, b=0.6, wins=56, losses=1_234))) == (
+        "org/b is better than org/a on SomeTask: mrr_at_10 0.6000 against 0.5000, a difference of 0.1000 "
+        f"(95 % interval 0.0900 to 0.1400, {shown}); of 1,297 queries it wins 1,234 and loses 56."
+    )
+
+
+@pytest.mark.parametrize("p", [0.05, 0.0501, 0.6])
+def test_from_five_percent_on_the_models_are_not_told_apart(p):
+    assert sentence(found_with(paired(p, a=0.5, b=0.52, wins=3, losses=0))) == (
+        "These runs do not tell org/a and org/b apart on SomeTask: mrr_at_10 0.5000 and 0.5200, a difference of "
+        f"-0.0200 (95 % interval -0.0600 to -0.0100, p = {p:.4f})."
+    )
+    assert sentence(found_with(paired(p, wins=0, losses=3))).startswith("These runs do not tell org/a and org/b apart")
+
+
+def test_models_that_score_the_same_are_said_to():
+    same = sentence(found_with(paired(1.0, a=0.5, b=0.5, wins=0, losses=0)))
+    assert same == "org/a and org/b score the same on every query of SomeTask."
+
+
+def by_hand(seed: int, **info):
+    """Return a run of 60 queries about 30 images; every query has some top ten."""
+    generator = np.random.default_rng(seed)
+    ranks = generator.integers(1, 30, 60)
+    tops = [[f"flickr30k/{n % 30:02d}" for n in range(at, at + 3)] + ["imagenet/1"] * (at % 2) for at in ranks.tolist()]
+    relevant = [f"flickr30k/{n // 2:02d}" for n in range(60)]
+    return hand_made(ranks, relevant_ids=relevant, top_ids=tops, model_name=f"org/{seed}", **info)
+
+
+@pytest.mark.parametrize("metric", ["ndcg_at_10", "recall_at_5"])
+def test_a_comparison_is_that_of_the_scores_by_query_clustered_by_image(metric):
+    a, b = by_hand(1), by_hand(2)
+    found = compare(a, b, metric, resamples=200, seed=3)
+    assert found.paired == paired_comparison(a.scores(metric), b.scores(metric), a.relevant_ids, resamples=200, seed=3)
+    assert found[:5] == ("org/1", "org/2", "VehicleImageSearch", "5" * 64, metric)
+
+
+def test_ndcg_with_ten_thousand_resamples_of_seed_0_unless_told_otherwise():
+    a, b = by_hand(1), by_hand(2)
+    assert compare(a, b).paired == compare(a, b, "ndcg_at_10", queries=None, resamples=10_000, seed=0).paired
+    assert {effect.stratum for effect in compare(a, b, resamples=10).effects} == {
+        "rivals in both top tens",
+        "beaten by",
+    }
+
+
+def test_every_part_is_compared_by_itself_and_adjusted_within_its_division():
+    a, b = by_hand(1), by_hand(2)
+    queries = captions(a)
+    found = compare(a, b, "mrr_at_10", queries=queries, resamples=150, seed=2)
+    divisions = strata(a, b, queries)
+    assert list(dict.fromkeys(effect.stratum for effect in found.effects)) == list(divisions)
+    for name, labels in divisions.items():
+        parts = [effect for effect in found.effects if effect.stratum == name]
+        assert sorted(part.label for part in parts) == sorted(set(labels.tolist()))
+        p_values = []
+        for part in parts:
+            mask = labels == part.label
+            alone = paired_comparison(
+                a.scores("mrr_at_10")[mask], b.scores("mrr_at_10")[mask], a.clusters[mask], resamples=150, seed=2
+            )
+            assert part.paired == alone
+            assert (part.queries, part.images) == (mask.sum(), len(set(a.relevant_ids[mask].tolist())))
+            p_values.append(alone.p_value)
+        assert [part.p_adjusted for part in parts] == holm(np.array(p_values)).tolist()
+    assert max(len([e for e in found.effects if e.stratum == name]) for name in divisions) > 2
+
+
+def test_two_revisions_of_a_model_are_named_by_revision():
+    a, b = hand_made([1, 2], model_revision="a" * 40), hand_made([1, 2], model_revision="b" * 40)
+    assert compare(a, b, resamples=10)[:2] == ("some/model@aaaaaaaaaaaa", "some/model@bbbbbbbbbbbb")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"content_id": "6" * 64}, r"different evaluation sets \(555555555555, 666666666666\)"),
+        ({"query_ids": ["q00", "q02"]}, "do not have the same queries"),
+        ({"relevant_ids": ["flickr30k/00", "flickr30k/02"]}, "do not have the same queries"),
+    ],
+)
+def test_runs_that_do_not_pair_are_refused(changed, words):
+    a, b = hand_made([1, 2]), hand_made([1, 2], **changed)
+    require_same_queries(a, hand_made([2, 1]))
+    for pair in ((a, b), (b, a)):
+        with pytest.raises(ResultsError, match="do not"):
+            require_same_queries(*pair)
+    with pytest.raises(ResultsError, match=words) as refused:
+        compare(a, b, resamples=10)
+    assert "Run both models" in str(refused.value)
+
+
+def test_json_holds_every_figure():
+    effect = StratumEffect("beaten by", "imagenet", 40, 9, paired(0.3), 0.6)
+    found = as_json(found_with(paired(), [effect]), 0.02)
+    figures = {
+        "a": {"mean": 0.6, "low": 0.5, "high": 0.7},
+        "b": {"mean": 0.5, "low": 0.3, "high": 0.7},
+        "query_wins": 1_234,
+        "query_losses": 56,
+        "query_ties": 7,
+        "image_wins": 300,
+        "image_losses": 20,
+        "image_ties": 1,
+    }
+    (part,) = found["strata"]
+    for of, p in ((found, 0.01), (part["paired"], 0.3)):
+        assert {key: of[key] for key in figures} == {
+            key: pytest.approx(value) if isinstance(value, dict) else value for key, value in figures.items()
+        }
+        assert of["p_value"] == p
+        assert of["difference"] == pytest.approx({"mean": 0.1, "low": 0.06, "high": 0.11})
+    named = {"model_a": "org/a", "model_b": "org/b", "task": "SomeTask", "content_id": "5" * 64, "metric": "mrr_at_10"}
+    assert {key: found[key] for key in named} == named
+    assert found["p_adjusted"] == 0.02
+    assert found["sentence"] == sentence(found_with(paired()))
+    assert {key: part[key] for key in part if key != "paired"} == {
+        "stratum": "beaten by",
+        "label": "imagenet",
+        "queries": 40,
+        "images": 9,
+        "p_adjusted": 0.6,
+    }
+    assert set(found) == {*Comparison._fields, *Paired._fields, "p_adjusted", "sentence", "strata"} - {
+        "paired",
+        "effects",
+    }
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"\s{2,}", line.strip())
+
+
+def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    effects = [
+        StratumEffect("caption length", "0-8 words", 1_100, 9, paired(0.3, wins=900, losses=150, ties=50), 0.6),
+        StratumEffect("caption length", "9-12 words", 197, 9, paired(0.2, a=0.4), 0.4),
+        StratumEffect("beaten by", "imagenet", 40, 9, paired(0.7), 0.7),
+    ]
+    command._show(terminal_console(), found_with(paired(0.0123), effects), 0.0246, 3)
+    shown = capsys.readouterr().out
+    lines = [cells(line) for line in shown.splitlines()]
+    assert lines[:3] == [["SomeTask · mrr_at_10"], ["A org/a"], ["B org/b"]]
+    assert ["queries", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties"] in lines
+    of_all = ["0.6000", "0.5000", "+0.1000", "+0.0600, +0.1100"]
+    assert ["all", "1,297", *of_all, "0.0246", "1,234", "56", "7"] in lines
+    assert ["0-8 words", "1,100", *of_all, "0.6000", "900", "150", "50"] in lines
+    assert [
+        "9-12 words",
+        "197",
+        "0.4000",
+        "0.5000",
+        "-0.1000",
+        "-0.1400, -0.0900",
+        "0.4000",
+        "1,234",
+        "56",
+        "7",
+    ] in lines
+    labels = ["all", "caption length", "0-8 words", "9-12 words", "beaten by", "imagenet"]
+    assert [line[0] for line in lines if line[0] in labels] == labels
+    # The parts stand indented under the name of their division.
+    assert all(f"\n{start}" in shown for start in ("caption length", "  0-8 words", "beaten by", "  imagenet"))
+    assert "By image: A wins 300, loses 20, ties 1." in shown
+    assert "over the 3 pairs" in shown
+    assert sentence(found_with(paired(0.0123))) in shown
+    command._show(terminal_console(), found_with(paired()), 0.01, 1)
+    shown = capsys.readouterr().out
+    assert "within each group." in shown
+    assert "pairs" not in shown
+
+
+def test_the_arguments_and_their_defaults():
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert vars(parser.parse_args(["a", "b"])) == {
+        "models": ["a", "b"],
+        "metric": "ndcg_at_10",
+        "data": None,
+        "resamples": 10_000,
+        "seed": 0,
+        "format": "table",
+        "runs": None,
+        "task": None,
+        "content_id": None,
+    }
+    given = ["--metric", "recall_at_1", "--data", "d", "--resamples", "500", "--seed", "4", "--format", "json"]
+    named = vars(parser.parse_args(["a", *given]))
+    assert {key: named[key] for key in ("metric", "resamples", "seed", "format")} == {
+        "metric": "recall_at_1",
+        "resamples": 500,
+        "seed": 4,
+        "format": "json",
+    }
+    assert str(named["data"]) == "d"
+    for wrong in (["a", "--metric", "ndcg_at_5"], ["a", "--format", "csv"], []):
+        with pytest.raises(SystemExit):
+            parser.parse_args(wrong)
+    assert "(default: 10000)" in parser.format_help()
+
+
+def written(runs, capsys, *arguments: str) -> list[dict]:
+    assert run("simulated/good", "simulated/poor", "--format", "json", "--resamples", "100", *arguments) == 0
+    return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+def test_the_command_passes_on_what_it_is_told(runs, capsys, tmp_path):
+    a, b = (load_ranks(runs[name]) for name in ("good", "poor"))
+    told = ("--metric", "recall_at_10", "--seed", "5", "--runs", str(runs["good"].folder.parents[1]))
+    assert written(runs, capsys, *told) == [
+        (lambda found: as_json(found, found.paired.p_value))(compare(a, b, "recall_at_10", resamples=100, seed=5))
+    ]
+    for arguments in (["--runs", str(tmp_path / "work")], ["--task", "Other"], ["--content-id", "6"]):
+        with pytest.raises(ResultsError):
+            run("simulated/good", "simulated/poor", *arguments)
+
+
+def test_divisions_by_caption_come_with_the_evaluation_set(home, tmp_path, capsys):
+    evaluation = small_set(tmp_path / "set", captioned=6, captions=2)
+    ids = [query.id for query in evaluation.queries()]
+    relevant = [f"flickr30k/{id[:4]}" for id in ids]
+    for name, ranks in (("a", range(1, 13)), ("b", range(12, 0, -1))):
+        table = table_of(hand_made(ranks, query_ids=ids, relevant_ids=relevant))
+        info = info_of(model_name=name, content_id=evaluation.content_id)
+        write_run_record(evaluation.content_id, name, "1", table, info)
+    assert run("a", "b", "--resamples", "100") == 0
+    assert "Strata by caption need the evaluation set: --data FOLDER." in capsys.readouterr().out
+    assert run("a", "b", "--resamples", "100", "--data", str(tmp_path / "set")) == 0
+    shown = capsys.readouterr().out
+    assert "caption specificity" in shown
+    assert "--data FOLDER" not in shown
+
+
+def test_fewer_than_a_hundred_resamples_and_a_single_model_are_refused(runs, capsys):
+    with pytest.raises(ResultsError, match="99 resamples are too few"):
+        run("simulated/good", "simulated/poor", "--resamples", "99")
+    with pytest.raises(ResultsError, match="needs two models") as refused:
+        run("simulated/good")
+    assert "vehicle-search compare MODEL_A MODEL_B" in str(refused.value)
+    assert len(written(runs, capsys)) == 1

@@ -267,7 +267,8 @@ def test_columns_with_few_many_and_no_differences_are_told_apart():
 
 @pytest.mark.parametrize(("less", "share"), [(1e-13, 4 / 8), (1e-9, 2 / 8)])
 def test_totals_that_differ_by_rounding_are_equally_far(less, share):
-    assert sign_flip_p_values(np.array([1.0, 1.0, less]))[0] == share
+    for scale in (1e-4, 1, 1e4):
+        assert sign_flip_p_values(np.array([1.0, 1.0, less]) * scale)[0] == share
 
 
 @pytest.mark.parametrize(("columns", "limit"), [(1, 45e6), (6, 60e6)])
