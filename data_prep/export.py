@@ -115,6 +115,8 @@ def export(
         "images": fingerprint([marker.outputs for marker in markers]),
         "scores": fingerprint(selected.scores),
         "duplicates": fingerprint(duplicates),
+        "compared": fingerprint(selected.compared),
+        "class_names": fingerprint(_class_names(job)),
         "listed": options.selection is not None,
         "rejected": fingerprint(sorted(rejected)),
     }
@@ -149,8 +151,7 @@ def export(
 def _corpus(
     job: Job, entries: list[PartEntry], scores: dict[str, float], twins: dict[str, list[str]]
 ) -> Iterator[CorpusImage]:
-    classes = job.preset.distractor_classes()
-    names = {item.wnid: item.name for item in classes.classes} if classes else {}
+    names = _class_names(job)
     for entry in entries:
         facts = entry.facts
         row = {key: facts[key] for key in _FACTS}
@@ -161,6 +162,11 @@ def _corpus(
             "duplicates": twins.get(entry.id, []),
         }
         yield CorpusImage(entry.id, entry.jpeg(), row)
+
+
+def _class_names(job: Job) -> dict[str, str]:
+    classes = job.preset.distractor_classes()
+    return {item.wnid: item.name for item in classes.classes} if classes else {}
 
 
 def _pixels(entry: PartEntry) -> str:

@@ -43,6 +43,8 @@ def select(job: Job, source: CaptionedSource) -> Selected:
         choose, configuration = _scored(job, source)
     else:
         return Selected(None, {})
+    expected = job.preset.expected
+    configuration["expected"] = [expected.captioned, expected.selection_sha256]
     path = job.options.work / "selection.json"
     published = job.options.work / "published.csv"
     known = None
@@ -54,7 +56,6 @@ def select(job: Job, source: CaptionedSource) -> Selected:
         kept = choose()
         if not kept:
             raise BuildError("The selection keeps no image at all.", "Lower selection.threshold in the preset.")
-        expected = job.preset.expected
         compared = selecting.compare(kept, expected.captioned, expected.selection_sha256, known)
         write_whole(path, json.dumps(kept, indent=0).encode())
         marker = job.stages.finish("select", configuration, [path], compared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from data_prep.sources.flickr30k_captions import (
 )
 from data_prep.sources.flickr30k_parquet import ParquetFlickr30k
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.eval_set import file_sha256
 
 if TYPE_CHECKING:
     from data_prep.hub import HubFile, HubRepository
@@ -76,19 +78,29 @@ class _Local:
         return len(self.rows())
 
     def describe(self) -> dict[str, Any]:
-        """Form, location and files."""
+        """Form, location and files, and a stamp that changes when these do."""
+        facts = (file_sha256(self.annotations), self._image_facts())
         return {
             "form": self.form,
             "location": str(self.location),
             "revision": "",
             "files": [self.annotations.name, self.location.name],
+            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
         }
+
+    def _image_facts(self) -> Any:
+        """What changes when the images do, without reading their bytes."""
+        raise NotImplementedError
 
 
 class FolderFlickr30k(_Local):
     """A captions file and a folder of images."""
 
     form = "folder"
+
+    def _image_facts(self) -> Any:
+        paths = sorted(path for path in self.location.iterdir() if not path.name.startswith("."))
+        return [(path.name, path.stat().st_size if path.is_file() else -1) for path in paths]
 
     def images(self) -> Iterator[SourceImage]:
         """The images in the order of the captions file."""
@@ -108,6 +120,10 @@ class ZipFlickr30k(_Local):
     """A captions file and a zip, whose members are read one by one and never extracted."""
 
     form = "zip"
+
+    def _image_facts(self) -> Any:
+        status = self.location.stat()
+        return status.st_size, status.st_mtime_ns
 
     def images(self) -> Iterator[SourceImage]:
         """The images in the order of the captions file."""

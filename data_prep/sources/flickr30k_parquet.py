@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -30,12 +31,14 @@ class ParquetFlickr30k:
         return sum(pq.read_metadata(path).num_rows for path in self.shards)
 
     def describe(self) -> dict[str, Any]:
-        """Form, location and files."""
+        """Form, location and files, and a stamp that changes when these do."""
+        facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards]
         return {
             "form": self.form,
             "location": str(self.location),
             "revision": "",
             "files": [path.name for path in self.shards],
+            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
         }
 
     def images(self) -> Iterator[SourceImage]:
