@@ -57,7 +57,10 @@ def print_columns(
         for row in zip(*([*column[1:]] for column in [*head, *part])):
             # As Text, so that a name with brackets is not read as a style.
             shown.add_row(*map(Text, row))
-        # A terminal narrower than the head and one column wraps lines; it never cuts a number.
-        console.print(shown, width=max(console.width, fixed + sum(map(width, part))), crop=False, no_wrap=True)
+        # A terminal narrower than the head and one column wraps lines; it never cuts a number. Rich's `print` takes no
+        # width above the console's own.
+        own, console.width = console.width, max(console.width, fixed + sum(map(width, part)))
+        console.print(shown, crop=False, no_wrap=True)
+        console.width = own
         if rest:
             console.print()
