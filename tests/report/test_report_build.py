@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from small_runs import CAPTIONED, DISTRACTORS, HOSTILE, MODELS, QUERIES, colour, image_id, write_run, write_set
+from jinja2 import UndefinedError
+from small_runs import HOSTILE, MODELS, QUERIES, write_run
 
 from mteb_vehicle_search import cli
-from mteb_vehicle_search.errors import EvalSetError
-from mteb_vehicle_search.places import runs_folder
+from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
+from mteb_vehicle_search.analysis.results import Skipped
+from mteb_vehicle_search.errors import EvalSetError, ResultsError
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.places import evaluation_data, mini_folder, runs_folder
 from mteb_vehicle_search.report import build
-from mteb_vehicle_search.report.build import embed
-from mteb_vehicle_search.report.thumbnails import COLUMNS, LEVELS, PER_SHEET, write_thumbnails
+from mteb_vehicle_search.report import data as page_data
+from mteb_vehicle_search.report.build import build_report, choose_evaluation, embed, render
+from mteb_vehicle_search.report.thumbnails import PER_SHEET, Thumbnails, write_thumbnails
 
-IMAGES = [image_id(number) for number in range(CAPTIONED + DISTRACTORS)]
 OTHER = "e" * 64
 
 
@@ -169,31 +172,6 @@ def test_other_folders_are_left_alone(report, evaluation, tmp_path):
     assert [path.name for path in site.iterdir()] == ["thesis.txt"]
 
 
-def test_an_earlier_page_is_replaced(report, evaluation):
-    write_run(evaluation, MODELS[0])
-    report()
-    write_run(evaluation, MODELS[1])
-    code, _, site = report()
-    assert code == 0
-    assert len(read(site, "core")["models"]) == 2
-    assert not list(site.parent.glob(".site*"))
-
-
-def test_a_page_that_fails_leaves_the_earlier_one(report, evaluation, monkeypatch):
-    write_run(evaluation, MODELS[0])
-    report()
-
-    def fail(*_):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(build, "write_thumbnails", fail)
-    code, message, site = report()
-    assert code == 1
-    assert "No space left on device" in message
-    assert (site / "index.html").is_file()
-    assert not list(site.parent.glob(".site*"))
-
-
 def test_the_same_runs_give_the_same_bytes(report, evaluation):
     write_run(evaluation, MODELS[0])
     contents = []
@@ -225,65 +203,549 @@ def test_half_a_character_is_replaced(tmp_path):
     assert (tmp_path / "a.js").read_text(encoding="utf-8") == '(window.VS=window.VS||{}).a="half ? of one";\n'
 
 
-def test_sheets_hold_each_picture_where_the_page_looks(evaluation, tmp_path):
-    made = write_thumbnails(evaluation, IMAGES, tmp_path / "thumbs", 10**9)
-    assert (made.tile_px, made.quality) == LEVELS[0]
-    for number, (width, height) in enumerate(made.sizes):
-        with Image.open(tmp_path / "thumbs" / f"{number // PER_SHEET}.webp") as sheet:
-            place = number % PER_SHEET
-            x, y = place % COLUMNS * made.tile_px + width // 2, place // COLUMNS * made.tile_px + height // 2
-            found: Any = sheet.convert("RGB").getpixel((x, y))
-        assert max(abs(a - b) for a, b in zip(found, colour(number))) < 16
-        assert max(width, height) == made.tile_px
-        assert abs(width / height - (160 + number) / 160) < 0.02
+# The evaluation set of the page
 
 
-def test_pictures_shrink_to_the_budget(tmp_path):
-    import numpy as np
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8)).save(buffer, "JPEG")
-
-    class Noisy:
-        """An evaluation set whose pictures hardly compress."""
-
-        def jpeg(self, image: str) -> bytes:
-            return buffer.getvalue()
-
-    noisy: Any = Noisy()
-    full = write_thumbnails(noisy, IMAGES[:16], tmp_path / "full", 10**9)
-    for share in (2, 8):
-        small = write_thumbnails(noisy, IMAGES[:16], tmp_path / f"{share}", full.bytes // share)
-        assert small.bytes <= full.bytes // share
-        assert small.bytes == sum(path.stat().st_size for path in (tmp_path / f"{share}").iterdir())
-        assert small.tile_px < full.tile_px
+def row_of(model: str, revision: str = "1", **fields: Any) -> dict[str, Any]:
+    return {"model": model, "revision": revision, "has_run_record": True, **fields}
 
 
-def test_pictures_get_what_scripts_leave_of_the_budget(report, evaluation, monkeypatch):
-    write_run(evaluation, MODELS[0])
-    budgets = []
-
-    def spy(*arguments):
-        budgets.append(arguments[-1])
-        return write_thumbnails(*arguments)
-
-    monkeypatch.setattr(build, "write_thumbnails", spy)
-    _, _, site = report()
-    rest = sum(path.stat().st_size for name in ("assets", "data") for path in (site / name).rglob("*.*"))
-    # The sizes of the pictures are written after them.
-    assert budgets == [pytest.approx(build.SITE_BYTES - rest, abs=1_000)]
+def board_of(*tables: tuple[str, list[dict[str, Any]]], records: tuple[str, ...] = ()) -> Leaderboard:
+    """Return a leaderboard of (content id, rows); `records` are the content ids that have run records."""
+    listed = [{"task": "Search", "content_id": content_id, "rows": rows} for content_id, rows in tables]
+    return Leaderboard({"tables": listed, "reported": []}, [], {("Search", content_id): {} for content_id in records})
 
 
-def test_a_site_past_the_budget_is_told(report, evaluation, monkeypatch):
-    write_run(evaluation, MODELS[0])
-    monkeypatch.setattr(build, "SITE_BYTES", 400_000)
-    code, said, _ = report()
-    assert code == 0
-    assert "as small as they get" in said
+@pytest.fixture
+def built(evaluation, monkeypatch) -> EvalSet:
+    """The small set, where the task VehicleImageSearch looks for its data."""
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(evaluation.folder))
+    return evaluation
 
 
-def test_an_image_that_cannot_be_decoded(tmp_path):
-    damaged = write_set(tmp_path / "set")
-    damaged.jpeg = lambda image: b"no jpeg"  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(EvalSetError, match=r"'flickr30k/000' cannot be decoded.*"):
-        write_thumbnails(damaged, IMAGES, tmp_path / "thumbs", 10**9)
+def mini_id() -> str:
+    return EvalSet.open(mini_folder()).content_id
+
+
+def test_the_named_set_is_taken_if_it_has_runs(built):
+    board = board_of(records=(built.content_id, mini_id()))
+    assert choose_evaluation(board, mini_folder()).folder == mini_folder()
+    assert choose_evaluation(board, built.folder).folder == built.folder
+
+
+def test_without_a_name_the_built_set_comes_before_mini(built):
+    assert choose_evaluation(board_of(records=(mini_id(), built.content_id))).folder == built.folder
+    assert choose_evaluation(board_of(records=(mini_id(),))).folder == mini_folder()
+
+
+@pytest.mark.parametrize("damage", ["missing", "no manifest", "damaged"])
+def test_mini_is_found_where_nothing_was_built(tmp_path, monkeypatch, damage):
+    if damage != "missing":
+        (tmp_path / "set").mkdir()
+    if damage == "damaged":
+        (tmp_path / "set" / "manifest.json").write_text("{")
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "set"))
+    assert choose_evaluation(board_of(records=(mini_id(),))).folder == mini_folder()
+
+
+def test_without_any_record_the_way_to_one_is_told(built):
+    with pytest.raises(ResultsError) as refused:
+        choose_evaluation(board_of())
+    assert refused.value.message == f"There is no run record of {built.folder} or the embedded Mini."
+    assert refused.value.hint == "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip"
+
+
+def test_results_that_have_no_records_are_told(built):
+    rows = [row_of("a/b", has_run_record=False), row_of("c/d", has_run_record=False)]
+    with pytest.raises(ResultsError) as refused:
+        choose_evaluation(board_of((built.content_id, rows), (OTHER, rows[:1])), built.folder)
+    own = built.content_id[:12]
+    assert refused.value.message == (
+        f"There is no run record of {built.folder} (content id {own}): "
+        f"only a/b, c/d on Search (content id {own}, no run record); "
+        f"a/b on Search (content id {OTHER[:12]}, no run record)."
+    )
+    assert refused.value.hint == build.RUN_HINT
+
+
+def test_records_of_other_sets_are_told(built):
+    tables = ("a" * 64, [row_of("a/b"), row_of("c/d", has_run_record=False)]), (OTHER, [row_of("e/f")])
+    with pytest.raises(ResultsError) as refused:
+        choose_evaluation(board_of(*tables, records=("a" * 64, OTHER)))
+    assert refused.value.message == (
+        f"There is no run record of {evaluation_data()} or the embedded Mini. There are "
+        f"a/b, c/d on Search (content id aaaaaaaaaaaa); e/f on Search (content id {OTHER[:12]})."
+    )
+    assert refused.value.hint == "Name the evaluation set that the runs were made on: --data FOLDER"
+
+
+def test_the_set_is_chosen_by_its_content_not_by_its_folder(evaluation, tmp_path):
+    shutil.copytree(evaluation.folder, tmp_path / "elsewhere")
+    board = board_of(records=(evaluation.content_id,))
+    assert choose_evaluation(board, tmp_path / "elsewhere").folder == tmp_path / "elsewhere"
+
+
+# The folder, whole or not at all
+
+
+@pytest.fixture
+def page_of(evaluation, monkeypatch):
+    """Build a page that is one file, so that only the handling of the folder is left."""
+    board = board_of((OTHER, []), (evaluation.content_id, []), records=(OTHER, evaluation.content_id))
+
+    def build_page(out: Path, write=lambda folder: (folder / "new.txt").write_text("12345")):
+        def write_site(folder, *given):
+            assert given == (board, evaluation, board.document["tables"][1], {})
+            write(folder)
+
+        monkeypatch.setattr(build, "_write_site", write_site)
+        return build_report(board, evaluation, out)
+
+    return build_page
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def earlier_page(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / build.MARKER).write_text("{}")
+    (folder / "old.txt").write_text("old")
+    return folder
+
+
+def test_a_marker_tells_our_folders():
+    assert build.MARKER == "vehicle-search-report.json"
+
+
+def test_folders_above_are_made_and_the_size_is_told(page_of, tmp_path):
+    def write(folder):
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a").write_bytes(b"123")
+        (folder / "b").write_bytes(b"1234567")
+
+    assert page_of(tmp_path / "new" / "site", write) == 10
+    assert names(tmp_path / "new") == ["site"]
+    assert names(tmp_path / "new" / "site") == ["b", "deep"]
+
+
+def test_a_relative_folder_is_beside_the_working_directory(page_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert page_of(Path("site")) == 5
+    assert names(tmp_path) == ["site"]
+
+
+def test_an_empty_folder_is_used(page_of, tmp_path):
+    (tmp_path / "site").mkdir()
+    page_of(tmp_path / "site")
+    assert names(tmp_path / "site") == ["new.txt"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder with a file", "marker that is a folder"])
+def test_what_is_no_page_is_left_alone(page_of, tmp_path, kind):
+    out = tmp_path / "site"
+    if kind == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / build.MARKER).mkdir() if kind.startswith("marker") else (out / "mine").write_text("mine")
+    before = out.read_text() if out.is_file() else names(out)
+    with pytest.raises(ResultsError) as refused:
+        page_of(out)
+    assert str(out) in refused.value.message
+    assert "left alone" in refused.value.message
+    assert "--out" in str(refused.value.hint)
+    assert (out.read_text() if out.is_file() else names(out)) == before
+    assert names(tmp_path) == ["site"]
+
+
+def test_an_earlier_page_stands_until_the_new_one_is_whole_and_nothing_of_it_stays(page_of, tmp_path):
+    out = earlier_page(tmp_path / "site")
+
+    def write(folder):
+        assert folder.parent == out.parent, "a rename must not cross file systems"
+        assert folder != out
+        assert (out / "old.txt").is_file()
+        (folder / "new.txt").write_text("new")
+
+    page_of(out, write)
+    assert names(out) == ["new.txt"]
+    assert names(tmp_path) == ["site"]
+
+
+def test_what_an_earlier_attempt_left_is_no_part_of_the_page(page_of, tmp_path):
+    left = tmp_path / ".site.partial"
+    left.mkdir()
+    (left / "torn").write_text("torn")
+    page_of(tmp_path / "site")
+    assert names(tmp_path / "site") == ["new.txt"]
+    assert names(tmp_path) == ["site"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), ResultsError),
+        (EvalSetError("Image 'x' cannot be decoded."), EvalSetError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+    ids=["full disk", "damaged image", "interrupted"],
+)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_page_that_fails_leaves_nothing_behind_and_the_earlier_one_whole(page_of, tmp_path, error, told, earlier):
+    out = earlier_page(tmp_path / "site") if earlier else tmp_path / "site"
+
+    def write(folder):
+        (folder / "half").write_text("half")
+        raise error
+
+    with pytest.raises(told) as refused:
+        page_of(out, write)
+    if isinstance(refused.value, ResultsError):
+        assert refused.value.message == f"{out} cannot be written: {error}."
+    assert names(tmp_path) == (["site"] if earlier else [])
+    if earlier:
+        assert names(out) == ["old.txt", build.MARKER]
+
+
+def test_a_page_that_cannot_be_put_in_place_is_told(page_of, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(13, "not yours")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(ResultsError, match=r"cannot be written: .*not yours"):
+        page_of(tmp_path / "site")
+    assert names(tmp_path) == []
+
+
+# The command
+
+
+@pytest.fixture
+def reported_size(evaluation, monkeypatch):
+    """Run the command with a site of a given size; returns what the parts were asked for."""
+    skipped = [Skipped(Path("a.json"), "it is torn"), Skipped(Path("b.json"), "it is old")]
+    board = board_of((OTHER, [row_of("a/b")]), (evaluation.content_id, [row_of("c/d")]))._replace(skipped=skipped)
+
+    def run(size: int, *arguments: str):
+        seen: dict[str, Any] = {}
+
+        def collect(results=None, **given):
+            seen.update(results=results, **given)
+            return board
+
+        def choose(given, data):
+            assert given is board
+            seen.update(data=data)
+            return evaluation
+
+        def write(given, chosen, out):
+            assert (given, chosen) == (board, evaluation)
+            seen.update(out=out)
+            return size
+
+        monkeypatch.setattr(build, "build_leaderboard", collect)
+        monkeypatch.setattr(build, "choose_evaluation", choose)
+        monkeypatch.setattr(build, "build_report", write)
+        assert cli.main(["report", *arguments]) == 0
+        return seen
+
+    return run
+
+
+def test_defaults_of_the_command(reported_size):
+    assert reported_size(1) == {"results": None, "runs": None, "data": None, "out": Path("report")}
+
+
+def test_arguments_of_the_command(reported_size):
+    given = reported_size(1, "one", "two", "--runs", "records", "--data", "set", "--out", "there")
+    assert given == {
+        "results": [Path("one"), Path("two")],
+        "runs": Path("records"),
+        "data": Path("set"),
+        "out": Path("there"),
+    }
+
+
+def test_the_command_says_what_it_wrote_and_what_it_left_out(reported_size, evaluation, capsys):
+    reported_size(1_250_000, "--out", "there")
+    said = capsys.readouterr()
+    assert said.out == f"Wrote {Path('there') / 'index.html'} (1.2 MB).\n"
+    assert said.err.splitlines() == [
+        "skipped a.json: it is torn",
+        "skipped b.json: it is old",
+        f"not on the page: a/b on Search (content id {OTHER[:12]}), another evaluation set than {evaluation.folder}",
+    ]
+
+
+@pytest.mark.parametrize(("size", "told"), [(58_000_000, False), (58_000_001, True)])
+def test_a_site_may_have_58_megabytes(reported_size, capsys, size, told):
+    reported_size(size)
+    assert ("as small as they get; the site is larger than 58 MB" in capsys.readouterr().err) is told
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def made(evaluation, tmp_path_factory):
+    """A site with everything that a page can have: the folder, what the template was given, and the size.
+
+    Its data lie in blocks of 8 queries. The first model has two revisions, of which one has a result file only.
+    """
+    folder = tmp_path_factory.mktemp("made")
+    seen: dict[str, Any] = {}
+    reported = [
+        {"task_name": task, "model_name": f"of {task}", "scores": {"ndcg_at_10": 0.61}, "source": "https://example.org"}
+        for task in ("VehicleImageSearch", "VehicleImageSearchMini")
+    ]
+
+    def spy_render(**content):
+        seen.update(content)
+        return render(**content)
+
+    def spy_thumbnails(evaluation, shown, target, budget):
+        seen.update(budget=budget, written=sum(path.stat().st_size for path in target.parent.rglob("*.*")))
+        return write_thumbnails(evaluation, shown, target, budget)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("VEHICLE_SEARCH_HOME", str(folder / "home"))
+        patch.setattr(page_data, "BLOCK", 8)
+        patch.setattr(build, "render", spy_render)
+        patch.setattr(build, "write_thumbnails", spy_thumbnails)
+        for model in reversed(MODELS):
+            record = write_run(evaluation, model)
+            info = {**record.info, "device": f"device of {model}"}
+            (record.folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
+        write_run(evaluation, MODELS[1], content_id=OTHER)
+        result(evaluation.content_id, "org/a", 0.01)
+        result(evaluation.content_id, "org/torn", float("nan"))
+        Path("results/reported.json").write_text(json.dumps({"schema_version": 1, "reported": reported}))
+        board = build_leaderboard([Path("results"), folder / "home"])
+        size = build_report(board, evaluation, folder / "site")
+    return folder / "site", seen, size
+
+
+LISTED = ["org/a@000000000000", *MODELS[1:], "org/a@1"]
+
+
+def page_text(site: Path) -> str:
+    return (site / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_template_gets_rows_names_and_runs_that_belong_together(made):
+    _, content, _ = made
+    rows = content["rows"]
+    assert [name for _, name, _ in rows] == LISTED
+    assert [row for row, _, _ in rows] == content["table"]["rows"]
+    # Results without a record have no colour in the charts.
+    assert [number for _, _, number in rows] == [0, 1, 2, None]
+    assert content["names"] == LISTED[:3]
+    assert [run["device"] for run in content["runs"]] == [f"device of {model}" for model in MODELS]
+    assert [growth.model for growth in content["growths"]] == LISTED[:3]
+    for row, growth in zip(content["table"]["rows"], content["growths"]):
+        measured = growth.points[growth.kinds.index("measured")]
+        assert measured.value == pytest.approx(row["ndcg_at_10"], abs=1e-5)
+    by_length = list(content["strengths"].values())[1]
+    for number, row in enumerate(content["table"]["rows"][:3]):
+        total = sum(part.queries * part.scores[number].mean for part in by_length)
+        assert total / QUERIES == pytest.approx(row["ndcg_at_10"], abs=1e-5)
+
+
+def test_the_template_gets_what_is_not_in_the_table(made, evaluation):
+    _, content, _ = made
+    assert [row["model"] for row in content["reported"]] == ["of VehicleImageSearch"]
+    assert [row["model"] for row in content["elsewhere"]] == ["of VehicleImageSearchMini"]
+    assert content["others"] == [f"{MODELS[1]} on VehicleImageSearch (content id {OTHER[:12]})"]
+    ((name, reason),) = content["skipped"]
+    assert name == "VehicleImageSearch.json"
+    assert "ndcg_at_10" in reason
+    assert content["evaluation"] is evaluation
+    assert content["table"]["content_id"] == evaluation.content_id
+
+
+def test_all_queries_are_in_the_data_files_beyond_the_first_block(made):
+    site, _, _ = made
+    core = read(site, "core")
+    files = sorted(path.name for path in (site / "data").iterdir())
+    assert files == sorted(f"{name}.js" for name in ("core", "images", "suspects", *(f"block{n}" for n in range(4))))
+    tops = [read(site, f"block{number}")["top"] for number in range(4)]
+    assert [len(of_model[0]) for of_model in tops] == [8, 8, 8, 6]
+    assert core["block"] == 8
+    assert [curve["model"] for curve in core["growth"]] == core["models"] == LISTED[:3]
+    assert all(len(part["scores"]) == 3 for division in core["strengths"] for part in division["parts"])
+
+
+def test_the_page_shows_its_pictures_once_and_can_cut_them_out(made):
+    site, content, _ = made
+    core, images = read(site, "core"), read(site, "images")
+    thumbs = core["thumbs"]
+    assert (thumbs["tile"], thumbs["columns"], thumbs["perSheet"]) == (content["thumbnails"].tile_px, 8, 48)
+    assert [divmod(size, 256) for size in thumbs["sizes"]] == content["thumbnails"].sizes
+    assert len(thumbs["sizes"]) == len(set(images)) == content["images"]
+    assert names(site / "thumbs") == [f"{number}.webp" for number in range(-(-len(images) // PER_SHEET))]
+    assert f"{len(images)} pictures, each once, reduced to {thumbs['tile']} px" in page_text(site)
+
+
+def test_pictures_get_what_scripts_leave_of_58_megabytes(made):
+    _, content, _ = made
+    assert content["budget"] == build.SITE_BYTES - content["written"] == 58_000_000 - content["written"]
+    assert content["written"] > 500_000, "with the chart libraries"
+
+
+def test_the_size_is_that_of_all_files(made):
+    site, _, size = made
+    assert size == sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+
+
+def test_everything_that_the_page_asks_for_is_in_the_folder(made, evaluation):
+    site, _, _ = made
+    asked = re.findall(r'(?:src|href)="([^"#]+)"', page_text(site))
+    assert "data/core.js" in asked
+    for address in asked:
+        assert address == "data:," or (site / address).is_file(), address
+    shipped = {path.relative_to(build.STATIC): path.read_bytes() for path in build.STATIC.rglob("*.*")}
+    assert {path.relative_to(site / "assets"): path.read_bytes() for path in (site / "assets").rglob("*.*")} == shipped
+    assert json.loads((site / build.MARKER).read_text()) == {"content_id": evaluation.content_id}
+
+
+def test_the_licence_of_everything_that_is_shipped_lies_beside_it(made):
+    site, _, _ = made
+    vendor = site / "assets" / "vendor"
+    scripts = sorted(path.name.partition(".")[0] for path in vendor.glob("*.js"))
+    assert scripts == sorted(path.suffix.lstrip(".") for path in vendor.glob("LICENSE.*")) == ["d3", "plot"]
+    for path in vendor.glob("LICENSE.*"):
+        text = path.read_text(encoding="utf-8")
+        assert "Copyright" in text
+        assert "Permission to use, copy, modify, and/or distribute this software" in text
+    assert "licences lie in <code>assets/vendor</code>" in page_text(site)
+
+
+def test_the_page_is_the_same_on_every_system(made):
+    site, _, _ = made
+    for path in (site / "index.html", *(site / "data").iterdir(), site / build.MARKER):
+        assert b"\r" not in path.read_bytes()
+    # Tags of the template leave no lines of their own.
+    assert "\n\n\n" not in page_text(site)
+    assert not re.search(r"^ +$", page_text(site), flags=re.MULTILINE)
+
+
+# What the page says
+
+
+def rendered(content: dict[str, Any], **changed: Any) -> str:
+    kept = {key: value for key, value in content.items() if key not in ("budget", "written")}
+    return render(**{**kept, **changed})
+
+
+@pytest.mark.parametrize(
+    ("scores", "reported", "end"),
+    [
+        ([(0.61, 0.65)], [], "0.7"),
+        ([(0.2, 0.25), (0.61, 0.65)], [], "0.7"),
+        ([(0.61, None)], [], "0.7"),
+        ([(0.5, 0.5)], [], "0.5"),
+        ([(0.5, 0.501)], [], "0.6"),
+        ([(0.0, 0.0)], [], "0.1"),
+        ([(None, None)], [], "0.1"),
+        ([(0.2, 0.3)], [0.91], "1.0"),
+        ([(1.0, 1.0)], [], "1.0"),
+    ],
+)
+def test_the_axis_ends_at_the_first_tenth_above_everything(made, scores, reported, end):
+    _, content, _ = made
+    first = content["table"]["rows"][0]
+    rows = [{**first, "ndcg_at_10": score, "ndcg_at_10_ci_high": high} for score, high in scores]
+    published = [{**content["reported"][0], "ndcg_at_10": score} for score in reported]
+    html = rendered(
+        content,
+        table={**content["table"], "rows": rows},
+        rows=[(row, row["model"], None) for row in rows],
+        reported=published,
+    )
+    assert re.findall(r"<span>nDCG@10</span><span>([\d.]+)</span>", html) == [end]
+
+
+def hostile(value: Any) -> Any:
+    """Return the value with markup in every text that it holds."""
+    if isinstance(value, str):
+        return f"{value}<script>alert('{len(value)}')</script>&"
+    if isinstance(value, dict):
+        return {key: hostile(one) for key, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(hostile(one) for one in value))
+    if isinstance(value, list | tuple):
+        return type(value)(hostile(one) for one in value)
+    return value
+
+
+def test_no_text_can_be_markup(made, evaluation):
+    _, content, _ = made
+    manifest = {**evaluation.manifest, "title": "<script>alert('title')</script>"}
+    texts = {key: hostile(value) for key, value in content.items() if key not in ("evaluation", "budget", "written")}
+    html = render(**{**texts, "evaluation": EvalSet(evaluation.folder, manifest)})
+    assert html.count("<script>") == 0
+    assert html.count("&lt;script&gt;alert(") > 50
+
+
+@pytest.mark.parametrize("name", ["skipped", "others", "names"])
+def test_what_the_template_is_not_given_is_no_empty_text(made, name):
+    _, content, _ = made
+    with pytest.raises(UndefinedError, match=f"'{name}' is undefined"):
+        rendered({key: value for key, value in content.items() if key != name})
+
+
+def test_the_score_is_cited_with_its_content_id(made, evaluation):
+    site, _, _ = made
+    cited = re.search(r'<pre id="bibtex"[^>]*>(.*?)</pre>', page_text(site), flags=re.DOTALL)
+    assert cited
+    assert f"Task VehicleImageSearch, content id {evaluation.content_id}" in cited[1]
+
+
+@pytest.mark.parametrize(
+    ("revisions", "shown"),
+    [
+        ([("a", "1" * 40)], "a"),
+        ([("a", "1" * 40), ("b", "1" * 40)], "a"),
+        ([("a", "1" * 40), ("b", "1" * 40), ("a", "2" * 40)], "a@111111111111"),
+    ],
+)
+def test_a_revision_is_named_where_there_are_several(revisions, shown):
+    rows = [row_of(*one) for one in revisions]
+    assert build._name(rows[0], rows) == shown
+
+
+def test_sizes_of_pictures_are_one_number():
+    found = build.thumbnail_index(Thumbnails(160, 75, [(160, 90), (3, 160), (1, 1)], 1234))
+    assert found == {"tile": 160, "columns": 8, "perSheet": 48, "sizes": [160 * 256 + 90, 3 * 256 + 160, 257]}
+
+
+# Scripts
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": [1, None, 0.5], "b": "é🚗"}, '{"a":[1,null,0.5],"b":"é🚗"}'),
+        ("</script>", r'"\u003c/script\u003e"'),
+        ("a & b", r'"a \u0026 b"'),
+        ("\u2028\u2029", r'"\u2028\u2029"'),
+    ],
+)
+def test_embedded_values(value, text):
+    assert embed(value) == text
+    assert json.loads(embed(value)) == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_json_is_not_embedded(value):
+    with pytest.raises(ValueError, match="JSON"):
+        embed([value])
+
+
+def test_a_script_puts_its_value_beside_those_of_others(tmp_path):
+    build.write_script(tmp_path / "a.js", "core", {"é": "<\n>"})
+    expected = r'(window.VS=window.VS||{}).core={"é":"\u003c\n\u003e"};' + "\n"
+    assert (tmp_path / "a.js").read_bytes() == expected.encode()

@@ -14,6 +14,7 @@ from mteb_vehicle_search.report.strengths import (
     BY_LENGTH,
     BY_VEHICLE,
     NONE_NAMED,
+    RESAMPLES,
     VEHICLES,
     groups,
     strengths,
@@ -139,3 +140,9 @@ def test_scores_and_intervals_are_those_of_the_group_for_each_model(evaluation):
             assert score.low <= score.mean <= score.high
             # Captions of one image are resampled together, 2,000 times.
             assert score == clustered_interval(of_part, run.relevant_ids[at], resamples=2_000, seed=0, level=0.95)
+    alone = strengths(captions, ranks[:1])
+    assert [part.scores for part in alone[BY_LENGTH]] == [part.scores[:1] for part in found[BY_LENGTH]]
+
+
+def test_resamples_of_the_intervals():
+    assert RESAMPLES == 2_000
