@@ -1,4 +1,4 @@
-"""The drawn scenes are frozen and varied, and the embedded model that was trained on them searches them."""
+"""The drawn scenes are frozen and varied: the published bytes of Mini and its content id depend on every stroke."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import io
 import random
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-import mteb_vehicle_search
 from data_prep.sources.drawn import (
     CHOICES,
     KINDS,
@@ -23,27 +24,124 @@ from data_prep.sources.drawn import (
     random_scene,
 )
 
-TINY_CLIP = Path(mteb_vehicle_search.__file__).parent / "models" / "tiny_clip"
+# Pictures of what the tables below change one attribute of: by day, at night from the other side, and three in a row.
+BASES = (
+    Scene("car", "red", 1, "right", "middle", "field", "clear", "nothing"),
+    Scene("tram", "white", 2, "left", "left", "night", "clear", "house"),
+    Scene("pickup", "blue", 3, "right", "right", "beach", "rain", "tree"),
+)
+# attribute, value: what the three look like with it.
+PICTURES = {
+    ("kind", "car"): "97e5cc4f83d2e98c",
+    ("kind", "bus"): "99eecb747388592d",
+    ("kind", "truck"): "4cd41569533edd65",
+    ("kind", "van"): "aa07a48631ef31e2",
+    ("kind", "bicycle"): "080701f42017a215",
+    ("kind", "motorcycle"): "fa95b581d4d244f0",
+    ("kind", "train"): "a4ecdd3c036e485b",
+    ("kind", "tram"): "b280d58ca8d073d2",
+    ("kind", "tractor"): "a38958a4baedbb66",
+    ("kind", "fire engine"): "7ba7a0fe3e732a04",
+    ("kind", "scooter"): "5619f3a006192cb2",
+    ("kind", "pickup"): "eb53ff1005d34622",
+    ("colour", "red"): "c12a03b4253f04ee",
+    ("colour", "blue"): "1f2dcac1614e514b",
+    ("colour", "green"): "fb5a865197235c10",
+    ("colour", "yellow"): "5d9970b267a6a686",
+    ("colour", "white"): "e65c87a74ac2ca61",
+    ("colour", "black"): "b48f6cba3e6e3bce",
+    ("colour", "orange"): "fb8831c0308cc35c",
+    ("colour", "purple"): "eb7878b35d6a403b",
+    ("count", 1): "3188eeeb4820c069",
+    ("count", 2): "16d6a920b98cc3e0",
+    ("count", 3): "c39f4f8d94874108",
+    ("heading", "left"): "a67ac4219307e919",
+    ("heading", "right"): "c6cbc4de5c9ec445",
+    ("side", "left"): "0df58bd1af9d86db",
+    ("side", "middle"): "365d7cf9075979df",
+    ("side", "right"): "337f71172150ad8d",
+    ("place", "road"): "9677362bd8f029c3",
+    ("place", "city"): "b6df8e26098889a6",
+    ("place", "field"): "6c5cb409191bad99",
+    ("place", "beach"): "8c0b146cfaccd1ca",
+    ("place", "snow"): "3802bc4174dd72a8",
+    ("place", "desert"): "751b8f2118d184a9",
+    ("place", "night"): "a58ca53953ba3fe9",
+    ("place", "forest"): "464bab6b783d7243",
+    ("weather", "clear"): "3fb4cf3033f065e4",
+    ("weather", "rain"): "090c61b216574ee5",
+    ("weather", "fog"): "611fa253a106af60",
+    ("extra", "nothing"): "26387594d3acdf93",
+    ("extra", "person"): "33f647fc59af3b60",
+    ("extra", "tree"): "f62116ccf92dd1b1",
+    ("extra", "dog"): "add58a270b2c3205",
+    ("extra", "sign"): "9ade993a34f32245",
+    ("extra", "house"): "df69f5b915fba264",
+    ("extra", "balloon"): "5d74ee53ae859c20",
+}
 SCENES = {
     "52c510ee739e1e42": Scene("bus", "red", 1, "left", "middle", "city", "rain", "dog"),
     "05d5bbb848ecdc7a": Scene("train", "green", 2, "right", "left", "snow", "fog", "person"),
     "5dba07d1f06712a9": Scene("bicycle", "yellow", 3, "left", "right", "night", "clear", "balloon"),
 }
 MINI_TEXTS = "ccf53e0d7db7e9c0"
+CAPTIONS = "024c49ac51bba269"
 
 
 def _differences(one: Scene, other: Scene) -> list[str]:
     return [f.name for f in dataclasses.fields(Scene) if getattr(one, f.name) != getattr(other, f.name)]
 
 
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def test_the_table_of_pictures_has_every_value_of_every_attribute() -> None:
+    assert list(PICTURES) == [(name, value) for name, choices in CHOICES.items() for value in choices]
+
+
+@pytest.mark.parametrize(("attribute", "value"), PICTURES)
+def test_every_stroke_is_frozen(attribute: str, value: Any) -> None:
+    """Also in a tiny picture, in which the thinnest lines are kept at one pixel."""
+    scenes = [dataclasses.replace(base, **{attribute: value}) for base in BASES]
+    pictures = [draw(scene, width_px) for scene in scenes for width_px in (192, 24)]
+    assert _digest(b"".join(picture.tobytes() for picture in pictures)) == PICTURES[attribute, value]
+
+
 @pytest.mark.parametrize(("digest", "scene"), SCENES.items())
-def test_drawing_is_frozen(digest: str, scene: Scene) -> None:
-    assert hashlib.sha256(draw(scene).tobytes()).hexdigest()[:16] == digest
+def test_a_picture_of_mini_is_frozen(digest: str, scene: Scene) -> None:
+    assert draw(scene).size == (192, 160)
+    assert _digest(draw(scene).tobytes()) == digest
+
+
+def test_captions_are_frozen() -> None:
+    """In every turn of phrase, with each number, extra, side and weather."""
+    told = []
+    for number in range(400):
+        scene = random_scene(random.Random(f"told/{number}"))
+        told += [dataclasses.astuple(scene), captions(scene, str(number))]
+    assert _digest(repr(told).encode()) == CAPTIONS
 
 
 def test_scenes_and_captions_of_mini_are_frozen() -> None:
     told = "\n".join(repr((s.stem, dataclasses.astuple(s.scene), s.captions)) for s in mini_scenes())
-    assert hashlib.sha256(told.encode()).hexdigest()[:16] == MINI_TEXTS
+    assert _digest(told.encode()) == MINI_TEXTS
+
+
+def test_a_small_mini_of_another_seed() -> None:
+    scenes = mini_scenes("another", captioned=3, distractors=5)
+    assert [len(s.captions) for s in scenes] == [5, 5, 5, 0, 0, 0, 0, 0]
+    assert sorted(s.stem for s in scenes) == [f"{n:06d}" for n in range(8)]
+    assert [s.captions for s in scenes[:3]] == [captions(s.scene, f"another/{s.stem}") for s in scenes[:3]]
+    # The first distractor and every second after it are near twins.
+    assert [min(len(_differences(s.scene, t.scene)) for t in scenes[:3]) == 1 for s in scenes[3:]] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert {s.scene for s in scenes}.isdisjoint(s.scene for s in mini_scenes("a third", 3, 5))
 
 
 def test_mini_has_captioned_scenes_and_near_twins() -> None:
@@ -98,51 +196,23 @@ def test_five_captions_differ_and_follow_from_the_seed() -> None:
 
 def test_photo_like_pictures_weigh_as_much_as_photos() -> None:
     file = io.BytesIO()
-    draw_photo_like(3).save(file, "JPEG", quality=90)
+    picture = draw_photo_like(3)
+    assert picture.size == (500, 375)
+    picture.save(file, "JPEG", quality=90)
     assert 90_000 <= len(file.getvalue()) <= 130_000
     assert draw_photo_like(3).tobytes() == draw_photo_like(3).tobytes()
     assert draw_photo_like(3).tobytes() != draw_photo_like(4).tobytes()
     assert draw_photo_like(3, 64, 100).size == (64, 100)
 
 
-def test_training_is_reproducible_to_the_bit(tmp_path: Path) -> None:
-    import torch
-
-    from data_prep.train_tiny_clip import Training, save, train
-
-    threads = torch.get_num_threads()
-    training = Training(seed="test", pairs=16, steps=5, batch_pairs=6, warm_up=2, threads=1)
-    try:
-        for name in ("one", "two"):
-            save(tmp_path / name, *train(training))
-        save(tmp_path / "other", *train(dataclasses.replace(training, seed="test-2")))
-    finally:
-        torch.set_num_threads(threads)
-    files = sorted(p.name for p in (tmp_path / "one").iterdir())
-    assert files == ["bpe_vocabulary.txt.gz", "open_clip_config.json", "open_clip_model.safetensors"]
-    for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    weights = "open_clip_model.safetensors"
-    assert (tmp_path / "one" / weights).read_bytes() != (tmp_path / "other" / weights).read_bytes()
-
-
-def test_captions_of_mini_fit_in_the_shipped_model() -> None:
-    import open_clip
-    import torch
-
-    from data_prep.bpe_vocabulary import VOCABULARY_FILE, tokenize
-
-    vocabulary = TINY_CLIP / VOCABULARY_FILE
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{TINY_CLIP}", bpe_path=str(vocabulary))
-    texts = [text for named in mini_scenes() for text in named.captions]
-    tokens = tokenizer(texts)
-    assert torch.equal(tokens, tokenize(vocabulary.read_bytes(), texts))
-    assert int((tokens != 0).sum(dim=1).max()) < tokens.shape[1], "a caption does not fit in the context"
-
-
-def test_no_scene_of_mini_is_trained_on() -> None:
-    from data_prep.training_scenes import pool_scenes
-
-    scenes = pool_scenes("tiny-clip-2", 4000)
-    assert len(scenes) == 8000
-    assert not {named.scene for named in mini_scenes()} & set(scenes)
+def test_photo_like_pictures_are_scenes_under_grey_noise() -> None:
+    scene = random_scene(random.Random("photo/5"))
+    plain = np.asarray(draw(scene).resize((300, 250), Image.Resampling.BICUBIC), dtype=float)
+    photo = np.asarray(draw_photo_like(5, 300, 250), dtype=float)
+    inside = ((photo > 0) & (photo < 255)).all(axis=2)
+    noise = (photo - plain)[inside]
+    assert np.ptp(noise, axis=1).max() <= 1  # Noise of brightness, not of colour; 1 by rounding.
+    middle = ((plain > 110) & (plain < 145)).all(axis=2)  # Where hardly any noise is clipped.
+    assert middle.sum() > 2000
+    assert abs((photo - plain)[middle].std() - 40) < 2
+    assert abs((photo - plain)[middle].mean()) < 3
