@@ -76,7 +76,7 @@ def decode(data: bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS
     except Exception as error:  # Pillow's decoders raise many types on damaged files; each is a reject with a reason.
         if "truncated" in str(error).lower():
             raise ImageRejected(_TRUNCATED) from error
-        raise ImageRejected(f"damaged: {error or type(error).__name__}") from error
+        raise ImageRejected(f"damaged: {str(error) or type(error).__name__}") from error
     turn = _UPRIGHT.get(_orientation(image)) if apply_exif else None
     try:
         image = _to_rgb(image)

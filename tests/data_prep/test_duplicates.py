@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import duplicates
@@ -47,6 +47,7 @@ def pairs_of_a_double_loop(captioned, ids, hashes, max_distance):
     return sorted(found)
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(
     hashes=st.lists(st.sampled_from([0, 1, 3, 7, 255, 2**63, 2**64 - 1, 2**64 - 2]), max_size=12),
     kept=st.sets(st.integers(0, 11)),
@@ -95,6 +96,7 @@ def test_hashes_are_unsigned_and_of_64_bits():
     assert bits.tolist() == [2**64 - 1, 2**63, 10]
 
 
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(
     pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcxyz")), max_size=6),
     groups=st.lists(st.sets(st.sampled_from("abcuvxyz"), min_size=2), max_size=4),
