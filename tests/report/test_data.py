@@ -207,8 +207,8 @@ def test_the_bits_of_a_row_name_the_groups_that_it_is_in(page):
         assert mask >> len(labels) == 0
 
 
-def hashed(world, hashes: dict[int, str], **preset) -> EvalSet:
-    """Return the set with other perceptual hashes; images that are not named have none."""
+def hashed(world, hashes: dict[int, str], preset: dict | None = None) -> EvalSet:
+    """Return the set with other perceptual hashes and preset; images that are not named have none."""
     facts = [{**fact, "perceptual_hash": hashes.get(n, "")} for n, fact in enumerate(world.facts)]
 
     class Hashed(EvalSet):
@@ -217,7 +217,8 @@ def hashed(world, hashes: dict[int, str], **preset) -> EvalSet:
             at = table.column_names.index("perceptual_hash")
             return table.set_column(at, "perceptual_hash", [[fact["perceptual_hash"] for fact in facts]])
 
-    return Hashed(world.evaluation.folder, {**world.evaluation.manifest, **preset})
+    manifest = {key: value for key, value in world.evaluation.manifest.items() if key != "preset"}
+    return Hashed(world.evaluation.folder, manifest if preset is None else {**manifest, "preset": preset})
 
 
 @pytest.fixture
@@ -227,9 +228,9 @@ def small(tmp_path):
     return world, write_scored_run(world, "a", draw_scores(world, 0))
 
 
-def near_pairs(world, run, hashes, **preset) -> set[tuple[str, str, int]]:
+def near_pairs(world, run, hashes, preset=None) -> set[tuple[str, str, int]]:
     """Return (relevant image, near duplicate, differing bits) as the page has them."""
-    evaluation = hashed(world, hashes, **preset)
+    evaluation = hashed(world, hashes, preset)
     rows = gather(evaluation, [run])
     found = script_data(evaluation, rows, ["a"], [], {})["suspects"]["near"]
     return {(rows.shown[one["relevant"]], rows.shown[one["image"]], one["weight"]) for one in found}
@@ -238,10 +239,10 @@ def near_pairs(world, run, hashes, **preset) -> set[tuple[str, str, int]]:
 @pytest.mark.parametrize(
     ("preset", "greatest"),
     [
+        (None, 4),
         ({}, 4),
-        ({"preset": {}}, 4),
-        ({"preset": {"duplicates": {}}}, 4),
-        ({"preset": {"duplicates": {"max_distance": 2}}}, 2),
+        ({"duplicates": {}}, 4),
+        ({"duplicates": {"max_distance": 2}}, 2),
     ],
     ids=str,
 )
@@ -253,7 +254,7 @@ def test_near_duplicates_follow_the_rule_of_the_set(small, preset, greatest):
     for bits in range(7):
         # Bits at the upper end, too.
         other = one ^ sum(1 << place for place in (63, 0, 32, 7, 50, 3)[:bits])
-        found = near_pairs(world, run, {right: f"{one:016x}", rival: f"{other:016x}"}, **preset)
+        found = near_pairs(world, run, {right: f"{one:016x}", rival: f"{other:016x}"}, preset)
         expected = {(world.images[right], world.images[rival], bits)}
         assert {pair for pair in found if pair[0] == world.images[right]} == (expected if bits <= greatest else set())
 
