@@ -13,15 +13,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hand_made_runs import hand_made, info_of, table_of
 from simulated_runs import CONTENT_ID, MODELS, write_run
 
 from mteb_vehicle_search.analysis import leaderboard as command
-from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, rank_groups, read_leaderboard
+from mteb_vehicle_search.analysis.leaderboard import (
+    SORTABLE,
+    build_leaderboard,
+    rank_groups,
+    read_leaderboard,
+    write_text,
+)
 from mteb_vehicle_search.analysis.leaderboard_formats import RUN, SCORES, to_json, to_markdown
 from mteb_vehicle_search.analysis.leaderboard_schema import DOCUMENT, REPORTED, ROW, TABLE, violations
 from mteb_vehicle_search.analysis.ranks import load_ranks
-from mteb_vehicle_search.analysis.results import holds_flickr30k
+from mteb_vehicle_search.analysis.uncertainty import cluster_sums
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.run_record import RunRecord, write_run_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,14 +63,6 @@ def test_rows_have_intervals_rates_and_the_contamination_flag(runs):
     assert good["flickr30k_in_training"] is True
     assert rows["simulated/twin-of-good"]["flickr30k_in_training"] is False
     assert rows["simulated/poor"]["flickr30k_in_training"] is None
-
-
-@pytest.mark.parametrize(
-    ("names", "known"),
-    [(None, None), ([], False), (["Flickr30kT2IRetrieval"], True), (["flickr-30k"], True), (["Flickr8k"], False)],
-)
-def test_contamination(names, known):
-    assert holds_flickr30k(names) is known
 
 
 def test_a_result_file_and_its_record_are_one_row(runs, write_result):
@@ -286,3 +286,351 @@ def test_the_docs_list_every_field():
     for fields in (DOCUMENT, TABLE, ROW, REPORTED):
         for name, field in fields.items():
             assert f"| `{name}` | {' or '.join(field.types)} | {field.meaning} |" in text
+
+
+class TestRanks:
+    """`rank_groups` on runs whose p-values can be told by hand: k images that all differ one way have p = 2 / 2^k."""
+
+    @pytest.mark.parametrize(("images", "ranks"), [(5, (1, 1)), (6, (1, 2))])
+    @pytest.mark.parametrize("metric", ["ndcg_at_10", "recall_at_1", "map_at_10"])
+    def test_five_percent_separate_two_runs(self, images, ranks, metric):
+        better, worse = hand_made([1] * images), hand_made([2] * images)
+        assert rank_groups({"a": better, "b": worse}, metric) == dict(zip("ab", ranks))
+        assert rank_groups({"b": worse, "a": better}, metric) == dict(zip("ab", ranks))
+
+    def test_a_p_value_at_the_limit_does_not_separate(self, monkeypatch):
+        monkeypatch.setattr(command, "SIGNIFICANCE", 2 / 2**6)
+        assert rank_groups({"a": hand_made([1] * 6), "b": hand_made([2] * 6)}) == {"a": 1, "b": 1}
+
+    @pytest.mark.parametrize(("images", "ranks"), [(6, {1: 1, 2: 1, 3: 1}), (7, {1: 1, 2: 2, 3: 3})])
+    def test_the_p_values_of_all_pairs_are_adjusted(self, images, ranks):
+        # Of seven images the smallest adjusted p-value is 3 * 2 / 2^7 = 0.047, of six 0.094.
+        assert rank_groups({key: hand_made([key] * images) for key in (3, 1, 2)}) == ranks
+
+    def test_a_rank_is_one_more_than_the_number_of_better_runs(self):
+        runs = {"poor": hand_made([9] * 12), "good": hand_made([1] * 12), "twin": hand_made([1] * 11 + [2])}
+        assert rank_groups(runs) == {"good": 1, "twin": 1, "poor": 3}
+
+    def test_captions_of_an_image_count_once(self):
+        images = [f"flickr30k/{n // 5}" for n in range(20)]
+        better, worse = (hand_made([rank] * 20, relevant_ids=images) for rank in (1, 2))
+        assert rank_groups({"a": better, "b": worse}) == {"a": 1, "b": 1}
+
+    @pytest.mark.parametrize(
+        ("metric", "better", "worse", "ranks"),
+        [
+            ("recall_at_1", 2, 9, {"a": 1, "b": 1}),
+            ("recall_at_1", 1, 2, {"a": 1, "b": 2}),
+            ("recall_at_100", 100, 101, {"a": 1, "b": 2}),
+            ("median_rank", 10, 11, {"a": 1, "b": 2}),
+            ("median_rank", 11, 90, {"a": 1, "b": 1}),
+        ],
+    )
+    def test_the_tested_score_is_the_one_that_sorts(self, metric, better, worse, ranks):
+        runs = {"a": hand_made([better] * 6, corpus_size=500), "b": hand_made([worse] * 6, corpus_size=500)}
+        assert rank_groups(runs, metric) == ranks
+
+    def test_the_leading_score_is_tested_unless_told_otherwise(self):
+        assert rank_groups({"a": hand_made([2] * 6), "b": hand_made([3] * 6)}) == {"a": 1, "b": 2}
+
+    def test_runs_with_other_queries_or_images_get_no_rank(self):
+        first, second = hand_made([1] * 6), hand_made([2] * 6)
+        others = {
+            "fewer": hand_made([9] * 5),
+            "queries": hand_made([9] * 6, query_ids=[f"other{n}" for n in range(6)]),
+            "images": hand_made([9] * 6, relevant_ids=[f"other{n}" for n in range(6)]),
+        }
+        assert rank_groups({"a": first, **others, "b": second}) == {"a": 1, "b": 2}
+
+    def test_one_run_is_first_and_none_has_no_rank(self):
+        assert rank_groups({"a": hand_made([5])}) == {"a": 1}
+        assert rank_groups({}) == {}
+
+    def test_sums_that_differ_by_rounding_are_no_difference(self):
+        # The same three ranks in another order: their gains add up to sums that differ in the last bit.
+        order, other = (1, 2, 8), (1, 8, 2)
+        images = [f"flickr30k/{n // 3}" for n in range(24)]
+        a, b = (hand_made([*ranks] * 8, relevant_ids=images) for ranks in (order, other))
+        sums = [cluster_sums(run.scores("ndcg_at_10"), run.clusters).sums for run in (a, b)]
+        assert (sums[0] != sums[1]).all()
+        assert rank_groups({"a": a, "b": b}) == {"a": 1, "b": 1}
+
+
+def put(name: str, ranks: list[int], content_id: str = CONTENT_ID, **info) -> RunRecord:
+    given = info_of(model_name=name, content_id=content_id, query_count=len(ranks), **info)
+    return write_run_record(content_id, name, given["model_revision"], table_of(hand_made(ranks)), given)
+
+
+def test_a_table_says_what_was_searched(home):
+    sources = {"imagenet": {"images": 80, "captioned": 0}, "flickr30k": {"images": 20, "captioned": 20}}
+    put("a", [1, 2], sources=sources)
+    document = build_leaderboard().document
+    assert document["schema_version"] == 1
+    assert document["sorted_by"] == "ndcg_at_10"
+    assert document["reported"] == []
+    (table,) = document["tables"]
+    assert {name: table[name] for name in TABLE if name != "rows"} == {
+        "task": "VehicleImageSearch",
+        "content_id": CONTENT_ID,
+        "corpus_size": 100,
+        "query_count": 2,
+        "sources": {"flickr30k": 20, "imagenet": 80},
+    }
+    assert list(table["sources"]) == ["flickr30k", "imagenet"]
+    assert violations(document) == []
+
+
+def test_without_a_record_the_sizes_are_not_known(home, write_result):
+    write_result("org/only", {"ndcg_at_10": 0.5})
+    (table,) = build_leaderboard().document["tables"]
+    assert (table["corpus_size"], table["query_count"], table["sources"]) == (None, None, None)
+    assert (table["task"], table["content_id"]) == ("VehicleImageSearch", CONTENT_ID)
+
+
+@pytest.mark.parametrize("sort", SORTABLE)
+def test_rows_are_sorted_best_first_then_by_name_and_those_without_the_score_last(home, write_result, sort):
+    put("c/best", [1, 1, 1])
+    put("a/middle", [1, 50, 60])
+    put("b/middle", [1, 50, 60])
+    put("b/middle", [1, 50, 60], model_revision="1" * 40)
+    put("a/worst", [70, 80, 90])
+    if sort != "ndcg_at_10":
+        write_result("a/none", {"ndcg_at_10": 0.999})
+    rows = build_leaderboard(sort=sort).document["tables"][0]["rows"]
+    names = [(row["model"], row["revision"][0]) for row in rows]
+    middle = [("a/middle", "0"), ("b/middle", "0"), ("b/middle", "1")]
+    best, worst = [("c/best", "0")], [("a/worst", "0")]
+    expected = [*best, *middle, *worst]
+    if sort == "recall_at_100":
+        expected = sorted(expected)
+    assert names == [*expected, *([] if sort == "ndcg_at_10" else [("a/none", "0")])]
+    assert [row["model"] for row in rows if row["rank"] is None] == ([] if sort == "ndcg_at_10" else ["a/none"])
+
+
+def test_the_scores_to_sort_by():
+    assert (*(name for name in ROW if "_at_" in name and "_ci_" not in name), "median_rank") == SORTABLE
+
+
+def test_ranks_are_of_the_score_that_sorts(home):
+    put("a", [1] * 8)
+    put("b", [2] * 8)
+    for sort, ranks in (("ndcg_at_10", [1, 2]), ("recall_at_5", [1, 1])):
+        board = build_leaderboard(sort=sort)
+        assert [row["rank"] for row in board.document["tables"][0]["rows"]] == ranks
+        assert board.document["sorted_by"] == sort
+
+
+def test_the_ranks_behind_the_rows_are_kept_by_model_and_revision(home, write_result):
+    put("worse", [3, 4])
+    put("better", [1, 2])
+    put("better", [1, 1], content_id="6" * 64)
+    write_result("without/record", {"ndcg_at_10": 0.6})
+    write_result("without/record", {"ndcg_at_10": 0.6}, content_id="7" * 64, task="VehicleImageSearchMini")
+    board = build_leaderboard()
+    found = {key: {run: of.ranks.tolist() for run, of in runs.items()} for key, runs in board.ranks.items()}
+    zero = "0" * 40
+    assert found == {
+        ("VehicleImageSearch", CONTENT_ID): {("worse", zero): [3, 4], ("better", zero): [1, 2]},
+        ("VehicleImageSearch", "6" * 64): {("better", zero): [1, 1]},
+    }
+    assert [(table["task"], table["content_id"][0]) for table in board.document["tables"]] == [
+        ("VehicleImageSearch", "5"),
+        ("VehicleImageSearch", "6"),
+        ("VehicleImageSearchMini", "7"),
+    ]
+
+
+def test_a_record_that_cannot_be_used_makes_no_row_but_its_result_does(home, write_result):
+    record = put("org/model", [1, 2])
+    (record.folder / "queries.parquet").write_bytes(b"")
+    put("org/other", [1])
+    assert [row["model"] for row in build_leaderboard().document["tables"][0]["rows"]] == ["org/other"]
+    write_result("org/model", {"ndcg_at_10": 0.5})
+    board = build_leaderboard()
+    rows = {row["model"]: row["has_run_record"] for row in board.document["tables"][0]["rows"]}
+    assert rows == {"org/model": False, "org/other": True}
+    assert [one.path for one in board.skipped] == [record.folder]
+
+
+def test_only_the_named_task(home, write_result):
+    put("a", [1])
+    put("b", [1], content_id="6" * 64, task_name="VehicleImageSearchMini")
+    write_result("c", {"ndcg_at_10": 0.5}, task="VehicleImageSearchMini", content_id="7" * 64)
+    assert [table["task"] for table in build_leaderboard(task="VehicleImageSearch").document["tables"]] == [
+        "VehicleImageSearch"
+    ]
+    tables = build_leaderboard(task="VehicleImageSearchMini").document["tables"]
+    assert [table["content_id"][0] for table in tables] == ["6", "7"]
+
+
+def test_where_it_looks(home, write_result, tmp_path):
+    put("recorded", [1])
+    write_result("written", {"ndcg_at_10": 0.5})
+    moved = tmp_path / "elsewhere"
+    put("moved", [1])
+    shutil.move(str(home / "runs" / CONTENT_ID / f"moved__{'0' * 40}"), moved / "a")
+
+    def models(*arguments, **options) -> list[str]:
+        tables = build_leaderboard(*arguments, **options).document["tables"]
+        return sorted(row["model"] for table in tables for row in table["rows"])
+
+    assert models() == ["recorded", "written"]
+    assert models([Path("results")]) == ["written"]
+    with pytest.raises(ResultsError, match="no usable results"):
+        models([])
+    assert models(runs=moved) == ["moved", "written"]
+    assert models([moved]) == ["moved"]
+    assert models([Path("results")], runs=moved) == ["written"]
+
+
+def test_nothing_usable_says_where_it_looked_and_what_was_wrong(home, write_result):
+    path = write_result("org/model", {"ndcg_at_10": 5})
+    with pytest.raises(ResultsError) as refused:
+        build_leaderboard()
+    said = str(refused.value)
+    assert said.startswith(f"There are no usable results in results, {home / 'runs'}.")
+    assert f"{path.relative_to(Path.cwd())}: its score ndcg_at_10 is 5, not between 0 and 1" in said
+    assert "mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip" in said
+
+
+def test_published_figures_alone_are_a_leaderboard(home, tmp_path):
+    entry = {"task_name": "VehicleImageSearch", "model_name": "M", "source": "s", "scores": {"ndcg_at_10": 0.5}}
+    path = tmp_path / "reported.json"
+    path.write_text(json.dumps({"schema_version": 1, "reported": [entry]}))
+    document = build_leaderboard([path]).document
+    assert document["tables"] == []
+    assert [row["model"] for row in document["reported"]] == ["M"]
+    shutil.copy(path, home.parent / "work")
+    (home / "runs").mkdir(parents=True)
+    shutil.copy(path, home / "runs")
+    assert len(build_leaderboard().document["reported"]) == 1
+
+
+def test_the_arguments_and_their_defaults():
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert vars(parser.parse_args([])) == {
+        "results": [],
+        "task": None,
+        "sort": "ndcg_at_10",
+        "format": "table",
+        "out": None,
+        "runs": None,
+    }
+    given = ["a", "b", "--task", "T", "--sort", "median_rank", "--format", "csv", "--out", "o", "--runs", "r"]
+    assert vars(parser.parse_args(given)) == {
+        "results": [Path("a"), Path("b")],
+        "task": "T",
+        "sort": "median_rank",
+        "format": "csv",
+        "out": Path("o"),
+        "runs": Path("r"),
+    }
+    for format in ("table", "markdown", "json", "csv"):
+        assert parser.parse_args(["--format", format]).format == format
+    for wrong in (["--sort", "beauty"], ["--format", "html"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(wrong)
+    text = " ".join(parser.format_help().split())
+    assert all(words in text for words in ("[RESULTS ...]", "--out FILE", "--runs FOLDER"))
+
+
+def test_the_command_passes_on_what_it_is_told(home, write_result, tmp_path, capsys):
+    put("a", [1, 1])
+    put("b", [5, 1], task_name="VehicleImageSearchMini", content_id="6" * 64)
+    write_result("c", {"ndcg_at_10": 0.5})
+
+    def document(*arguments: str) -> dict:
+        assert run(*arguments, "--format", "json") == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert document() == build_leaderboard().document
+    assert document("results") == build_leaderboard([Path("results")]).document
+    assert document("--task", "VehicleImageSearchMini") == build_leaderboard(task="VehicleImageSearchMini").document
+    assert document("--sort", "median_rank")["sorted_by"] == "median_rank"
+    (tmp_path / "empty").mkdir()
+    tables = document("--runs", str(tmp_path / "empty"))["tables"]
+    assert [row["model"] for table in tables for row in table["rows"]] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("format", "start"), [("markdown", "**Veh"), ("json", "{"), ("csv", "task,"), ("table", "**V")]
+)
+def test_a_file_gets_the_text_that_the_terminal_would(home, tmp_path, capsys, format, start):
+    put("größer", [1])
+    assert run("--format", format, "--out", str(tmp_path / "out")) == 0
+    assert capsys.readouterr().out == ""
+    text = (tmp_path / "out").read_text(encoding="utf-8")
+    assert text.startswith(start)
+    assert "größer" in text
+    if format != "table":
+        assert run("--format", format) == 0
+        assert capsys.readouterr().out == text
+
+
+class TestWriting:
+    """`write_text`: a file is whole or not there."""
+
+    def test_bytes_are_utf_8_with_plain_line_ends(self, tmp_path):
+        write_text(tmp_path / "file", "größer\n≥\n")
+        assert (tmp_path / "file").read_bytes() == "größer\n≥\n".encode()
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    def test_an_earlier_file_is_replaced_in_one_step(self, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("old")
+        seen = []
+
+        def replace(partial: Path, target: Path) -> None:
+            seen.append((partial.parent, partial.read_text(), target.read_text()))
+            partial.rename(target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        write_text(tmp_path / "file", "new")
+        assert seen == [(tmp_path, "new", "old")]
+        assert (tmp_path / "file").read_text() == "new"
+
+    def test_a_failure_leaves_the_earlier_file_and_nothing_else(self, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("old")
+
+        def fail(partial: Path, target: Path) -> None:
+            assert partial.exists()
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", fail)
+        with pytest.raises(ResultsError, match=r"file cannot be written: No space left on device\.$"):
+            write_text(tmp_path / "file", "new")
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
+
+    def test_a_missing_folder_is_a_plain_refusal(self, tmp_path):
+        with pytest.raises(ResultsError, match="cannot be written: No such file or directory"):
+            write_text(tmp_path / "nowhere" / "file", "text")
+
+
+def test_a_leaderboard_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "board.json"
+    with pytest.raises(ResultsError, match=r"board\.json is not readable"):
+        read_leaderboard(path)
+    path.write_text("{")
+    with pytest.raises(ResultsError, match=r"board\.json is not readable"):
+        read_leaderboard(path)
+    path.write_text("[]")
+    with pytest.raises(ResultsError, match="not a leaderboard of version 1: document is not an object"):
+        read_leaderboard(path)
+    for constant in ("NaN", "Infinity", "-Infinity"):
+        path.write_text(f'{{"schema_version": {constant}}}')
+        with pytest.raises(ResultsError, match=f"{constant} is not JSON"):
+            read_leaderboard(path)
+    empty = {"schema_version": 1, "sorted_by": "größe", "tables": [], "reported": []}
+    path.write_text(json.dumps(empty, ensure_ascii=False), encoding="utf-8")
+    assert read_leaderboard(path) == empty
+
+
+def test_skipped_files_are_named_on_stderr_line_by_line(home, write_result, capsys):
+    put("a", [1])
+    for name in ("x", "y"):
+        (Path("results") / name).mkdir(parents=True)
+        (Path("results") / name / "bad.json").write_text("[]")
+    assert run() == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"skipped {Path('results') / name / 'bad.json'}: it is not a JSON object" for name in ("x", "y")
+    ]

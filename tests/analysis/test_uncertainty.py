@@ -249,7 +249,7 @@ def test_all_signs_of_eight_images_are_as_likely_as_any_other_pattern():
         assert sign_flip_p_values(sums, flips=40_000)[0] == pytest.approx(2 / 256, rel=0.2)
 
 
-@pytest.mark.parametrize("block", [100, 1 << 21])
+@pytest.mark.parametrize("block", [100, 60 * 100, 1 << 21])
 def test_the_observed_pattern_is_counted_in_and_no_pattern_twice(monkeypatch, block):
     monkeypatch.setattr(uncertainty, "BLOCK", block)
     # Sixty equal differences: no random pattern is as far. Their halves against each other: every pattern is.
