@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from simulated_runs import MODELS, Truth, simulate, write_run
-from simulations import extrapolations, far_extrapolations
 
 from mteb_vehicle_search.analysis.corpus_growth import (
     default_sizes,
@@ -21,15 +18,6 @@ from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, gain, thinned
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.run_record import write_run_record
-
-
-@pytest.mark.parametrize("metric", GROWTH_METRICS)
-@pytest.mark.parametrize("n", [0, 1, 4, 8, 9])
-def test_expectations_equal_the_mean_over_all_choices_of_distractors(metric, n):
-    captioned, above, total = np.array([0, 0, 2, 7, 0]), np.array([0, 3, 5, 9, 9]), 9
-    for c, d, found in zip(captioned, above, thinned(metric, captioned, above, total, n)):
-        ranks = np.array([1.0 + c + sum(i < d for i in chosen) for chosen in combinations(range(total), n)])
-        assert found == pytest.approx(gain(metric)(ranks).mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", GROWTH_METRICS)
@@ -71,22 +59,6 @@ def test_growth_ends_at_the_measured_score_and_says_what_is_modelled(runs):
 
 def test_sizes_end_with_all_and_what_is_beyond():
     assert default_sizes(1_800) == [0, 100, 300, 1_000, 1_800, 18_000, 1_000_000, 10_000_000]
-
-
-def test_extrapolation_from_a_tenth_to_all():
-    for kind, (predicted, low, high, truth) in extrapolations(images=800, captions=5, total=30_000, seed=3).items():
-        assert abs(predicted - truth) < 0.025, kind
-        assert low <= truth <= high, kind
-        assert high - low < 0.2, kind
-
-
-def test_the_interval_says_how_little_is_known_of_much_larger_corpora():
-    found = far_extrapolations(images=800, captions=5, total=30_000, sizes=[300_000, 10_000_000], seed=4)
-    for kind, ((_, low, high, truth), (_, far_low, far_high, far_truth)) in found.items():
-        assert low <= truth <= high, kind
-        assert far_low <= far_truth <= far_high, kind
-    _, low, high, _ = found["two kinds of queries"][1]
-    assert high - low > 0.1
 
 
 def test_a_run_can_be_checked_on_itself(home):
