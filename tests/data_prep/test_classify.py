@@ -12,7 +12,7 @@ from data_prep.class_set import ClassSet, ImageClass
 from data_prep.classify import score_images, summed_scores
 from data_prep.decoding import decode
 from data_prep.preset import Classifier, Selection
-from data_prep.scorers import TimmScorer, check_classes, choose_device, load_scorer
+from data_prep.scorers import Scorer, TimmScorer, check_classes, choose_device, load_scorer
 from data_prep.sources import SourceImage
 from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
@@ -75,6 +75,191 @@ def test_finished_chunks_are_not_computed_again(scorer, images, tmp_path, monkey
 
 def _again(scorer, inputs, batch_size):
     return type(scorer).probabilities(scorer, inputs, batch_size)
+
+
+class Counting(Scorer):
+    """Gives each image probabilities from its size, and remembers what it was asked."""
+
+    classes = 3
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.read: list[tuple[int, int]] = []
+        self.batches: list[tuple[int, int]] = []
+
+    def pixels(self, image):
+        """Return the size as the model's input."""
+        self.read.append(image.size)
+        return np.array(image.size, dtype=np.float32)
+
+    def probabilities(self, inputs, batch_size):
+        """Return probabilities that tell the size."""
+        self.batches.append((len(inputs), batch_size))
+        return np.array([[width / 1000, height / 1000, 0.125] for width, height in inputs], dtype=np.float32)
+
+
+def sized(number: int, **more) -> SourceImage:
+    """An image as many pixels wide as its number."""
+    data = jpeg(Image.new("RGB", (number, 8)))
+    return SourceImage(f"f/{number:04d}", data, "flickr30k", "", **more)
+
+
+def run(folder, images, scorer, configuration=None, batch_size=4):
+    return score_images(Stages(folder), images, scorer, configuration or {}, 2, batch_size)
+
+
+def test_more_than_a_chunk_of_the_real_size(tmp_path):
+    """No image is lost at the border, and every row is its image's."""
+    files = [sized(8 + number).data for number in range(40)]
+    images = [SourceImage(f"f/{n:05d}", files[n % 40], "flickr30k", "") for n in range(classify.CHUNK + 3)]
+    scorer = Counting()
+    files, rejected = run(tmp_path, iter(images), scorer, batch_size=7)
+    assert classify.CHUNK == 512
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == [
+        "scores/chunk-00000.parquet",
+        "scores/chunk-00001.parquet",
+    ]
+    assert scorer.batches == [(512, 7), (3, 7)]
+    assert rejected == []
+    found = list(summed_scores(files, [0, 2]))
+    assert [name for name, _ in found] == [image.id for image in images]
+    wanted = [(8 + number % 40) / 1000 + 0.125 for number in range(len(images))]
+    assert [score for _, score in found] == pytest.approx(wanted, abs=1e-7)
+    assert Stages(tmp_path).finished() == {"classify": 2}
+
+
+def test_a_last_chunk_that_is_full_is_the_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(classify, "CHUNK", 2)
+    files, _ = run(tmp_path, [sized(n) for n in (8, 9, 10, 11)], Counting())
+    assert len(files) == 2
+    assert run(tmp_path / "none", [], pytest.fail) == ([], [])
+
+
+def test_a_chunk_holds_probabilities_of_every_class_in_single_precision(tmp_path):
+    import pyarrow.parquet as pq
+
+    (file,), _ = run(tmp_path, [sized(9), sized(11)], Counting())
+    table = pq.read_table(file)
+    assert table.column_names == ["id", "p"]
+    kind = table.schema.field("p").type
+    assert (kind.list_size, str(kind.value_type)) == (3, "float")
+    assert table["p"].to_pylist() == [pytest.approx([n / 1000, 0.008, 0.125]) for n in (9, 11)]
+    assert pq.ParquetFile(file).metadata.row_group(0).column(0).compression == "ZSTD"
+    assert [path.name for path in file.parent.iterdir()] == [file.name]  # No partial file is left.
+
+
+def test_the_classifier_is_made_when_it_is_needed_and_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(classify, "CHUNK", 1)
+    made = []
+
+    def make():
+        made.append(Counting())
+        return made[-1]
+
+    images = [sized(8), sized(9)]
+    run(tmp_path, images, make)
+    assert len(made) == 1
+    run(tmp_path, images, make)
+    assert len(made) == 1
+    run(tmp_path, [sized(8), sized(10)], make)  # The first chunk is as before.
+    assert [scorer.read for scorer in made] == [[(8, 8), (9, 8)], [(10, 8)]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda first, second: [first],
+        lambda first, second: [second, first],
+        lambda first, second: [first, SourceImage(second.id + "0", second.data, "flickr30k", "")],
+        lambda first, second: [first, SourceImage(second.id, second.data + b"\0", "flickr30k", "")],
+    ],
+    ids=["fewer", "order", "id", "bytes"],
+)
+def test_a_chunk_is_known_by_its_images(tmp_path, change):
+    images = [sized(8), sized(9)]
+    run(tmp_path, images, Counting())
+    same, other = Counting(), Counting()
+    run(tmp_path, [SourceImage(i.id, i.data, "elsewhere", "val", captions=("x",)) for i in images], same)
+    run(tmp_path, change(*images), other)
+    assert (same.read, len(other.read)) == ([], len(change(*images)))
+
+
+def test_a_chunk_is_known_by_configuration_and_batch_size(tmp_path):
+    scorers = [Counting() for _ in range(4)]
+    for scorer, configuration, batch_size in zip(scorers, ({"a": 1}, {"a": 1}, {"a": 2}, {"a": 2}), (4, 4, 4, 5)):
+        run(tmp_path, [sized(8)], scorer, configuration, batch_size)
+    assert [len(scorer.read) for scorer in scorers] == [1, 0, 1, 1]
+
+
+def test_refused_images_are_named_by_every_later_run(tmp_path, monkeypatch):
+    """A chunk without any sound image is a chunk all the same, and the next one is read."""
+    monkeypatch.setattr(classify, "CHUNK", 2)
+    images = [sized(n) for n in (8, 9, 10, 11, 12)]
+    images[1] = SourceImage("f/bad", b"", "flickr30k", "", problem="cannot be read: why")
+    images[2] = SourceImage("f/gone", b"", "flickr30k", "", problem="gone")
+    images[3] = SourceImage("f/short", images[3].data[:30], "flickr30k", "")
+    for scorer in (Counting(), pytest.fail):
+        files, rejected = run(tmp_path, images, scorer)
+        assert [(item.id, item.stage) for item in rejected] == [
+            ("f/bad", "classify"),
+            ("f/gone", "classify"),
+            ("f/short", "classify"),
+        ]
+        assert [item.reason for item in rejected][:2] == ["cannot be read: why", "gone"]
+        assert [name for name, _ in summed_scores(files, [0])] == ["f/0008", "f/0012"]
+
+
+def test_the_orientation_counts_as_the_source_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = jpeg(Image.new("RGB", (20, 8)), exif=exif)
+    scorer = Counting()
+    images = [SourceImage(f"f/{turn}", data, "flickr30k", "", apply_exif=turn) for turn in (False, True)]
+    score_images(Stages(tmp_path), images, scorer, {}, 1, 4)
+    assert scorer.read == [(20, 8), (8, 20)]
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
+def test_one_odd_probability_is_enough(tmp_path, monkeypatch, odd):
+    scorer = Counting()
+    given = np.full((3, 3), 0.25, dtype=np.float32)
+    given[1, 2] = odd
+    monkeypatch.setattr(scorer, "probabilities", lambda inputs, n: given)
+    with pytest.raises(BuildError, match=r"no finite probabilities for 1 of 3 images, first f/0009\.\nIts weights may"):
+        run(tmp_path, [sized(n) for n in (8, 9, 10)], scorer)
+    assert Stages(tmp_path).finished() == {}
+
+
+def test_an_interrupted_chunk_leaves_no_file_under_its_name(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    def full(table, path, **options):
+        path.write_bytes(b"half")
+        raise OSError("full")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="full"):
+        run(tmp_path, [sized(8)], Counting())
+    assert not (tmp_path / "scores" / "chunk-00000.parquet").exists()
+    assert Stages(tmp_path).finished() == {}
+
+
+def test_probabilities_are_summed_in_double_precision(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(1)
+    files, wanted = [], []
+    for number in range(2):
+        given = rng.random((4, 50)).astype(np.float32)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(given.ravel()), 50)
+        files.append(tmp_path / f"{number}.parquet")
+        # In several pieces, as a table of many row groups is.
+        pq.write_table(pa.table({"id": [f"{number}{n}" for n in range(4)], "p": column}), files[-1], row_group_size=3)
+        wanted += [(f"{number}{n}", float(sum(np.float64(given[n, c]) for c in range(0, 50, 3)))) for n in range(4)]
+    found = list(summed_scores(files, range(0, 50, 3)))
+    assert [name for name, _ in found] == [name for name, _ in wanted]
+    assert [score for _, score in found] == pytest.approx([score for _, score in wanted], rel=1e-14)
 
 
 def test_timm_classifier_uses_its_own_preprocessing(tmp_path):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from data_prep.folders import locked, write_whole
-from data_prep.stages import STAGES, Stages, fingerprint
+from data_prep.stages import STAGES, Marker, Stages, fingerprint
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 
@@ -50,12 +50,12 @@ def test_changed_configuration_says_what_changed(finished):
     assert messages == ["Stage 'select' is stale and is done again: rule.threshold was 0.6, is 0.5."]
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"resulT", "was changed"), (b"res", "missing or truncated")])
+@pytest.mark.parametrize(("content", "reason"), [(b"resulT", "was changed"), (b"res", "is missing or truncated")])
 def test_damaged_output_is_noticed(finished, tmp_path, content, reason):
     stages, messages = finished
     (tmp_path / "out.txt").write_bytes(content)
     assert stages.done("select", {"rule": {"threshold": 0.6}, "x": [1, 2]}) is None
-    assert reason in messages[0]
+    assert messages == [f"Stage 'select' is stale and is done again: out.txt {reason}."]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_marker_on_disk_says_the_same_as_the_returned_one(tmp_path):
     assert keys == sorted(keys)
     bare = stages.finish("export", {})
     assert (bare.outputs, bare.counts, bare.rejected) == ({}, {}, [])
-    assert Stages(tmp_path).done("export", {}) == bare
+    assert Stages(tmp_path).done("export", {}) == bare == Marker("export", {}, {})
 
 
 def test_the_marker_is_written_whole(tmp_path, monkeypatch):
