@@ -21,6 +21,7 @@ def ground_truth(root: Path) -> list[int]:
         SourceError: The devkit is missing or damaged.
     """
     from scipy.io import loadmat  # Takes a noticeable part of a second.
+    from scipy.io.matlab import MatReadError
 
     lines, meta = _devkit_file(root, GROUND_TRUTH), _devkit_file(root, "meta.mat")
     indexes = class_indexes()
@@ -28,7 +29,7 @@ def ground_truth(root: Path) -> list[int]:
         # The devkit numbers the classes in an order of its own; meta.mat tells which WordNet id each number means.
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         names = {int(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])}
-    except (KeyError, IndexError, ValueError, TypeError, OSError, zlib.error) as error:
+    except (MatReadError, KeyError, IndexError, ValueError, TypeError, OSError, zlib.error) as error:
         raise SourceError(f"meta.mat of {root} is damaged: {error}", f"Get {DEVKIT}.tar.gz again.") from error
     try:
         return [indexes[names[int(line)]] for line in lines.decode("ascii").split()]
