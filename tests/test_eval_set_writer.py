@@ -94,7 +94,7 @@ def test_a_picture_has_no_path(tmp_path):
 
 def test_everything_is_sorted_however_it_comes(tmp_path):
     queries = [Query(f"q{n:02d}", f"text {n}") for n in range(20)]
-    qrels = [Qrel(f"q{n:02d}", f"i{m:04d}", 1 + m) for n in range(20) for m in (1, n % 3 + 2)]
+    qrels = [Qrel(f"q{n:02d}", f"i{m:04d}") for n in range(20) for m in (1, n % 3 + 2)]
     rejected = [Rejected(f"r{n}", stage, "why") for n in range(9) for stage in ("a", "b")]
     shuffled = {"queries": [*queries], "qrels": [*qrels], "rejected": [*rejected]}
     for values in shuffled.values():

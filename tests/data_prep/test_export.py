@@ -16,7 +16,7 @@ from data_prep.export import export, find_duplicates, queries_of
 from data_prep.images import Prepared
 from data_prep.job import Job
 from data_prep.options import BuildOptions
-from data_prep.parts import PartEntry, read_part, write_part
+from data_prep.parts import read_part, write_part
 from data_prep.preset import Captioned, Distractors, Duplicates, Expected, Preset
 from data_prep.progress import Reporter
 from data_prep.selection_stage import Selected
@@ -45,6 +45,7 @@ IMAGES = {
     TWIN: (5, 0xFF0F0, (400, 320), "train", 0, "extraneous bytes"),  # The same as the one before, both uncaptioned.
     OTHER: (5, 0xFF0F0F, (41, 32), "val", 1, ""),  # The same JPEG, but of another size.
 }
+NOT_SCORED = -1.0
 SCORES = {CAR: 0.75, BUS: 0.5, TRAM: 0.25}
 MARKERS = [
     Marker("captioned", {}, {"captioned/part-00000": {"bytes": 1, "sha256": "a"}}),
@@ -225,7 +226,7 @@ def test_provenance_says_where_each_image_comes_from(world):
             "class_index": kind,
             "wnid": WNIDS.get(kind, ""),
             "class_name": "" if kind < 0 else f"name of {kind}",
-            "vehicle_score": SCORES.get(name, -1.0),
+            "vehicle_score": SCORES.get(name, NOT_SCORED),
             "width": width,
             "height": height,
             "sha256": f"{number:064x}",
@@ -237,12 +238,15 @@ def test_provenance_says_where_each_image_comes_from(world):
 def test_images_that_were_not_scored_have_no_score(world):
     world.selected = Selected({CAR: 0.75, OTHER: 0.5}, {})
     scores = world.export().table("provenance", ["corpus-id", "vehicle_score"]).to_pylist()
-    assert {row["corpus-id"]: row["vehicle_score"] for row in scores} == {**dict.fromkeys(IMAGES, -1.0), CAR: 0.75}
+    assert {row["corpus-id"]: row["vehicle_score"] for row in scores} == {
+        **dict.fromkeys(IMAGES, NOT_SCORED),
+        CAR: 0.75,
+    }
 
 
 def test_a_set_of_all_images_has_no_scores(world):
     world.selected = Selected(None, {})
-    assert set(world.export().table("provenance", ["vehicle_score"])["vehicle_score"].to_pylist()) == {-1.0}
+    assert set(world.export().table("provenance", ["vehicle_score"])["vehicle_score"].to_pylist()) == {NOT_SCORED}
 
 
 def test_without_a_class_set_classes_have_no_names(world):
@@ -420,8 +424,3 @@ def test_an_image_is_the_same_as_another_only_at_the_same_original_size(world):
     same_size = {**IMAGES, OTHER: (5, 0xFF0F0F, (400, 320), "val", 1, "")}
     (world.out.parent / "b").mkdir()
     assert World(world.out.parent / "b", same_size).duplicates()["exact"][1] == sorted([FAR, TWIN, OTHER])
-
-
-def test_entries_keep_their_place(world):
-    assert all(isinstance(entry, PartEntry) for entry in world.entries)
-    assert [entry.id for entry in world.entries] == sorted(IMAGES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -284,29 +285,32 @@ def test_the_usable_cores_are_used_unless_a_number_is_given(monkeypatch, workers
 
 
 def test_work_that_nobody_waits_for_is_dropped(monkeypatch):
-    """Leaving the stream ends the work under way, starts no other, and returns when the threads are idle."""
+    """Leaving the stream waits for the image under way, and begins no other."""
     begun, ended = [], []
-    go_on = threading.Event()
+    under_way, go_on = threading.Event(), threading.Event()
 
     def slow(image, policy):
         begun.append(image.id)
         if image.id != "0":
+            under_way.set()
             go_on.wait(30)
+            time.sleep(0.05)
         ended.append(image.id)
         return ImageRejected("x")
 
+    class Pool(images.ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            go_on.set()
+            super().shutdown(wait=wait)
+
+    monkeypatch.setattr(images, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(images, "_prepare_or_reject", slow)
     stream = prepare_all([SourceImage(str(n), b"", "imagenet", "") for n in range(9)], workers=1)
     next(stream)
-    while begun != ["0", "1"]:
-        go_on.wait(0.001)
-    closing = threading.Thread(target=lambda: (stream.close(), ended.append("closed")))
-    closing.start()
-    closing.join(0.2)
-    go_on.set()
-    closing.join(30)
-    assert begun == ["0", "1"]
-    assert ended == ["0", "1", "closed"]
+    assert under_way.wait(30)
+    stream.close()
+    assert begun == ended == ["0", "1"]
 
 
 def test_usable_cores_are_those_that_the_process_may_use(monkeypatch):
