@@ -81,56 +81,6 @@ def judgements(rng, queries, count, most=3):
     ]
 
 
-@st.composite
-def searches(draw):
-    seed = draw(st.integers(0, 2**31))
-    rng = np.random.default_rng(seed)
-    count, dimension = draw(st.integers(3, 40)), draw(st.sampled_from([4, 33]))
-    images = rng.standard_normal((count, dimension)).astype(np.float32)
-    if draw(st.booleans()):  # few distinct values and doubles: many ties
-        images = np.sign(images) * np.float32(0.5)
-        images[count // 2 :] = images[: count - count // 2]
-    images /= np.linalg.norm(images, axis=1, keepdims=True)
-    queries = rng.standard_normal((draw(st.integers(1, 6)), dimension)).astype(np.float32)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    pairs = [
-        (q, int(row)) for q in range(len(queries)) for row in sorted(rng.choice(count, draw(st.integers(1, 2)), False))
-    ]
-    sources = [str(s) for s in rng.choice(["flickr30k", "imagenet"], count)]
-    return queries, images, pairs, sources
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(searches())
-def test_ranks_are_exact_with_ties_and_doubles(case):
-    check(search(*case), brute_force(*case))
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(searches())
-def test_independent_metrics_agree_with_recorded_ranks(case):
-    import ir_measures
-    from ir_measures import RR, R, nDCG
-
-    queries, images, pairs, sources = case
-    pairs = [pair for i, pair in enumerate(pairs) if i == 0 or pairs[i - 1][0] != pair[0]]
-    found = search(queries, images, pairs, sources, k=10)
-    run = ordered_run(found, pairs)
-    scored = [
-        ir_measures.ScoredDoc(str(q), f"{(row * 7919) % 101:03d}/{row}", score)
-        for q, (rows, scores) in enumerate(zip(run.rows.tolist(), run.scores.tolist()))
-        for row, score in zip(rows, scores)
-        if row >= 0
-    ]
-    qrels = [ir_measures.Qrel(str(q), f"{(row * 7919) % 101:03d}/{row}", 1) for q, row in pairs]
-    values = ir_measures.calc_aggregate([nDCG @ 10, RR @ 10, R @ 1, R @ 10], qrels, scored)
-    ranks = found.ranks
-    np.testing.assert_allclose(values[nDCG @ 10], ndcg_at_10(ranks).mean(), atol=1e-6)
-    np.testing.assert_allclose(values[RR @ 10], np.where(ranks <= 10, 1 / ranks, 0).mean(), atol=1e-6)
-    np.testing.assert_allclose(values[R @ 1], (ranks == 1).mean())
-    np.testing.assert_allclose(values[R @ 10], (ranks <= 10).mean())
-
-
 @pytest.mark.parametrize(("query_block", "pair_block", "chunk"), [(1, 1, 1), (3, 2, 5), (4, 7, 40), (100, 100, 6)])
 @pytest.mark.parametrize("seed", range(6))
 def test_blocks_of_every_size_agree_with_brute_force(monkeypatch, seed, query_block, pair_block, chunk):
@@ -419,3 +369,53 @@ def test_the_run_states_the_ranks_of_all_queries(seed):
         assert [row in relevant for row in kept] == [row in relevant for row in order[: len(kept)]]
     for (query, row), rank in zip(pairs, found.ranks.tolist()):
         assert (run.rows[query] == row).tolist() == [place == rank for place in range(1, 13)]
+
+
+@st.composite
+def searches(draw):
+    seed = draw(st.integers(0, 2**31))
+    rng = np.random.default_rng(seed)
+    count, dimension = draw(st.integers(3, 40)), draw(st.sampled_from([4, 33]))
+    images = rng.standard_normal((count, dimension)).astype(np.float32)
+    if draw(st.booleans()):  # few distinct values and doubles: many ties
+        images = np.sign(images) * np.float32(0.5)
+        images[count // 2 :] = images[: count - count // 2]
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    queries = rng.standard_normal((draw(st.integers(1, 6)), dimension)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    pairs = [
+        (q, int(row)) for q in range(len(queries)) for row in sorted(rng.choice(count, draw(st.integers(1, 2)), False))
+    ]
+    sources = [str(s) for s in rng.choice(["flickr30k", "imagenet"], count)]
+    return queries, images, pairs, sources
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(searches())
+def test_ranks_are_exact_with_ties_and_doubles(case):
+    check(search(*case), brute_force(*case))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(searches())
+def test_independent_metrics_agree_with_recorded_ranks(case):
+    import ir_measures
+    from ir_measures import RR, R, nDCG
+
+    queries, images, pairs, sources = case
+    pairs = [pair for i, pair in enumerate(pairs) if i == 0 or pairs[i - 1][0] != pair[0]]
+    found = search(queries, images, pairs, sources, k=10)
+    run = ordered_run(found, pairs)
+    scored = [
+        ir_measures.ScoredDoc(str(q), f"{(row * 7919) % 101:03d}/{row}", score)
+        for q, (rows, scores) in enumerate(zip(run.rows.tolist(), run.scores.tolist()))
+        for row, score in zip(rows, scores)
+        if row >= 0
+    ]
+    qrels = [ir_measures.Qrel(str(q), f"{(row * 7919) % 101:03d}/{row}", 1) for q, row in pairs]
+    values = ir_measures.calc_aggregate([nDCG @ 10, RR @ 10, R @ 1, R @ 10], qrels, scored)
+    ranks = found.ranks
+    np.testing.assert_allclose(values[nDCG @ 10], ndcg_at_10(ranks).mean(), atol=1e-6)
+    np.testing.assert_allclose(values[RR @ 10], np.where(ranks <= 10, 1 / ranks, 0).mean(), atol=1e-6)
+    np.testing.assert_allclose(values[R @ 1], (ranks == 1).mean())
+    np.testing.assert_allclose(values[R @ 10], (ranks <= 10).mean())
