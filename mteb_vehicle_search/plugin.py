@@ -203,11 +203,12 @@ def _offers_of(point: EntryPoint) -> list[Offer]:
         _tell(f"The models of {source} are not registered: it fails with {type(error).__name__}: {error}")
         return []
     metas = list(value) if isinstance(value, list | tuple) else [value]
-    strange = next((meta for meta in metas if not isinstance(meta, ModelMeta) or not meta.name), None)
-    if strange is not None:
+    # A list, since the strange thing may be None.
+    strange = [meta for meta in metas if not isinstance(meta, ModelMeta) or not meta.name]
+    if strange:
         _tell(
-            f"The models of {source} are not registered: it gives {type(strange).__name__} {strange!r:.60}, where a "
-            "ModelMeta with a name, or a list of them, belongs."
+            f"The models of {source} are not registered: it gives {type(strange[0]).__name__} {strange[0]!r:.60}, "
+            "where a ModelMeta with a name, or a list of them, belongs."
         )
         return []
     return [Offer(meta, source) for meta in metas]
