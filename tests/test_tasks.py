@@ -3,30 +3,34 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
-import time
-from itertools import islice
+import zlib
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import mteb
 import numpy as np
 import pytest
-from mteb.models import ModelMeta
+import torch
+from filelock import FileLock
+from mteb.models import ModelMeta, SearchEncoderWrapper
 from mteb.models.abs_encoder import AbsEncoder
 from small_set import small_set
 
 import mteb_vehicle_search
 from mteb_vehicle_search import embeddings
-from mteb_vehicle_search.errors import DataNotFoundError, EncodeError
+from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
+from mteb_vehicle_search.eval_set import Qrel
+from mteb_vehicle_search.places import embeddings_folder, home, mini_folder
+from mteb_vehicle_search.report.citation import FLICKR30K
 from mteb_vehicle_search.run_record import RunRecord
+from mteb_vehicle_search.tasks import EvalSetTask
 
 mteb_vehicle_search.register()
 
 
 class ToyEncoder(AbsEncoder):
-    """Vectors from a hash of the pixels or the text; `spoil` may damage them."""
+    """Vectors from a checksum of the pixels or the text; `spoil` may damage them."""
 
     spoil = staticmethod(lambda ids, vectors: vectors)
 
@@ -42,8 +46,8 @@ class ToyEncoder(AbsEncoder):
             items = batch.get("image", batch.get("text"))
             ids += list(batch["id"])
             for item in items:
-                seed = abs(hash(item)) if isinstance(item, str) else int(np.asarray(item, dtype=np.int64).sum())
-                rows.append(np.random.default_rng(seed % 2**32).standard_normal(16))
+                content = item.encode() if isinstance(item, str) else np.asarray(item).tobytes()
+                rows.append(np.random.default_rng(zlib.crc32(content)).standard_normal(16))
             self.images_seen += len(batch.get("image", []))
         return self.spoil(ids, np.array(rows, dtype=np.float32))
 
@@ -89,8 +93,6 @@ def test_scores_record_and_revision_agree(data):
 
 
 def test_vectors_are_dropped_after_a_run_unless_kept(data, monkeypatch):
-    from mteb_vehicle_search.places import embeddings_folder
-
     run(ToyEncoder())
     assert not list(embeddings_folder().rglob("*.npy"))
     monkeypatch.setenv("VEHICLE_SEARCH_KEEP_EMBEDDINGS", "1")
@@ -177,43 +179,209 @@ def test_an_interrupted_run_goes_on(data, monkeypatch):
     assert record.info["resumed_images"] == 18
 
 
-SLOW_RUN = """
-    import sys, time
-    import numpy as np
-    from mteb_vehicle_search import embeddings
-    embeddings.CHUNK_ROWS = 9
-    sys.path.insert(0, {tests!r})
-    import test_tasks
-    from test_tasks import ToyEncoder, run
-    class Slow(ToyEncoder):
-        def encode(self, inputs, **kwargs):
-            print("encoding", flush=True)
-            time.sleep(0.3)
-            return super().encode(inputs, **kwargs)
-    Slow.__module__, Slow.__qualname__ = "test_tasks", "ToyEncoder"
-    print("scores", run(Slow()).scores["test"][0], flush=True)
-"""
+def at_call(number, target, name):
+    """Return what makes the process kill itself in so many calls of a function from now."""
+
+    def arm():
+        original, calls = getattr(target, name), []
+
+        def watched(*args, **kwargs):
+            calls.append(name)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        setattr(target, name, watched)
+
+    return arm
 
 
-def test_sigkill_at_three_moments_of_encoding_then_resume_gives_identical_scores(data):
-    command = [sys.executable, "-c", textwrap.dedent(SLOW_RUN).format(tests=str(Path(__file__).parent))]
-    environment = {**os.environ, "PYTHONHASHSEED": "7"}  # The encoder's vectors hang on hashes.
-    for batches in (1, 3, 4):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        started = (line for line in process.stdout if "encoding" in line)
-        assert len([*islice(started, batches)]) == batches
-        time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+# Four chunks of nine images and then the queries are encoded; the identity's fsync comes before those of the chunks.
+MOMENTS = {
+    "in the first chunk": (at_call(1, ToyEncoder, "encode"), 0),
+    "in the third chunk": (at_call(3, ToyEncoder, "encode"), 18),
+    "between the vectors of the third chunk and their name": (at_call(4, os, "fsync"), 18),
+    "in the queries": (at_call(5, ToyEncoder, "encode"), 36),
+    "before the run record has its name": (at_call(1, Path, "rename"), 36),
+}
 
-    def scores(home):
-        variables = {**environment, "VEHICLE_SEARCH_HOME": home}
-        found = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
-        return next(line for line in found.stdout.splitlines() if line.startswith("scores"))
 
-    home = os.environ["VEHICLE_SEARCH_HOME"]
-    resumed = scores(home)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_sigkill_at_any_moment_then_resume_gives_identical_scores(data, monkeypatch, moment):
+    arm, kept = MOMENTS[moment]
+    monkeypatch.setattr(embeddings, "CHUNK_ROWS", 9)
+    pid = os.fork()
+    if not pid:
+        # A fork has none of its parent's threads.
+        torch.set_num_threads(1)
+        arm()
+        try:
+            run(ToyEncoder())
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    resumed = run(ToyEncoder()).scores["test"][0]
     (record,) = RunRecord.find(content_id=data.content_id)
-    assert record.info["resumed_images"] > 0
-    assert resumed == scores(home + "-fresh")
+    assert record.info["resumed_images"] == kept
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(home().with_name("fresh")))
+    assert resumed == run(ToyEncoder()).scores["test"][0]
+
+
+COMMON = {
+    "type": "Any2AnyRetrieval",
+    "category": "t2i",
+    "modalities": ["text", "image"],
+    "eval_splits": ["test"],
+    "eval_langs": ["eng-Latn"],
+    "main_score": "ndcg_at_10",
+    "task_subtypes": ["Image Text Retrieval"],
+    "dialect": [],
+    "is_public": True,
+    "annotations_creators": "derived",
+    "reference": "https://github.com/lukemerrick/vehicle-image-search-eval",
+    "prompt": {"query": "Find the image that the caption describes."},
+}
+OWN = {
+    "VehicleImageSearch": {
+        "date": ("2009-01-01", "2024-12-31"),
+        "license": "not specified",
+        "sample_creation": "found",
+        "domains": ["Web"],
+    },
+    "VehicleImageSearchMini": {
+        "date": ("2026-11-01", "2026-11-30"),
+        "license": "apache-2.0",
+        "sample_creation": "created",
+        "domains": ["Constructed"],
+        "bibtex_citation": "",
+    },
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_mteb_is_told_what_the_task_is(name):
+    task = mteb.get_task(name)
+    expected = {"name": name, **COMMON, **OWN[name]}
+    assert {field: getattr(task.metadata, field) for field in expected} == expected
+    assert task.k_values == (1, 3, 5, 10, 20, 100)
+    assert task.abstask_prompt == "Find the image that the caption describes."
+    assert task.metadata.description.startswith("Find the ")
+
+
+def test_the_two_works_behind_the_task_are_cited():
+    citation = mteb.get_task("VehicleImageSearch").metadata.bibtex_citation
+    assert citation.endswith(FLICKR30K)
+    assert "@misc{merrick2024vehicle," in citation
+
+
+def test_the_revision_is_the_content_id(data):
+    assert mteb.get_task("VehicleImageSearch").metadata.revision == data.content_id
+    mini = json.loads((mini_folder() / "manifest.json").read_text(encoding="utf-8"))
+    assert mteb.get_task("VehicleImageSearchMini").metadata.revision == mini["content_id"]
+
+
+@pytest.mark.parametrize(("manifest", "error"), [(None, DataNotFoundError), ("{half", EvalSetError)])
+def test_without_data_a_task_can_be_listed_and_says_what_is_missing_when_it_loads(data, manifest, error):
+    path = data.folder / "manifest.json"
+    path.unlink()
+    if manifest:
+        path.write_text(manifest, encoding="utf-8")
+    task = mteb.get_task("VehicleImageSearch")
+    assert task.metadata.revision == "not-built"
+    with pytest.raises(error):
+        task.load_data()
+    assert not task.data_loaded
+
+
+def test_the_task_looks_in_the_chosen_folder_else_in_the_home(data, monkeypatch):
+    task = type(mteb.get_task("VehicleImageSearch"))
+    assert task.data_folder() == data.folder
+    monkeypatch.delenv("VEHICLE_SEARCH_DATA")
+    assert task.data_folder() == home() / "data" / "vehicle-image-search"
+    assert type(mteb.get_task("VehicleImageSearchMini")).data_folder() == mini_folder()
+
+
+def test_a_task_without_a_folder_cannot_be_made():
+    with pytest.raises(NotImplementedError):
+        EvalSetTask.data_folder()
+
+
+def test_statistics_are_written_beside_the_users_data():
+    """mteb's own folder may belong to somebody else."""
+    path = mteb.get_task("VehicleImageSearch").metadata.descriptive_stat_path
+    assert path == home() / "statistics" / "VehicleImageSearch.json"
+
+
+def test_loading_gives_mteb_queries_judgements_and_corpus(tmp_path, monkeypatch):
+    judged = [Qrel(f"{n:04d}_caption_{c:02d}", f"flickr30k/{n:04d}") for n in range(3) for c in range(2)]
+    judged.append(Qrel("0000_caption_00", "flickr30k/0002"))
+    evaluation = small_set(tmp_path / "set", captioned=3, distractors=4, qrels=judged)
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "set"))
+    task = mteb.get_task("VehicleImageSearch")
+    task.load_data(num_proc=1)
+    split = task.dataset["default"]["test"]
+    assert split["queries"].to_list() == [{"id": id, "text": text} for id, text in evaluation.queries()]
+    assert list(split["corpus"]["id"]) == evaluation.corpus_ids()
+    assert split["relevant_docs"] == {
+        query: dict.fromkeys(sorted(qrel.corpus_id for qrel in judged if qrel.query_id == query), 1)
+        for query in sorted({qrel.query_id for qrel in judged})
+    }
+    assert split["relevant_docs"]["0000_caption_00"] == {"flickr30k/0000": 1, "flickr30k/0002": 1}
+    assert split["top_ranked"] is None
+    assert task.data_loaded
+
+
+def test_data_is_loaded_once_and_forgotten_when_mteb_says_so(data):
+    task = mteb.get_task("VehicleImageSearch")
+    task.load_data()
+    loaded = task.dataset
+    task.load_data()
+    assert task.dataset is loaded
+    task._search = SimpleNamespace()
+    task.unload_data()
+    assert not task.data_loaded
+    assert not hasattr(task, "_search")
+    task.unload_data()  # nothing is there to forget
+    task.load_data()
+    assert task.dataset is not loaded
+
+
+@pytest.mark.parametrize("model", [object(), SearchEncoderWrapper(ToyEncoder())], ids=["no encoder", "a search"])
+def test_what_is_no_encoder_is_refused_by_name(data, model):
+    task = mteb.get_task("VehicleImageSearch")
+    with pytest.raises(EncodeError) as caught:
+        task.evaluate(model, "test", encode_kwargs={})
+    assert caught.value.message.startswith(f"{type(model).__name__} is not an encoder; VehicleImageSearch")
+    assert not task._support_cross_encoder
+
+
+@pytest.mark.parametrize("step", ["scores", "record"])
+def test_a_search_that_left_nothing_is_an_error(data, step):
+    task = mteb.get_task("VehicleImageSearch")
+    task.load_data()
+    task._search = SimpleNamespace(outcome=None)
+    with pytest.raises(EncodeError, match="left no outcome"):
+        task.task_specific_scores({}, {}, {}, "test", "default") if step == "scores" else task._record({})
+
+
+def test_the_record_says_when_the_run_was_and_what_it_scored(data, capsys):
+    before = datetime.now(UTC)
+    scores = run(ToyEncoder()).scores["test"][0]
+    after = datetime.now(UTC)
+    (record,) = RunRecord.find()
+    started, finished = (datetime.fromisoformat(record.info[key]) for key in ("started", "finished"))
+    assert before <= started < finished <= after
+    names = {"ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10", "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"}
+    names |= {"median_rank", "beaten_only_by_distractors"}
+    assert record.info["scores"] == {name: scores[name] for name in names}
+    assert (record.info["task_name"], record.info["content_id"]) == ("VehicleImageSearch", data.content_id)
+    assert (record.info["model_name"], record.info["model_revision"]) == ("toy/encoder", "r1")
+    assert record.folder.parts[-2:] == (data.content_id, "toy__encoder__r1")
+    assert f"{scores['ndcg_at_10']:.4f}" in capsys.readouterr().out
+
+
+def test_after_a_run_another_may_encode(data):
+    run(ToyEncoder())
+    (lock,) = embeddings_folder().rglob("*.lock")
+    with FileLock(lock, timeout=0):
+        pass
