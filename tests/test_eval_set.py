@@ -162,6 +162,7 @@ def test_every_image_is_found_by_position_and_by_id(cut):
     opened = EvalSet.open(written.folder)
     for index in [10, 0, 1, 2, 3, 9, 4, 8, 5, 7, 6, 6, 0, 10]:
         assert opened.jpeg_at(index) == given[index].jpeg
+        assert EvalSet.open(written.folder).jpeg_at(index) == given[index].jpeg
         assert opened.jpeg(given[index].id) == given[index].jpeg
     assert list(opened.images()) == [(item.id, item.jpeg) for item in given]
     assert opened.corpus_ids() == [item.id for item in given]

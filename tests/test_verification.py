@@ -433,11 +433,18 @@ def test_the_content_id_is_that_of_the_data(folder):
     assert verify(folder, progress=False).content_id == wanted
 
 
-@pytest.mark.parametrize("name", ["garbled corpus", "garbled queries", "garbled qrels", "a policy with an unknown key"])
+@pytest.mark.parametrize(
+    "name", ["garbled corpus", "garbled queries", "garbled qrels", "no pictures", "a policy with an unknown key"]
+)
 def test_what_cannot_be_read_has_the_manifests_content_id(folder, name):
     DAMAGES[name].spoil(folder)
     manifest(folder, lambda m: m.update(content_id="f" * 64))
-    assert verify(folder, progress=False).content_id == "f" * 64
+    found = verify(folder, progress=False)
+    assert found.content_id == "f" * 64
+    part = DAMAGES[name].reported[0][0].partition("/")[0]
+    assert found.counts == {"corpus": 5, "queries": 4, "qrels": 4, "provenance": 5, "rejected": 2} | (
+        {part: 0} if part in found.counts else {}
+    )
 
 
 def test_the_size_that_is_allowed_is_the_policys(folder):
