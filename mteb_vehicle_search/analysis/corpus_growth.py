@@ -55,7 +55,7 @@ def default_sizes(total: int) -> list[int]:
     trusted and the sizes in BEYOND."""
     steps = [m * 10**e for e in range(2, 8) for m in (1, 3)]
     beyond = sorted({n for n in (TRUSTED_FACTOR * total, *BEYOND) if n > total})
-    return [0, *(n for n in steps if n < total), total, *beyond]
+    return [*sorted({0, *(n for n in steps if n < total), total}), *beyond]
 
 
 def growth(
