@@ -22,6 +22,14 @@ class FolderHub:
         self.asked: list[tuple[str, str]] = []
         self.failures: list[BaseException] = []
 
+    @property
+    def page(self) -> str:
+        return f"https://hub/{self.repo}"
+
+    @property
+    def revision(self) -> str:
+        return self._commit
+
     def commit(self) -> str:
         return self._commit
 

@@ -6,14 +6,19 @@ import hashlib
 import json
 import shutil
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import format_twins
+import huggingface_hub
 import pytest
+from folder_hub import FolderHub
 from hub_server import HubServer
 
-from data_prep import cli, hub, selection
+from data_prep import cli, hub, hub_models, selection
 from data_prep.preset import PRESETS, load_preset
+from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.eval_set import EvalSet
 
 ACCEPTED = "good"  # The only token that the server takes.
@@ -24,6 +29,125 @@ TERMS = (
     "  - Flickr30k: non-commercial research and education only; the photos belong to their owners.\n"
     "  - ImageNet: non-commercial research and education only; copies must not be published.\n"
 )
+
+
+MODEL = {"config.json": b"{}", "model.safetensors": b"12345", "model.bin": b"never wanted"}
+NAMES = ("model.safetensors", "config.json")
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """The repository of a model, and in `asked_for` how it was named."""
+    made = FolderHub(dict(MODEL), tmp_path / "cache", "lab/vit", "b" * 40)
+    made.asked_for = []
+    monkeypatch.setattr(hub_models, "HubRepository", lambda *a, **k: (made.asked_for.append((*a, k)), made)[1])
+    return made
+
+
+def put(model, *names):
+    model.cache.mkdir(exist_ok=True)
+    for name in names:
+        (model.cache / name).write_bytes(MODEL[name])
+
+
+def test_a_model_is_downloaded_at_its_pin_and_only_what_is_needed(model):
+    folder = hub_models.download_model("lab/vit", "b" * 40, NAMES)
+    assert model.asked_for == [("lab/vit", "b" * 40, {"kind": "model"})]
+    assert folder == model.cache
+    assert model.asked == [("files", ""), ("download", "model.safetensors"), ("download", "config.json")]
+    assert {path.name for path in folder.iterdir()} == set(NAMES)
+
+
+def test_a_model_in_the_cache_needs_no_hub(model):
+    put(model, *NAMES)
+    assert hub_models.download_model("lab/vit", "b" * 40, NAMES) == model.cache
+    assert hub_models.model_gb("lab/vit", "b" * 40, NAMES) == 0.0
+    assert model.asked == []
+
+
+@pytest.mark.parametrize("there", NAMES)
+def test_of_half_a_model_in_the_cache_the_rest_is_downloaded(model, there):
+    """All files are checked against their hashes then; the client downloads what is missing."""
+    put(model, there)
+    assert hub_models.download_model("lab/vit", "b" * 40, NAMES) == model.cache
+    assert model.downloads() == list(NAMES)
+
+
+def test_what_is_to_be_downloaded_of_a_model_is_told(model):
+    assert hub_models.model_gb("lab/vit", "b" * 40, NAMES) == pytest.approx(7e-9)
+    assert model.asked_for == [("lab/vit", "b" * 40, {"kind": "model"})]
+    put(model, "config.json")
+    assert hub_models.model_gb("lab/vit", "b" * 40, NAMES) == pytest.approx(5e-9)
+    assert model.downloads() == []
+
+
+@pytest.mark.parametrize("function", [hub_models.download_model, hub_models.model_gb])
+def test_a_file_that_a_model_does_not_have_is_named(model, function):
+    with pytest.raises(SourceError) as caught:
+        function("lab/vit", "b" * 40, ("config.json", "vocab.txt", "merges.txt"))
+    assert str(caught.value) == f"lab/vit at {'b' * 40} has no vocab.txt\nSee https://hub/lab/vit"
+    assert model.downloads() == []
+
+
+class Api:
+    """Stands for the hub's client: what it was asked for, in order, and whether the repository is private."""
+
+    def __init__(self, private: bool) -> None:
+        self.private, self.asked, self.failures = private, [], []
+
+    def create_repo(self, *arguments, **options):
+        self.asked.append(("create", *arguments, options))
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def repo_info(self, *arguments, **options):
+        self.asked.append(("info", *arguments, options))
+        return SimpleNamespace(private=self.private)
+
+    def upload_folder(self, **options):
+        self.asked.append(("upload", options))
+
+
+@pytest.mark.parametrize(("wanted", "is_private"), [(True, True), (False, True), (False, False)])
+def test_a_set_is_uploaded_whole_and_replaces_tables_of_earlier_ones(tmp_path, monkeypatch, wanted, is_private):
+    api = Api(is_private)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    address = hub_models.upload_folder(tmp_path / "my-set", "my-lab/cars", private=wanted)
+    assert address == "https://huggingface.co/datasets/my-lab/cars"
+    create = ("create", "my-lab/cars", {"repo_type": "dataset", "private": wanted, "exist_ok": True})
+    upload = {
+        "folder_path": tmp_path / "my-set",
+        "repo_id": "my-lab/cars",
+        "repo_type": "dataset",
+        "commit_message": "Upload my-set",
+        "delete_patterns": ["*.parquet"],
+    }
+    info = [("info", "my-lab/cars", {"repo_type": "dataset"})] if wanted else []
+    assert api.asked == [create, *info, ("upload", upload)]
+
+
+def test_nothing_private_is_sent_to_a_public_repository(tmp_path, monkeypatch):
+    api = Api(private=False)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    with pytest.raises(SourceError) as caught:
+        hub_models.upload_folder(tmp_path, "my-lab/cars", private=True)
+    assert str(caught.value) == (
+        "my-lab/cars exists on the hub and is public.\n"
+        "Choose another name, make it private there, or say --public if you are allowed to publish."
+    )
+    assert [asked[0] for asked in api.asked] == ["create", "info"]
+
+
+def test_an_upload_is_tried_again_and_what_is_refused_is_named(tmp_path, monkeypatch):
+    waits, api = [], Api(private=False)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    monkeypatch.setattr(hub_models, "HubRepository", partial(hub.HubRepository, sleep=waits.append))
+    api.failures = [ConnectionResetError("reset")] * 2
+    hub_models.upload_folder(tmp_path, "my-lab/cars", private=False)
+    assert waits == [2.0, 4.0]
+    api.failures = [ConnectionResetError("reset")] * 6
+    with pytest.raises(SourceError, match=r"my-lab/cars could not be .* in 6 attempts"):
+        hub_models.upload_folder(tmp_path, "my-lab/cars", private=False)
 
 
 @pytest.fixture(scope="module")
