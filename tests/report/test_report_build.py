@@ -17,7 +17,7 @@ from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderbo
 from mteb_vehicle_search.analysis.results import Skipped
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.places import evaluation_data, mini_folder, runs_folder
+from mteb_vehicle_search.places import evaluation_data, mini_folder
 from mteb_vehicle_search.report import build
 from mteb_vehicle_search.report import data as page_data
 from mteb_vehicle_search.report.build import build_report, choose_evaluation, embed, render
@@ -98,16 +98,6 @@ def test_run_records_of_another_set_are_named_and_left_out(report, evaluation):
     assert OTHER[:12] in (site / "index.html").read_text(encoding="utf-8")
 
 
-def test_nan_in_a_result_file_is_named_and_skipped(report, evaluation):
-    write_run(evaluation, MODELS[0])
-    result(evaluation.content_id, score=float("nan"))
-    code, message, site = report()
-    assert code == 0
-    assert "VehicleImageSearch.json" in message
-    assert "ndcg_at_10" in message or "NaN" in message
-    assert "VehicleImageSearch.json" in (site / "index.html").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
@@ -125,29 +115,6 @@ def test_a_damaged_run_record(report, evaluation, columns, problem):
     assert problem in message
     assert "Run the model again" in message
     assert not site.exists()
-
-
-def test_reported_figures_are_marked(report, evaluation):
-    write_run(evaluation, MODELS[0])
-    rows = [
-        {"task_name": task, "model_name": "A <model>", "scores": {"ndcg_at_10": 0.91}, "source": "https://example.org"}
-        for task in ("VehicleImageSearch", "VehicleImageSearchMini")
-    ]
-    Path("results").mkdir()
-    Path("results/reported.json").write_text(json.dumps({"schema_version": 1, "reported": rows}), encoding="utf-8")
-    _, _, site = report()
-    html = (site / "index.html").read_text(encoding="utf-8")
-    assert 'A &lt;model&gt; <span class="tag">reported</span>' in html
-    assert "A &lt;model&gt; on VehicleImageSearchMini, nDCG@10 0.9100" in html
-
-
-def test_results_without_a_run_record_are_listed_only(report, evaluation):
-    write_run(evaluation, MODELS[0])
-    result(evaluation.content_id)
-    code, _, site = report("results", str(runs_folder()))
-    assert code == 0
-    assert read(site, "core")["models"] == [MODELS[0]]
-    assert '<th scope="row" class="name">org/results-only</th>' in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_two_revisions_of_a_model_are_told_apart(report, evaluation):
@@ -564,6 +531,16 @@ def test_the_template_gets_what_is_not_in_the_table(made, evaluation):
     assert "ndcg_at_10" in reason
     assert content["evaluation"] is evaluation
     assert content["table"]["content_id"] == evaluation.content_id
+
+
+def test_what_has_no_ranks_is_marked_and_listed_only(made):
+    site, _, _ = made
+    html = page_text(site)
+    assert 'of VehicleImageSearch <span class="tag">reported</span>' in html
+    assert "of VehicleImageSearchMini on VehicleImageSearchMini, nDCG@10 0.6100" in html
+    assert '<th scope="row" class="name">org/a@1</th>' in html
+    assert re.search(r"<code>VehicleImageSearch.json</code>: .*ndcg_at_10", html)
+    assert "org/a@1" not in read(site, "core")["models"]
 
 
 def test_all_queries_are_in_the_data_files_beyond_the_first_block(made):
