@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_sources import (
     NAMES,
     VEHICLES,
@@ -19,10 +21,17 @@ from small_sources import (
     write_preset,
 )
 
-from data_prep.build import BuildOptions, build
-from data_prep.preset import load_preset
+from data_prep import build as building
+from data_prep.build import BuildOptions, build, merge, reduce_captioned, reduce_distractors
+from data_prep.folders import locked
+from data_prep.job import Job
+from data_prep.parts import read_part
+from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.progress import Reporter
+from data_prep.sources import Part, SourceImage
+from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.verification import verify
 
 CAPTIONED, TRAIN, VAL = 40, 15, 3
@@ -235,3 +244,321 @@ def test_scores_of_all_classes_are_stored(data, tmp_path):
     assert len(table["p"][0].as_py()) == len(NAMES)
     marker = json.loads((chosen.work / "stages" / "classify.json").read_text(encoding="utf-8"))
     assert set(marker) >= {"fingerprint", "configuration", "outputs", "counts", "rejected"}
+
+
+PLAIN = jpeg(Image.new("RGB", (24, 20), (9, 99, 200)))
+
+
+def image(name: str, sound: bool = True, **more) -> SourceImage:
+    """A small image, or one that cannot be read."""
+    return SourceImage(name, PLAIN if sound else b"", "imagenet", "train", problem="" if sound else "gone", **more)
+
+
+class PartedSource:
+    """A source of distractors that writes down what it is asked for, in order."""
+
+    def __init__(self, parts: dict[str, list[SourceImage]], split: str = "train") -> None:
+        self.given, self.split = parts, split
+        self.events: list[tuple] = []
+        self.at_release = lambda part: None
+
+    def parts(self, wanted=None):
+        """Return one part for each name; "val..." and "any..." are of other splits."""
+        self.events.append(("parts", wanted))
+        splits = {"val": "val", "any": ""}
+        return [Part(name, "", 1, splits.get(name[:3], "train")) for name in self.given]
+
+    def prefetch(self, part):
+        """Write it down."""
+        self.events.append(("prefetch", part.name))
+
+    def images(self, part, wanted):
+        """Write it down."""
+        self.events.append(("images", part.name, wanted))
+        return iter(self.given[part.name])
+
+    def release(self, part):
+        """Write it down."""
+        self.events.append(("release", part.name))
+        self.at_release(part)
+
+    def describe(self):
+        """Return a form."""
+        return {"form": "test"}
+
+
+class CaptionedImages(PartedSource):
+    """A source of captioned images."""
+
+    def count(self):
+        """Return how many there are, and two more, as a source that does not know of two bad ones."""
+        return len(self.given["all"]) + 2
+
+    def images(self):
+        """Yield all."""
+        yield from self.given["all"]
+
+
+class Recorder(Reporter):
+    """A quiet reporter that remembers what was tracked."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.tracked: list[tuple[str, int | None]] = []
+
+    def track(self, items, what, total=None):
+        """Remember, and go on."""
+        self.tracked.append((what, total))
+        return super().track(items, what, total)
+
+
+def job(tmp_path: Path, **changes) -> Job:
+    """A job of the preset `mini` without expectations."""
+    preset = replace(load_preset("mini"), expected=Expected(), **changes.pop("preset", {}))
+    options = BuildOptions(preset, tmp_path / "out", workers=1, **changes)
+    options.work.mkdir(exist_ok=True)
+    return Job(options, Recorder(), Stages(options.work), {"form": "test"})
+
+
+def marked(one: Job) -> list[str]:
+    root = one.options.work / "stages"
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.json"))
+
+
+def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_it_is_safe(tmp_path):
+    source = PartedSource({name: [image(f"x/{name}")] for name in "abc"})
+    one = job(tmp_path)
+    safe = []
+    source.at_release = lambda part: safe.append(marked(one))
+    markers = list(reduce_distractors(one, source))
+    assert source.events == [
+        ("parts", set()),
+        ("prefetch", "a"),
+        ("prefetch", "b"),
+        ("images", "a", set()),
+        ("release", "a"),
+        ("prefetch", "b"),
+        ("prefetch", "c"),
+        ("images", "b", set()),
+        ("release", "b"),
+        ("prefetch", "c"),
+        ("images", "c", set()),
+        ("release", "c"),
+    ]
+    names = [f"distractors/part-{n:05d}" for n in range(3)]
+    assert safe == [names[:1], names[:2], names]
+    assert [marker.stage for marker in markers] == names
+    assert one.inputs == Counter(distractors=3)
+    assert one.reporter.tracked == [("distractors", 3)]
+
+
+def test_parts_that_are_done_are_neither_fetched_nor_read_but_released(tmp_path):
+    """A build that was killed before it released a part leaves a download behind."""
+    parts = {name: [image(f"x/{name}")] for name in "abcd"}
+    list(reduce_distractors(job(tmp_path), PartedSource(parts)))
+    (tmp_path / "out.build" / "stages" / "distractors" / "part-00001.json").unlink()
+    source, again = PartedSource(parts), job(tmp_path)
+    list(reduce_distractors(again, source))
+    assert source.events == [
+        ("parts", set()),
+        ("release", "a"),
+        ("prefetch", "b"),
+        ("images", "b", set()),
+        ("release", "b"),
+        ("release", "c"),
+        ("release", "d"),
+    ]
+    assert again.inputs == Counter(distractors=4)
+
+
+@pytest.mark.parametrize(
+    ("splits", "names"),
+    [(("train",), ["a", "any"]), (("val",), ["val", "any"]), (("train", "val"), ["a", "val", "any"])],
+)
+def test_only_wanted_splits_and_classes_are_read(tmp_path, splits, names):
+    """A part of an unknown split may hold any."""
+    source = PartedSource({name: [image(f"x/{name}")] for name in ("a", "val", "any")})
+    one = job(tmp_path, preset={"distractors": Distractors("imagenet", "orig49", splits)})
+    list(reduce_distractors(one, source))
+    wanted = set(load_preset("original").distractor_classes().indices)
+    assert source.events[0] == ("parts", wanted)
+    assert [event[1:] for event in source.events if event[0] == "images"] == [(name, wanted) for name in names]
+    assert one.reporter.tracked == [("distractors", len(names))]
+
+
+def test_the_folder_of_downloads_goes_when_all_is_read(tmp_path):
+    one = job(tmp_path)
+    download = one.options.work / "download"
+    (download / "data").mkdir(parents=True)
+    (download / "data" / "shard").write_bytes(b"x")
+    reducing = reduce_distractors(one, PartedSource({"a": [image("x/a")], "b": [image("x/b")]}))
+    for _ in range(2):
+        next(reducing)
+        assert download.is_dir()
+    assert list(reducing) == []
+    assert not download.exists()
+
+
+@pytest.mark.parametrize(("early", "stops_after"), [(2, ["a"]), (3, ["a"]), (4, ["a", "b"]), (100, ["a", "b", "c"])])
+def test_too_many_rejects_stop_a_build_before_its_end(tmp_path, monkeypatch, early, stops_after):
+    """Not before enough inputs were read: three in the first part, six in two."""
+    assert building.EARLY_CHECK == 2_000
+    monkeypatch.setattr(building, "EARLY_CHECK", early)
+    source = PartedSource({name: [image(f"x/{name}{n}", sound=n > 0) for n in range(3)] for name in "abc"})
+    reducing = reduce_distractors(job(tmp_path), source)
+    if early == 100:
+        list(reducing)
+    else:
+        with pytest.raises(BuildError, match=rf"{len(stops_after)} of {3 * len(stops_after)} inputs were refused"):
+            list(reducing)
+    assert [event[1] for event in source.events if event[0] == "release"] == stops_after
+
+
+def test_refused_images_are_rows_of_their_stage_in_this_run_and_the_next(tmp_path):
+    source = PartedSource({"a": [image("x/1"), image("x/2", sound=False), image("x/3")]})
+    for _ in range(2):
+        one = job(tmp_path)
+        (marker,) = reduce_distractors(one, source)
+        assert marker.counts == {"images": 2}
+        assert one.rejected == [Rejected("x/2", "distractors", "gone")]
+        assert one.inputs == Counter(distractors=3)
+    assert [entry.id for entry in read_part(one.options.work / "distractors" / "part-00000")] == ["x/1", "x/3"]
+
+
+def test_all_captioned_images_are_kept_without_a_selection(tmp_path):
+    one = job(tmp_path)
+    source = CaptionedImages({"all": [image("x/2"), image("x/1"), image("x/0", sound=False)]})
+    marker = reduce_captioned(one, source, None)
+    assert one.reporter.tracked == [("captioned", 5)]
+    assert [entry.id for entry in read_part(one.options.work / "captioned" / "part-00000")] == ["x/2", "x/1"]
+    assert one.rejected == [Rejected("x/0", "captioned", "gone")]
+    assert (marker.stage, one.inputs) == ("captioned", Counter(captioned=3))
+
+
+def test_selected_images_are_kept_and_those_that_are_missing_are_named(tmp_path):
+    one = job(tmp_path)
+    source = CaptionedImages({"all": [image("x/2"), image("x/1"), image("x/0", sound=False)]})
+    kept = dict.fromkeys(["x/8", "x/0", "x/2", "x/7"], 0.5)
+    reduce_captioned(one, source, kept)
+    assert one.reporter.tracked == [("captioned", 4)]
+    assert [entry.id for entry in read_part(one.options.work / "captioned" / "part-00000")] == ["x/2"]
+    missing = "selected, but the source does not have it"
+    assert one.rejected == [
+        Rejected("x/0", "captioned", "gone"),
+        Rejected("x/7", "captioned", missing),
+        Rejected("x/8", "captioned", missing),
+    ]
+    assert one.inputs == Counter(captioned=2)
+
+
+def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
+    given = []
+
+    def prepare_all(images, policy, *, workers):
+        given.append((policy, workers))
+        return iter(())
+
+    monkeypatch.setattr("data_prep.images.prepare_all", prepare_all)
+    one = job(tmp_path)
+    one.options = replace(one.options, workers=3)
+    reduce_captioned(one, CaptionedImages({"all": []}), None)
+    list(reduce_distractors(one, PartedSource({"a": []})))
+    assert given == [(one.preset.images, 3)] * 2
+
+
+def test_entries_of_all_parts_are_merged_by_id_and_the_second_of_an_id_is_refused(tmp_path):
+    one = job(tmp_path, allow_rejects=True)
+    captioned = reduce_captioned(one, CaptionedImages({"all": [image("x/5"), image("x/2")]}), None)
+    parts = {"a": [image("x/3"), image("x/1")], "b": [image("x/2"), image("x/3"), image("x/0")]}
+    entries = merge(one, [captioned, *reduce_distractors(one, PartedSource(parts))])
+    assert [entry.id for entry in entries] == ["x/0", "x/1", "x/2", "x/3", "x/5"]
+    assert [entry.path.relative_to(one.options.work).as_posix() for entry in entries] == [
+        "distractors/part-00001",
+        "distractors/part-00000",
+        "captioned/part-00000",
+        "distractors/part-00000",
+        "captioned/part-00000",
+    ]
+    assert one.rejected == [
+        Rejected("x/2", "export", "the id stands twice; the first is in captioned/part-00000"),
+        Rejected("x/3", "export", "the id stands twice; the first is in distractors/part-00000"),
+    ]
+
+
+def test_ids_that_stand_twice_may_be_too_many(tmp_path):
+    one = job(tmp_path)
+    markers = list(reduce_distractors(one, PartedSource({"a": [image("x/1")], "b": [image("x/1")]})))
+    with pytest.raises(BuildError, match="1 of 2 inputs were refused"):
+        merge(one, markers)
+
+
+def _from(monkeypatch, captioned, distractors) -> None:
+    monkeypatch.setattr(building, "open_captioned", lambda options: captioned)
+    monkeypatch.setattr(building, "open_distractors", lambda options: distractors)
+
+
+def test_a_build_from_any_two_sources_holds_every_image_and_caption(tmp_path, monkeypatch):
+    """All stages from plain sources of several parts, against what was put in."""
+    captions = {f"x/{n}": tuple(f"caption {n}{c}" for c in "abcde") for n in range(3)}
+    photos = [
+        SourceImage(name, jpeg(picture(n, n, (60, 50))), "flickr30k", "val", captions=captions[name])
+        for n, name in enumerate(captions)
+    ]
+    parts = {
+        name: [
+            SourceImage(f"y/{name}{n}", jpeg(picture(3, 7 * ord(name) + n, (60, 50))), "imagenet", "train")
+            for n in (1, 0)
+        ]
+        for name in "ba"
+    }
+    _from(monkeypatch, CaptionedImages({"all": photos[::-1]}), PartedSource(parts))
+    one = job(tmp_path, preset={"captioned": replace(load_preset("mini").captioned, captions=3)})
+    evaluation = build(one.options, Reporter(quiet=True))
+    assert list(evaluation.corpus_ids()) == ["x/0", "x/1", "x/2", "y/a0", "y/a1", "y/b0", "y/b1"]
+    texts = {query.id: query.text for query in evaluation.queries()}
+    assert texts == {f"{n}_caption_{c:02d}": f"caption {n}{'abc'[c]}" for n in range(3) for c in range(3)}
+    assert evaluation.manifest["notes"]["counts"]["splits"] == {"val": 3}
+    rows = evaluation.provenance().to_pylist()
+    assert {row["vehicle_score"] for row in rows} == {-1.0}
+    assert [row["sha256"] for row in rows[:3]] == [hashlib.sha256(photo.data).hexdigest() for photo in photos]
+
+
+def test_a_build_holds_its_lock_and_gives_it_back(tmp_path, monkeypatch):
+    seen = []
+    one = job(tmp_path)
+
+    class Watching(CaptionedImages):
+        def images(self):
+            with pytest.raises(BuildError, match="Another build is working on"), locked(one.options.work):
+                pass
+            seen.append(True)
+            raise BuildError("stop")
+
+    _from(monkeypatch, Watching({"all": []}), PartedSource({}))
+    with pytest.raises(BuildError, match="stop"):
+        build(one.options, Reporter(quiet=True))
+    assert seen == [True]
+    with locked(one.options.work):
+        pass
+
+
+def test_a_target_that_holds_other_things_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    _from(monkeypatch, None, None)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.doc").write_bytes(b"x")
+    with pytest.raises(BuildError, match="holds other things"):
+        build(BuildOptions(load_preset("mini"), tmp_path / "out"), Reporter(quiet=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_the_builds_markers_say_goes_to_the_reporter(tmp_path, monkeypatch):
+    source = CaptionedImages({"all": [image("x/1", captions=tuple("abcde"))]})
+    _from(monkeypatch, source, PartedSource({"a": [image("y/1")]}))
+    one = job(tmp_path)
+    build(one.options, Reporter(quiet=True))
+    reporter = Reporter(quiet=True)
+    (one.options.work / "captioned" / "part-00000").unlink()
+    build(one.options, reporter)
+    assert reporter.messages == [
+        "Stage 'captioned' is stale and is done again: captioned/part-00000 is missing or truncated."
+    ]

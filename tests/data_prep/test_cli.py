@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
+import warnings
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from small_sources import write_flickr30k, write_imagenet, write_preset
 
 from data_prep import cli
+from data_prep.options import BuildOptions
+from data_prep.plan import Plan
+from data_prep.preset import load_preset
+from mteb_vehicle_search import places
+from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.verification import Verification, Violation
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +48,6 @@ def test_verify_says_whether_a_set_is_sound(small, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "No violation." in shown
     assert EvalSet.open(out).content_id in shown
-    import shutil
-
     damaged = tmp_path / "damaged"
     shutil.copytree(out, damaged)
     path = next((damaged / "corpus").iterdir())
@@ -87,8 +99,6 @@ def test_the_plan_names_a_missing_source(small, tmp_path, capsys):
 
 
 def test_the_plan_says_when_the_disk_is_too_small(small, tmp_path, capsys, monkeypatch):
-    import shutil
-
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr("data_prep.plan.shutil.disk_usage", lambda path: usage)
     assert cli.main([*small[1], "--out", str(tmp_path / "o"), "--dry-run"]) == 1
@@ -111,3 +121,287 @@ def test_importing_the_package_and_the_command_line_loads_nothing_heavy():
     code = "import sys, data_prep.cli; print([m for m in ('torch', 'mteb', 'PIL', 'pyarrow') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+class Stop(BuildError):
+    """Ends a command where a test has seen enough."""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What a build was asked for, which then stops."""
+    found: list[Any] = []
+
+    def build(options, reporter):
+        found.append((options, reporter.quiet))
+        raise Stop("stopped")
+
+    monkeypatch.setattr("data_prep.build.build", build)
+    return found
+
+
+def test_without_flags_the_original_is_built_from_the_hub_where_the_task_looks(asked, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert cli.main(["build"]) == 1
+    assert cli.main(["build", "--preset", "mini"]) == 1
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "mine"))
+    assert cli.main(["build"]) == 1
+    assert cli.main(["build", "--preset", "mini"]) == 1
+    home = places.home() / "data"
+    original, mini = load_preset("original"), load_preset("mini")
+    assert asked == [
+        (BuildOptions(original, home / "vehicle-image-search", workers=5), False),
+        (BuildOptions(mini, home / "vehicle-image-search-mini", workers=5), False),
+        (BuildOptions(original, tmp_path / "mine", workers=5), False),
+        (BuildOptions(mini, home / "vehicle-image-search-mini", workers=5), False),
+    ]
+
+
+def test_every_flag_of_build_arrives(asked, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    line = "build --preset mini --out sets/a --flickr30k f --imagenet i --selection l --workers 3 --device cpu "
+    line += "--batch-size 7 --rebuild select --rebuild export --allow-rejects --quiet"
+    assert cli.main(line.split()) == 1
+    wanted = BuildOptions(
+        load_preset("mini"), tmp_path / "sets" / "a", "f", "i", "l", 3, "cpu", 7, ("select", "export"), True
+    )
+    assert asked == [(wanted, True)]
+
+
+def test_a_tilde_is_the_home_folder(asked, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.main(["build", "--preset", "mini", "--out", "~/set"]) == 1
+    assert asked[0][0].out == tmp_path / "set"
+
+
+@pytest.mark.parametrize(
+    ("given", "quiet", "then"), [(None, False, None), (None, True, "1"), ("0", True, "0"), ("0", False, "0")]
+)
+def test_quiet_silences_the_hubs_bars_too(asked, monkeypatch, given, quiet, then):
+    name = "HF_HUB_DISABLE_PROGRESS_BARS"
+    monkeypatch.setenv(name, given or "")
+    if given is None:
+        monkeypatch.delenv(name)
+    cli.main(["build", "--preset", "mini", *(["--quiet"] if quiet else [])])
+    assert os.environ.get(name) == then
+
+
+def test_pillows_warnings_are_not_shown(asked):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cli.main(["build", "--preset", "mini"])
+        warnings.warn_explicit("odd EXIF", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin")
+        with pytest.raises(UserWarning, match="other"):
+            warnings.warn_explicit("other", UserWarning, "x.py", 1, module="PILLOW")
+
+
+@pytest.mark.parametrize(("needed", "free", "status"), [(1.0, 1.0, 0), (1.0, 0.999, 1), (0.0, 0.0, 0)])
+def test_a_dry_run_shows_the_plan_and_whether_there_is_space(asked, monkeypatch, capsys, needed, free, status):
+    planned = []
+
+    def plan(options):
+        planned.append(options)
+        return Plan([("disk", "a" * 100), ("[b]", "2")], needed, free)
+
+    monkeypatch.setattr("data_prep.plan.plan", plan)
+    assert cli.main(["build", "--preset", "mini", "--dry-run"]) == status
+    shown = capsys.readouterr().out
+    assert asked == []
+    assert planned[0].preset == load_preset("mini")
+    assert ("There is not enough space on the disk." in shown) == bool(status)
+    assert "Plan" in shown
+    assert "[b]" in shown
+    # 80 columns in a pipe; longer cells are folded, not cut.
+    assert max(map(len, shown.splitlines())) == 80
+    assert sum(len(run) for run in re.findall("a{5,}", shown)) == 100
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes `verify` raise an exception."""
+
+    def fail(error: BaseException) -> None:
+        def verify(*given, **more):
+            raise error
+
+        monkeypatch.setattr("mteb_vehicle_search.verification.verify", verify)
+
+    return fail
+
+
+FULL = "\nFree some space and run the same command again; finished stages are kept.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (BuildError("wrong", "do this"), "Error: wrong\ndo this\n"),
+        (OSError(errno.ENOSPC, "No space", "/a/b"), "Error: the disk is full (/a/b)." + FULL),
+        (OSError(errno.ENOSPC, "No space"), "Error: the disk is full (No space)." + FULL),
+        (PermissionError(errno.EACCES, "Denied", "/a/b"), "Error: [Errno 13] Denied: '/a/b'\n"),
+    ],
+)
+def test_an_error_is_one_message_and_with_debug_a_traceback(failing, capsys, error, message):
+    failing(error)
+    assert cli.main(["verify", "set"]) == 1
+    assert capsys.readouterr() == ("", message)
+    with pytest.raises(type(error)):
+        cli.main(["--debug", "verify", "set"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interruption_says_how_to_go_on(failing, capsys):
+    failing(KeyboardInterrupt())
+    assert cli.main(["verify", "set"]) == 130
+    assert capsys.readouterr() == ("", "Interrupted; run the same command again to go on.\n")
+
+
+def test_what_is_not_foreseen_is_not_hidden(failing):
+    failing(ZeroDivisionError("x"))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["verify", "set"])
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(("violations", "status", "last"), [([], 0, "No violation."), (["a", "b"], 1, "2 violations.")])
+def test_verify_shows_what_it_found(monkeypatch, capsys, quiet, violations, status, last):
+    given = []
+
+    def verify(folder, *, progress):
+        given.append((folder, progress))
+        return Verification([Violation(f"corpus/{v}", f"[is] {v}") for v in violations], {"corpus": 12345}, "c0ffee")
+
+    monkeypatch.setattr("mteb_vehicle_search.verification.verify", verify)
+    assert cli.main(["verify", "set", *(["--quiet"] if quiet else [])]) == status
+    assert given == [(Path("set"), not quiet)]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "set"
+    assert any("corpus" in line and "12,345" in line for line in lines)
+    after = lines[lines.index("Content id c0ffee") + 1 :]
+    assert after == [*(f"  corpus/{v}: [is] {v}" for v in violations), last]
+
+
+@pytest.mark.parametrize(
+    ("built", "published", "words"),
+    [(5, None, "-"), (5, 5, "same"), (12345, 5, "+12,340"), (5, 12345, "-12,340"), (0, 0, "same")],
+)
+def test_counts_are_compared_in_words(built, published, words):
+    assert cli._compared(built, published) == words
+
+
+class Rows(list):
+    """A table of rejects."""
+
+    def slice(self, start, count):
+        """Return some of the rows."""
+        return Rows(self[start : start + count])
+
+    def to_pylist(self):
+        """Return them as dictionaries."""
+        return [{"id": f"x/{n}", "stage": "captioned", "reason": f"reason {n}"} for n in self]
+
+
+@pytest.mark.parametrize("expected", [{}, {"captioned": 30, "queries": 10}])
+@pytest.mark.parametrize("rejected", [0, 5, 6])
+def test_build_shows_counts_rejects_and_where_things_are(monkeypatch, capsys, tmp_path, expected, rejected):
+    class Built:
+        folder, content_id = tmp_path / "set", "c0ffee"
+
+        def __init__(self) -> None:
+            counts = {"captioned": 8, "distractors": 12000, "queries": 10, "distinct_texts": 9, "rejected": rejected}
+            self.manifest = {"title": "My Set", "notes": {"counts": counts, "expected": expected}}
+
+        def rejected(self):
+            return Rows(range(rejected))
+
+    monkeypatch.setattr("data_prep.build.build", lambda options, reporter: Built())
+    assert cli.main(["build", "--preset", "mini", "--out", str(tmp_path / "set")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "My Set"
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    more = {"captioned": ["30", "-22"], "queries": ["10", "same"]} if expected else {}
+    named = {
+        "captioned": "8",
+        "distractors": "12,000",
+        "queries": "10",
+        "distinct_texts": "9",
+        "rejected": str(rejected),
+    }
+    assert cells == [
+        [name.replace("_", " "), count, *(more.get(name, ["-", "-"]) if expected else [])]
+        for name, count in named.items()
+    ]
+    heading = next(line for line in lines if line.startswith("┃"))
+    wanted = ["count", "built", "published", "difference"] if expected else ["count", "built"]
+    assert [cell.strip() for cell in heading.split("┃")[1:-1]] == wanted
+    after = lines[max(n for n, line in enumerate(lines) if line.startswith("└")) + 1 :]
+    folder = tmp_path / "set"
+    assert after == [
+        *(f"  x/{n} (captioned): reason {n}" for n in range(min(5, rejected))),
+        *([f"  ...; all of them are in {folder / 'rejected.parquet'}"] if rejected > 5 else []),
+        "Content id c0ffee",
+        f"Verified; at {folder}",
+        f"{folder}.build holds the finished stages; delete it when no rebuild is planned.",
+    ]
+
+
+def test_numbers_stand_at_the_right(capsys):
+    cli._table("T", ("name", "count", ""), [("a", 1234, "#"), ("bcdef", 5, "###")])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert rows == ["│ a     │ 1,234 │ #   │", "│ bcdef │     5 │ ### │"]
+
+
+def test_inspect_draws_what_is_asked_for(small, tmp_path, monkeypatch, capsys):
+    out, _ = small
+    drawn = []
+    monkeypatch.setattr("data_prep.inspect.contact_sheet", lambda *given: drawn.append(given))
+    assert cli.main(["inspect", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Contact sheet: contact-sheet.png"
+    assert cli.main(["inspect", str(out), "--sheet", "s.png", "--count", "3", "--seed", "9"]) == 0
+    assert [given[1:] for given in drawn] == [(Path("contact-sheet.png"), 24, 0), (Path("s.png"), 3, 9)]
+    assert {given[0].content_id for given in drawn} == {EvalSet.open(out).content_id}
+
+
+@pytest.mark.parametrize("classes", [{}, {"n1 cart": 2}])
+def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes):
+    from data_prep.inspect import Summary
+
+    out, _ = small
+    sides = {"below 160 px": 10, "160 to 239 px": 40, "more": 0}
+    summary = Summary(sources={"flickr30k": 1234}, classes=classes, sides=sides)
+    monkeypatch.setattr("data_prep.inspect.summarise", lambda evaluation: summary)
+    monkeypatch.setattr("data_prep.inspect.contact_sheet", lambda *given: None)
+    assert cli.main(["inspect", str(out)]) == 0
+    shown = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line.split("│") for line in shown.splitlines() if line.startswith("│")}
+    assert {name: rows[name][3].strip() for name in sides} == {
+        "below 160 px": "#" * 10,
+        "160 to 239 px": "#" * 40,
+        "more": "",
+    }
+    assert rows["flickr30k"][2].strip() == "1,234"
+    assert ("Images by class" in shown) == bool(classes) == ("n1 cart" in rows)
+    for title in ("Images by source", "Shorter side of the originals"):
+        assert title in shown
+
+
+@pytest.mark.parametrize("public", [False, True])
+@pytest.mark.parametrize("warning", ["", "Terms."])
+def test_push_warns_first_and_says_where_it_went(small, monkeypatch, capsys, public, warning):
+    out, _ = small
+    given = []
+    monkeypatch.setattr("data_prep.push.terms_warning", lambda evaluation, public: given.append(public) or warning)
+    monkeypatch.setattr("data_prep.push.push", lambda *what: given.append(what) or "https://hub/lab/set")
+    assert cli.main(["push", str(out), "lab/set", *(["--public"] if public else [])]) == 0
+    assert given == [public, (out, "lab/set", public)]
+    assert capsys.readouterr() == ("Pushed to https://hub/lab/set\n", "Terms.\n" if warning else "")
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["verify", "{nowhere}"], 1), (["verify", "{set}"], 0), ([], 2)])
+def test_python_m_is_the_same_command(small, tmp_path, monkeypatch, arguments, status):
+    places = {"nowhere": tmp_path, "set": small[0]}
+    monkeypatch.setattr(sys, "argv", ["x", *(word.format(**places) for word in arguments)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("data_prep", run_name="__main__")
+    assert stop.value.code == status
+    assert "main" in runpy.run_module("data_prep.__main__", run_name="data_prep.__main__")  # Importing it runs nothing.

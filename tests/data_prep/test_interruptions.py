@@ -163,15 +163,38 @@ def test_killed_at_random_times_a_process_goes_on(data, listed, tmp_path):
     assert digest(tmp_path / "out") == listed
 
 
-def test_two_builds_at_once(data, listed, tmp_path):
-    """Of two that start together, one is told and one finishes."""
-    command = [sys.executable, "-m", "data_prep"]
-    command += arguments(data, "--selection", data / "list.txt", "--out", tmp_path / "out")
-    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    errors = [process.communicate(timeout=120)[1] for process in both]
-    if sorted(process.returncode for process in both) == [0, 1]:  # Else the second came when the first was through.
-        assert "Another build is working on" in errors[[process.returncode for process in both].index(1)]
-    else:
-        assert errors == ["", ""]
+HELD = """
+import sys
+from data_prep import build, cli
+
+find_duplicates = build.find_duplicates
+
+def wait(*given):
+    print("held", flush=True)
+    sys.stdin.readline()
+    return find_duplicates(*given)
+
+build.find_duplicates = wait
+raise SystemExit(cli.main({!r}))
+"""
+
+
+def test_two_builds_at_once(data, listed, tmp_path, capsys):
+    """One is held in the middle of its work; the second is told and changes nothing; the first finishes."""
+    command = arguments(data, "--selection", data / "list.txt", "--out", tmp_path / "out")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HELD.format(command)], text=True, **pipes) as first:
+        assert first.stdout.readline() == "held\n"
+        before = digest(tmp_path / "out.build")
+        capsys.readouterr()
+        assert cli.main(command) == 1
+        assert capsys.readouterr().err == (
+            f"Error: Another build is working on {tmp_path / 'out.build'} (process {first.pid}).\n"
+            "Wait for it to finish, or give --out another folder.\n"
+        )
+        assert digest(tmp_path / "out.build") == before
+        assert not (tmp_path / "out").exists()
+        _, error = first.communicate("go on\n", timeout=300)
+    assert (first.returncode, error) == (0, "")
     assert digest(tmp_path / "out") == listed
     assert EvalSet.open(tmp_path / "out").rejected().num_rows == 0
