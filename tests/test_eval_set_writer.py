@@ -43,6 +43,7 @@ def read(folder: Path) -> dict[str, bytes]:
         (9, 4, [[4], [4], [1]]),
         (8, 8, [[4, 4]]),
         (9, 8, [[4, 4], [1]]),
+        (17, 8, [[4, 4], [4, 4], [1]]),
         (10, 100, [[4, 4, 2]]),
         (10, 6, [[4, 4], [2]]),  # Whole row groups, though a file is then longer than asked.
     ],

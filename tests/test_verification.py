@@ -402,6 +402,28 @@ def test_a_damage_is_all_that_is_reported(folder, name):
         assert violation.what.startswith(what)
 
 
+@pytest.mark.parametrize(("name", "file"), [("garbled corpus", CORPUS), ("garbled qrels", QRELS)])
+def test_what_cannot_be_read_is_said_with_its_file_and_the_reason(folder, name, file):
+    DAMAGES[name].spoil(folder)
+    (what, *_) = (violation.what for violation in verify(folder, progress=False).violations)
+    assert what.startswith(f"cannot be read: {folder / file} cannot be read: ")
+    assert "arquet" in what
+
+
+def test_columns_are_looked_at_in_every_file_that_can_be_read(tmp_path):
+    """A garbled file does not hide the next one, nor one that lacks two columns the second of them."""
+    images = [CorpusImage(f"flickr30k/{n:04d}", jpeg(n), provenance(n, True)) for n in range(300)]
+    given = {"queries": [Query("q", "text")], "qrels": [Qrel("q", "flickr30k/0000")], "rows_per_file": 128}
+    small_set(tmp_path / "set", images=images, **given)
+    names = [f"corpus/test-0000{n}-of-00003.parquet" for n in range(3)]
+    (tmp_path / "set" / names[0]).write_bytes(b"PAR1")
+    pq.write_table(pa.table({"else": [1]}), tmp_path / "set" / names[2])
+    found = [
+        violation for violation in verify(tmp_path / "set", progress=False).violations if "column" in violation.what
+    ]
+    assert found == [(names[2], "column 'id' is missing"), (names[2], "column 'image' is missing")]
+
+
 def test_a_sound_set_has_no_violation(sound):
     found = verify(sound, progress=False)
     assert found.violations == []

@@ -83,10 +83,11 @@ def test_a_lock_names_its_holder_and_is_free_afterwards(tmp_path):
 
 
 def test_a_lock_is_freed_when_the_build_fails(tmp_path):
-    with pytest.raises(RuntimeError), locked(tmp_path):
+    with pytest.raises(RuntimeError) as caught, locked(tmp_path):
         raise RuntimeError
     with locked(tmp_path):
         pass
+    assert caught.tb  # As long as it is held, nothing of the failed build is garbage that would free the lock.
 
 
 def test_a_lock_whose_holder_is_not_known_yet_still_holds(tmp_path):
