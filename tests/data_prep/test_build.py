@@ -386,6 +386,24 @@ def test_only_wanted_splits_and_classes_are_read(tmp_path, splits, names):
     assert one.reporter.tracked == [("distractors", len(names))]
 
 
+def test_a_part_is_read_again_for_other_classes_and_when_it_changed(tmp_path):
+    """A shard holds images of all classes under one name."""
+    source = PartedSource({"a": [image("x/a")]})
+
+    def read(classes: str, stamp: str = "") -> int:
+        one = job(tmp_path, preset={"distractors": Distractors("imagenet", classes)})
+        source.events.clear()
+        source.parts = lambda wanted: [Part("a", "", 1, "train", stamp=stamp)]
+        list(reduce_distractors(one, source))
+        return sum(event[0] == "images" for event in source.events)
+
+    assert read("orig49") == 1
+    assert read("orig49") == 0
+    assert read("wordnet") == 1
+    assert read("wordnet", "later") == 1
+    assert read("wordnet", "later") == 0
+
+
 def test_the_folder_of_downloads_goes_when_all_is_read(tmp_path):
     one = job(tmp_path)
     download = one.options.work / "download"

@@ -179,6 +179,8 @@ def test_a_list_takes_the_place_of_the_classifier(job, source, tmp_path):
     assert list(found.scores) == ["flickr30k/b", "flickr30k/d"]
     assert listed.stages.finished() == {"select": 1}
     assert (source.read, listed.inputs) == (0, Counter())
+    (tmp_path / "list.txt").write_text("d.jpg\n", encoding="utf-8")
+    assert list(select(fresh(listed.options), source).scores) == ["flickr30k/d"]
 
 
 def test_the_published_list_lies_in_the_work_folder(job, source, tmp_path, monkeypatch):
