@@ -365,12 +365,17 @@ def test_a_search_that_left_nothing_is_an_error(data, step):
 
 
 def test_the_record_says_when_the_run_was_and_what_it_scored(data, capsys):
-    before = datetime.now(UTC)
-    scores = run(ToyEncoder()).scores["test"][0]
+    moments = [datetime.now(UTC)]
+
+    def noted(ids, vectors):
+        moments.append(datetime.now(UTC))
+        return vectors
+
+    scores = run(spoiled(noted)).scores["test"][0]
     after = datetime.now(UTC)
     (record,) = RunRecord.find()
     started, finished = (datetime.fromisoformat(record.info[key]) for key in ("started", "finished"))
-    assert before <= started < finished <= after
+    assert moments[0] <= started <= moments[1] < moments[-1] <= finished <= after
     names = {"ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10", "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"}
     names |= {"median_rank", "beaten_only_by_distractors"}
     assert record.info["scores"] == {name: scores[name] for name in names}
