@@ -246,6 +246,9 @@ def test_hand_over_turns_any_failure_into_one_warning(package: Path, monkeypatch
         importlib.import_module("mteb")
     (only,) = warned
     assert str(only.message) == "mteb-vehicle-search could not be added to mteb: OSError: disk on fire"
+    with pytest.warns(PluginWarning) as warned:
+        autoload.hand_over("mteb")
+    assert warned[0].filename == __file__
 
 
 def test_a_script_called_mteb_is_left_alone(tmp_path: Path) -> None:
@@ -343,6 +346,9 @@ def test_a_damaged_package_is_told_and_mteb_goes_on(
     damaged.mkdir()
     (damaged / "__init__.py").write_text(damage)
     importlib.invalidate_caches()
+    with pytest.warns(UserWarning, match="cannot be imported") as warned:
+        assert start_up.WaitingForMteb().find_spec("mteb") is None
+    assert warned[0].filename == __file__
     start_up.start()
     with pytest.warns(UserWarning, match="mteb-vehicle-search cannot be imported, so mteb goes on without") as warned:
         assert importlib.import_module("mteb").WHOLE

@@ -162,6 +162,12 @@ def test_each_message_is_told_once(untold: None) -> None:
     assert messages(caught) == ["one", "two"]
 
 
+def test_a_warning_points_at_the_caller(untold: None) -> None:
+    with pytest.warns(PluginWarning) as caught:
+        plugin._tell("one")
+    assert caught[0].filename == __file__
+
+
 # What is done when
 
 

@@ -173,7 +173,8 @@ def test_the_help_of_a_command_is_its_summary_as_a_sentence(
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     text = capsys.readouterr().out
-    assert text.startswith("usage: vehicle-search ")
+    assert text.startswith("usage: vehicle-search [-h] [--version] [--debug] COMMAND ...\n")
+    assert "\ncommands:\n  COMMAND\n" in text
     assert re.search(r"^    stub +do nothing$", text, flags=re.MULTILINE)
     assert re.search(r"^    run +evaluate a model; takes exactly", text, flags=re.MULTILINE)
 

@@ -206,7 +206,8 @@ def test_progress_counts_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     write_thumbnails(many(100), list(many(100).pictures), tmp_path / "thumbs", 10**9)
     ((bar, settings),) = bars
-    assert (bar.n, bar.total, settings["unit"]) == (100, 100, "image")
+    assert (bar.n, bar.total) == (100, 100)
+    assert (settings["desc"], settings["unit"]) == ("thumbnails", "image")
     assert settings["disable"] is None, "only on a terminal"
 
 
