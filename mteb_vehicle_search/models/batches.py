@@ -226,6 +226,8 @@ def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:
         yield pool
+        # Whoever drew everything ahead has yet to ask for the last results: they are not to be cancelled.
+        pool.shutdown(wait=True)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(before)

@@ -190,8 +190,8 @@ def test_leaving_interrupts_the_batches_at_work():
     def work(batch, place):
         if batch == 0:
             return batch
-        started.wait(PATIENCE_S)
         try:
+            started.wait(PATIENCE_S)
             for _ in range(PATIENCE_S * 100):
                 time.sleep(0.01)
         except KeyboardInterrupt:
@@ -312,6 +312,23 @@ def test_decoding_threads_leave_torchs_own_threads_alone(threads_set):
         pixels()
     assert {(name.rpartition("_")[0], n) for name, n in threads_set[:-1]} == {("decode", 1)}
     assert threads_set[-1] == (threading.current_thread().name, 8)
+
+
+def test_batches_that_were_all_drawn_before_the_first_was_called_for_are_decoded_nevertheless():
+    # So do several devices near the end of the data.
+    all_drawn = Event()
+
+    def parts():
+        yield from ranges(10, 2)
+        all_drawn.set()
+
+    def decode(row):
+        assert all_drawn.wait(PATIENCE_S)
+        time.sleep(0.01)
+        return picture(row)
+
+    found = list(decoded_ahead(parts(), decode, 4, workers=1, ahead=9, pinned=False))
+    assert [pixels()[:, 0, 0, 0].tolist() for pixels in found] == [[row, row + 1] for row in range(0, 10, 2)]
 
 
 def test_an_image_that_does_not_decode_raises_where_its_batch_is_called_for():
