@@ -199,6 +199,7 @@ def test_images_above_by_whether_they_have_captions():
     ranks.above.update({name: np.array(counts) for name, counts in above.items()})
     assert ranks.distractors_above.tolist() == [0, 5, 3]
     assert ranks.captioned_above.tolist() == [0, 2, 0]
+    assert ranks.distractors_above.dtype == ranks.captioned_above.dtype == np.int64
     assert ranks.distractors == 75
     assert ranks.captioned_sources == ["coco", "flickr30k"]
 
