@@ -151,7 +151,7 @@ def shown(capsys, monkeypatch, images_per_s=1234.4, scores=SCORES) -> str:
     info = {
         "task_name": "TaskName",
         "model_name": "org/model",
-        "model_revision": "r7",
+        "model_revision": "r" * 200,
         "images_per_s": images_per_s,
         "scores": scores,
     }
@@ -174,13 +174,16 @@ def test_the_summary_shows_each_figure_under_its_name(capsys, monkeypatch):
     }
     assert lines[at].split() == " ".join(expected).split()
     assert lines[at + 1].split() == " ".join(expected.values()).split()
+    for name, value in expected.items():
+        assert lines[at].index(name) + len(name) == lines[at + 1].index(value) + len(value)  # figures end together
+    assert lines[0] == ""
 
 
 def test_the_summary_says_where_record_and_result_lie_in_one_line_each(capsys, monkeypatch):
     lines = shown(capsys, monkeypatch).splitlines()
     assert [line.split()[-1] for line in lines if line.startswith("run record")] == [f"/runs/{'a' * 200}"]
     (result,) = [line for line in lines if line.startswith("result ")]
-    assert "results/org__model/r7/TaskName.json" in result
+    assert f"results/org__model/{'r' * 200}/TaskName.json" in result
 
 
 def test_the_summary_of_a_run_that_encoded_nothing_says_that_it_was_resumed(capsys, monkeypatch):
