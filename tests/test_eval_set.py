@@ -97,6 +97,10 @@ def test_the_policy_of_the_published_evaluation_is_the_default():
     assert asdict(ImagePolicy()) == {"shortest_side_px": 160, "resample": "bicubic", "jpeg_quality": 75}
 
 
+def test_a_reader_keeps_128_images_in_memory():
+    assert eval_set.ROWS_PER_GROUP == 128
+
+
 def test_a_judgement_says_relevant_unless_told():
     assert Qrel("q", "i") == ("q", "i", 1)
 

@@ -129,6 +129,13 @@ def test_a_jpeg_has_the_pixels_that_pillow_gives(mode, options, size):
     assert np.array_equal(image, wanted)
 
 
+def test_colour_jpegs_are_not_decoded_by_pillow(monkeypatch):
+    """It would take longer, and keep silent about what is lost."""
+    data, wanted = JPEG, np.asarray(Image.open(io.BytesIO(JPEG)))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded by Pillow"))
+    assert np.array_equal(decode(data), wanted)
+
+
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
 def test_other_formats_have_the_pixels_that_pillow_gives(form):
     data = saved(photo(), form)

@@ -98,11 +98,11 @@ def test_hashes_are_unsigned_and_of_64_bits():
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(
-    pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcxyz")), max_size=6),
-    groups=st.lists(st.sets(st.sampled_from("abcuvxyz"), min_size=2), max_size=4),
+    pairs=st.lists(st.tuples(st.sampled_from("bmz"), st.sampled_from("abcmxyz")), max_size=6),
+    groups=st.lists(st.sets(st.sampled_from("abcmxyz"), min_size=2), max_size=4),
 )
 def test_only_uncaptioned_twins_of_captioned_images_are_removed(pairs, groups):
-    captioned = set("abc")
+    captioned = set("bmz")  # Not the first of their groups by id.
     wanted = {other for _, other in pairs if other not in captioned}
     wanted |= {i for group in groups for i in group if i not in captioned and captioned & group}
     near = [NearPair(first, other, 1) for first, other in pairs]

@@ -340,6 +340,19 @@ AGAIN = {
 }
 
 
+NAMED = {  # The key that the reason names; a set that is gone or another's needs none.
+    "title": "preset.title",
+    "description": "preset.description",
+    "images": "images",
+    "scores": "scores",
+    "comparison": "compared",
+    "list": "listed",
+    "rejected": "rejected",
+    "duplicates": "duplicates",
+    "class names": "class_names",
+}
+
+
 def rename_a_class(path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("name of 0", "another"), encoding="utf-8")
 
@@ -350,6 +363,9 @@ def test_a_set_is_written_again_after_a_change(world, tmp_path, written_sets, na
     AGAIN[name](world)
     changed = world.export()
     assert len(written_sets) == 2
+    stale = [message for message in world.messages if "'export' is stale" in message]
+    assert len(stale) == (name in NAMED)
+    assert all(f"{NAMED[name]} was " in message for message in stale)
     (tmp_path / "fresh").mkdir()
     fresh = World(tmp_path / "fresh")
     if name not in ("the set is gone", "another set lies there", "a set without a digest lies there"):

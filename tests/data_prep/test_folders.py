@@ -41,11 +41,11 @@ def calls(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which file is synced")
-def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, calls):
-    content = bytes(range(256)) * 1000  # More than a buffer, so that what is not flushed would be missing.
-    write_whole(tmp_path / "x.json", content + b"end")
-    assert calls == [("sync", "x.json.partial", content + b"end"), ("rename", "x.json.partial", "x.json")]
-    assert (tmp_path / "x.json").read_bytes() == content + b"end"
+@pytest.mark.parametrize("content", [b"less than a buffer", bytes(range(256)) * 1000 + b"end"])
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, calls, content):
+    write_whole(tmp_path / "x.json", content)
+    assert calls == [("sync", "x.json.partial", content), ("rename", "x.json.partial", "x.json")]
+    assert (tmp_path / "x.json").read_bytes() == content
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
@@ -80,6 +80,12 @@ def test_a_lock_names_its_holder_and_is_free_afterwards(tmp_path):
         assert "--out" in caught.value.hint
     with locked(folder):  # The folder is there already.
         pass
+
+
+def test_a_held_lock_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waited for the other build"))
+    with locked(tmp_path), pytest.raises(BuildError), locked(tmp_path):
+        pytest.fail("two builds at once")
 
 
 def test_a_lock_is_freed_when_the_build_fails(tmp_path):

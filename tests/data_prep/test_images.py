@@ -52,6 +52,10 @@ def test_what_is_too_long_before_it_is_reduced_is_fine():
     assert Image.open(io.BytesIO(done.jpeg)).size == (33_000, 16)
 
 
+def test_a_prepared_image_has_no_warning_unless_one_is_given():
+    assert images.Prepared(b"", 1, 1, "", "").warning == ""
+
+
 def test_what_the_decoder_complains_of_is_kept():
     done = prepare(JPEG[:-2] + b"some more\xff\xd9")
     assert done.warning == "Corrupt JPEG data: 7 extraneous bytes before marker 0xd9"
