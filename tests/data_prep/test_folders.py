@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import pytest
 
 from data_prep.folders import check_replaceable, locked, replace_folder, write_whole
@@ -88,12 +89,21 @@ def test_a_held_lock_is_not_waited_for(tmp_path, monkeypatch):
         pytest.fail("two builds at once")
 
 
-def test_a_lock_is_freed_when_the_build_fails(tmp_path):
-    with pytest.raises(RuntimeError) as caught, locked(tmp_path):
+def test_a_lock_is_freed_when_the_build_fails(tmp_path, monkeypatch):
+    """Also where somebody still holds the object, which would free it as garbage."""
+    held = []
+
+    def kept(*args, **options):
+        held.append(file_lock(*args, **options))
+        return held[-1]
+
+    file_lock = filelock.FileLock
+    monkeypatch.setattr(filelock, "FileLock", kept)
+    with pytest.raises(RuntimeError), locked(tmp_path):
         raise RuntimeError
+    assert len(held) == 1
     with locked(tmp_path):
         pass
-    assert caught.tb  # As long as it is held, nothing of the failed build is garbage that would free the lock.
 
 
 def test_a_lock_whose_holder_is_not_known_yet_still_holds(tmp_path):
