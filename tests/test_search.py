@@ -1,10 +1,13 @@
 """ExactSearch: what it asks of an encoder, what it keeps and encodes again, and what it says about the run."""
 
+import hashlib
+import json
 import logging
 import os
 import sys
 from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -35,6 +38,7 @@ class Call(NamedTuple):
     ids: list
     prompt_type: PromptType
     loader: object
+    columns: set
     where: dict
     options: dict
 
@@ -49,9 +53,13 @@ class Planted:
         self.calls = []
 
     def encode(self, loader, *, task_metadata, hf_split, hf_subset, prompt_type, **options):
-        ids = [given for batch in loader for given in batch["id"]]
+        batches = list(loader)
+        ids, columns = (
+            [given for batch in batches for given in batch["id"]],
+            {name for batch in batches for name in batch},
+        )
         where = {"task_metadata": task_metadata, "hf_split": hf_split, "hf_subset": hf_subset}
-        self.calls.append(Call(ids, prompt_type, loader, where, options))
+        self.calls.append(Call(ids, prompt_type, loader, columns, where, options))
         return self.answer(ids)
 
     def answer(self, ids):
@@ -74,7 +82,7 @@ class Own(Planted, ImageTextEncoder):
 
     def encode(self, loader, *, on_progress, prompt_type, **options):
         ids = list(loader.dataset["id"])
-        self.calls.append(Call(ids, prompt_type, loader, {}, {**options, "on_progress": on_progress}))
+        self.calls.append(Call(ids, prompt_type, loader, set(), {}, {**options, "on_progress": on_progress}))
         if on_progress:
             on_progress(len(ids) - 1)
             on_progress(1)
@@ -277,6 +285,7 @@ def test_a_foreign_encoder_gets_what_mteb_passes(evaluation, vectors):
         assert call.where == WHERE
         assert call.options == {"batch_size": BATCH, "colour": "red", "show_progress_bar": False}
         assert call.loader.batch_size == BATCH
+    assert [call.columns for call in model.calls] == [{"id", "image"}] * 4 + [{"id", "text", "query"}]
 
 
 def test_our_own_encoders_also_get_workers_and_progress(evaluation, vectors):
@@ -495,6 +504,14 @@ def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_v
     assert second.store.read(0)[row, 2] == (changed[row, 2] if trusted else 0.5)
 
 
+def test_the_very_same_vectors_need_no_tolerance(evaluation, vectors, keep, monkeypatch):
+    monkeypatch.setattr(search, "PROBE_TOLERANCE", 0)
+    index(Planted(vectors), evaluation).finish()
+    model = Planted(vectors)
+    index(model, evaluation)
+    assert model.asked() == [evaluation.corpus_ids()[:BATCH]]
+
+
 @pytest.mark.parametrize("shape", [(CHUNK, 5), (BATCH - 1, 6)])
 def test_stored_vectors_of_another_shape_are_not_trusted(evaluation, vectors, keep, shape):
     first = whole_run(Planted(vectors), evaluation)
@@ -520,10 +537,15 @@ class World:
         index(self.model, self.evaluation, **self.options).finish()
         return [len(ids) for ids in self.model.asked()]
 
+    def identity(self):
+        """What lies beside the vectors."""
+        (path,) = embeddings_folder().rglob("identity.json")
+        return json.loads(path.read_text(encoding="utf-8"))
+
     def plugin(self, text, name="plugin"):
-        """Return the class Encoder of a module with the given text."""
+        """Return the class Encoder of a module that also holds the given text."""
         path = self.folder / f"{name}.py"
-        path.write_text(f"class Encoder(Planted):\n    {text}\n", encoding="utf-8")
+        path.write_text(f"{text}\n\n\nclass Encoder(Planted):\n    pass\n", encoding="utf-8")
         spec = spec_from_file_location(name, path)
         module = module_from_spec(spec)
         module.Planted = Planted
@@ -567,9 +589,9 @@ def other_class(world):
 
 
 def other_module_of_the_same_text(world):
-    world.kind = world.plugin("pass", "one")
+    world.kind = world.plugin("size = 1", "one")
     yield
-    world.kind = world.plugin("pass", "two")
+    world.kind = world.plugin("size = 1", "two")
     yield
 
 
@@ -639,10 +661,31 @@ def test_what_does_not_leaves_them(world, change):
     assert world.run() == [BATCH]
 
 
+def test_all_that_decides_the_vectors_is_written_beside_them(world, evaluation):
+    world.meta["experiment_kwargs"] = {"embed_dim": 3}
+    world.attributes["fingerprint"] = lambda: "weights"
+    world.run()
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert world.identity() == {
+        "content_id": evaluation.content_id,
+        "bytes_id": evaluation.manifest["bytes_id"],
+        "model": "toy/encoder",
+        "revision": "r1",
+        "experiment": "{'embed_dim': 3}",
+        "encoder": f"{__name__}.Planted",
+        "code": hashlib.sha256(source.encode()).hexdigest(),
+        "fingerprint": "weights",
+        "batch_size": BATCH,
+        "normalised": True,
+        "versions": {"torch": "9"},
+    }
+
+
 @pytest.mark.parametrize("module", ["nowhere", "builtins"])
 def test_an_encoder_without_source_is_known_by_its_name(world, monkeypatch, module):
     world.kind = type("Typed", (Planted,), {"__module__": module})
     assert world.run() == [10, 10, 10, 6]
+    assert world.identity()["code"] == hashlib.sha256(b"").hexdigest()
     assert world.run() == [BATCH]
     world.kind = type("Other", (Planted,), {"__module__": module})
     assert world.run() == [10, 10, 10, 6]
@@ -734,14 +777,13 @@ def test_the_rate_is_that_of_the_images_that_were_encoded(evaluation, vectors, c
     assert info["images_per_s"] == 6 / 4  # the probe takes its time, too
 
 
-def test_workers_of_a_foreign_encoder_are_those_of_its_loader(evaluation, vectors):
+@pytest.mark.parametrize(("num_proc", "workers"), [(2, 2), (None, 0)])
+def test_workers_of_a_foreign_encoder_are_those_of_its_loader(evaluation, vectors, num_proc, workers):
     model = Planted(vectors)
-    model.encode = lambda loader, **given: Planted.answer(
-        model, loader.dataset["id"] if loader.dataset else [q.id for q in evaluation.queries()]
-    )
-    found = index(model, evaluation, num_proc=2)
-    ask(found, num_proc=2)
-    assert found.outcome.info["num_workers"] == 2
+    model.encode = lambda loader, **given: Planted.answer(model, loader.dataset["id"])
+    found = index(model, evaluation, num_proc=num_proc)
+    ask(found, num_proc=num_proc)
+    assert found.outcome.info["num_workers"] == workers
 
 
 def test_times_add_up_even_if_something_fails(clock):
@@ -762,7 +804,8 @@ class Bar:
     shown: list
 
     def __init__(self, total, desc, unit, disable, **options):
-        self.total, self.desc, self.unit, self.disable, self.steps, self.closed = total, desc, unit, disable, [], False
+        self.total, self.desc, self.unit, self.disable, self.options = total, desc, unit, disable, options
+        self.steps, self.closed = [], False
         Bar.shown.append(self)
 
     def __enter__(self):
@@ -789,6 +832,8 @@ def test_images_are_counted_as_they_are_encoded_and_as_they_are_searched(evaluat
     assert encoding.steps == steps
     assert (searching.total, searching.unit, searching.desc) == (IMAGES, "image", "search")
     assert searching.steps == [10, 10, 10, 6]
+    # The time left is estimated from many batches, not from the last one.
+    assert {bar.options["smoothing"] for bar in Bar.shown} == {0.1}
     assert encoding.closed
     assert searching.closed
 
