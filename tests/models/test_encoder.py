@@ -434,7 +434,7 @@ def test_the_record_says_how_the_encoder_works(monkeypatch):
         {"std": (0.5, 0.25, 0.21)},
         {"weights_id": lambda: "other weights"},
     ],
-    ids=str,
+    ids=lambda changed: next(iter(changed)),
 )
 def test_whatever_decides_the_vectors_changes_the_fingerprint(changed):
     model = Plain()

@@ -26,20 +26,6 @@ TEXT = "text_model.transformer.roberta."
 VISION = {"width": 1024, "layers": 24, "head_width": 64, "mlp_ratio": 2.6667, "image_size": 512, "patch_size": 14}
 
 
-def test_the_real_layout_is_covered_key_by_key():
-    real = {key: tuple(shape) for key, shape in json.loads(REAL_LAYOUT.read_text()).items()}
-    with parameters_on_meta():
-        towers = (
-            jina_towers.build_vision({**VISION, "pt_hw_seq_len": 16}),
-            jina_towers.build_text({"hf_model_config_kwargs": {}}),
-        )
-    assert len(real) == 999
-    assert expected_layout(*(layout_of(tower) for tower in towers), Adapter(0, 1, 4, 1.0)) == real
-    counts = count_parameters(real)
-    assert counts == jina_layout.PUBLISHED_PARAMETERS
-    assert sum(counts.values()) == 865_278_477
-
-
 @pytest.mark.parametrize(
     ("ours", "stored"),
     [
@@ -208,14 +194,6 @@ def test_the_asked_for_adapter_is_merged(index):
     hold_against_product(SHAPES, SOURCES, Adapter(index, 3, 2, 0.25), torch.float32)
 
 
-@pytest.mark.parametrize("kind", ["whole", "words", "v"])
-def test_more_than_one_block_of_the_real_size_is_merged(kind):
-    # A block is 4,194,304 elements: 4,096 rows of 1,024.
-    rows = 4096 + 5
-    hold_against_product({kind: (rows, 1024)}, SOURCES, Adapter(0, 1, 4, 1.0), torch.float32)
-    assert rows * 1024 > jina_layout.MERGED_ELEMENTS > 1024
-
-
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(
     st.sampled_from(sorted(SOURCES)),
@@ -256,3 +234,25 @@ def test_parameters_are_read_one_at_a_time():
     )
     next(found)
     assert len(checkpoint.given) == 1
+
+
+@pytest.mark.parametrize("kind", ["whole", "words", "v"])
+def test_more_than_one_block_of_the_real_size_is_merged(kind):
+    # A block is 4,194,304 elements: 4,096 rows of 1,024.
+    rows = 4096 + 5
+    hold_against_product({kind: (rows, 1024)}, SOURCES, Adapter(0, 1, 4, 1.0), torch.float32)
+    assert rows * 1024 > jina_layout.MERGED_ELEMENTS > 1024
+
+
+def test_the_real_layout_is_covered_key_by_key():
+    real = {key: tuple(shape) for key, shape in json.loads(REAL_LAYOUT.read_text()).items()}
+    with parameters_on_meta():
+        towers = (
+            jina_towers.build_vision({**VISION, "pt_hw_seq_len": 16}),
+            jina_towers.build_text({"hf_model_config_kwargs": {}}),
+        )
+    assert len(real) == 999
+    assert expected_layout(*(layout_of(tower) for tower in towers), Adapter(0, 1, 4, 1.0)) == real
+    counts = count_parameters(real)
+    assert counts == jina_layout.PUBLISHED_PARAMETERS
+    assert sum(counts.values()) == 865_278_477

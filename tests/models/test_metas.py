@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import json
 import math
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 
 import open_clip
 import pytest
+from mteb.models.model_meta import ScoringFunction
 from open_clip.model import CLIP, CustomTextCLIP
 
 from mteb_vehicle_search.errors import ModelLoadError
@@ -19,6 +21,7 @@ from mteb_vehicle_search.models import (
     metaclip_1,
     metaclip_1_2,
     model_metas,
+    open_clip_meta,
     pe_core_bigg,
     pe_core_l,
 )
@@ -108,7 +111,7 @@ def test_without_the_hub_mteb_run_ends_with_that_message(tmp_path):
         for name in MISSION
     }
     for name, run in runs.items():
-        shown, error = run.communicate(timeout=120)
+        shown, error = run.communicate(timeout=600)
         assert run.returncode == 1
         assert [part for part in needed(name) if part not in error] == []
         assert error.count("is not in the hub cache") == 1
@@ -118,3 +121,147 @@ def test_without_the_hub_mteb_run_ends_with_that_message(tmp_path):
 def test_a_short_revision_is_refused():
     with pytest.raises(ModelLoadError, match="not a full commit hash"):
         METAS[FROM_THE_HUB[0]].loader(FROM_THE_HUB[0], "79ca86b5")
+
+
+CITED = {
+    "xu2024metaclip": "Demystifying {CLIP} Data",
+    "xu2024altogether": "Altogether: Image Captioning via Re-aligning Alt-text",
+    "koukounas2024jinaclipv2": "jina-clip-v2: Multilingual Multimodal Embeddings for Text and Images",
+    "bolya2025perception": "Perception Encoder: The best visual embeddings are not at the output of the network",
+}
+META_CLIP_CODE = "https://github.com/facebookresearch/MetaCLIP"
+PERCEPTION_CODE = "https://github.com/facebookresearch/perception_models"
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "released", "licence", "max_tokens", "code", "cited"),
+    [
+        (
+            "timm/vit_huge_patch14_clip_224.metaclip_2pt5b",
+            "76809c3262ef519f838f564e6f1b34ad22c49914",
+            *("2023-09-28", "cc-by-nc-4.0", 77, META_CLIP_CODE, "xu2024metaclip"),
+        ),
+        (
+            "timm/vit_huge_patch14_clip_224.metaclip_altogether",
+            "79ca86b54e97d41bd9f555bbb272bb1dcaa11f75",
+            *("2024-12-10", "cc-by-nc-4.0", 77, META_CLIP_CODE, "xu2024altogether"),
+        ),
+        (
+            "jinaai/jina-clip-v2",
+            "e10d47f5691d0454a0fb5d13f46f2199b74cb436",
+            *("2024-10-09", "cc-by-nc-4.0", 512, None, "koukounas2024jinaclipv2"),
+        ),
+        (
+            "timm/PE-Core-L-14-336",
+            "8eff41b3f687e50a323662c2dda5eb3588c6dd35",
+            *("2025-04-17", "apache-2.0", 32, PERCEPTION_CODE, "bolya2025perception"),
+        ),
+        (
+            "timm/PE-Core-bigG-14-448",
+            "17aa0c25addfa14198fa2ff73d845a22d433432e",
+            *("2025-04-17", "apache-2.0", 72, PERCEPTION_CODE, "bolya2025perception"),
+        ),
+    ],
+)
+def test_what_the_hub_says_of_each_model_is_in_its_metadata(name, revision, released, licence, max_tokens, code, cited):
+    meta = METAS[name]
+    assert (meta.revision, str(meta.release_date), meta.license) == (revision, released, licence)
+    assert (meta.max_tokens, meta.public_training_code, meta.reference) == (
+        max_tokens,
+        code,
+        f"https://huggingface.co/{name}",
+    )
+    assert f"{{{cited}," in meta.citation
+    assert f"title = {{{CITED[cited]}}}" in meta.citation
+    assert meta.citation.count("{") == meta.citation.count("}")
+    assert meta.framework == (
+        ["PyTorch", "Transformers", "safetensors"] if "jina" in name else ["PyTorch", "safetensors"]
+    )
+    assert meta.training_datasets is None
+    assert meta.public_training_data is None
+
+
+@pytest.mark.parametrize("name", METAS)
+def test_every_model_searches_images_by_english_texts_by_the_cosine(name):
+    meta = METAS[name]
+    assert meta.languages == ["eng-Latn"]
+    assert set(meta.modalities) == {"image", "text"}
+    assert meta.similarity_fn_name == ScoringFunction.COSINE
+    assert meta.open_weights is True
+    assert meta.use_instructions is False
+    assert meta.model_type == ["dense"]
+
+
+@pytest.mark.parametrize("name", FROM_THE_HUB)
+def test_the_memory_of_a_model_is_that_of_its_file(name):
+    meta = METAS[name]
+    # Jina's is in fp16, the others' in fp32.
+    size_mib = meta.n_parameters * (2 if "jina" in name else 4) / 2**20
+    assert meta.memory_usage_mb == pytest.approx(size_mib, abs=0.51)
+    assert meta.memory_usage_mb == round(meta.memory_usage_mb)
+
+
+def test_models_are_offered_in_the_order_of_the_documentation():
+    assert [meta.name for meta in model_metas()] == [
+        "vehicle-search/tiny-clip",
+        "timm/vit_huge_patch14_clip_224.metaclip_2pt5b",
+        "timm/vit_huge_patch14_clip_224.metaclip_altogether",
+        "jinaai/jina-clip-v2",
+        "timm/PE-Core-L-14-336",
+        "timm/PE-Core-bigG-14-448",
+    ]
+
+
+def test_jinas_columns_may_be_cut_to_those_that_were_trained():
+    meta = METAS["jinaai/jina-clip-v2"]
+    assert meta.embed_dim == [1024, 768, 512, 256, 128, 64, 32]
+    assert meta.n_embedding_parameters == 256_002_048
+
+
+def test_what_is_said_of_the_embedded_model_is_what_ships_with_the_package():
+    meta = METAS["vehicle-search/tiny-clip"]
+    config = json.loads((TINY_CLIP_FOLDER / "open_clip_config.json").read_text())["model_cfg"]
+    assert (meta.embed_dim, meta.max_tokens) == (config["embed_dim"], config["text_cfg"]["context_length"])
+    # In fp32, which is twice its file.
+    assert meta.memory_usage_mb == math.ceil(meta.n_parameters * 4 / 2**20)
+    # Trained on what a script of ours draws: nothing in it is anybody's photograph.
+    assert (meta.license, meta.reference, meta.training_datasets) == ("apache-2.0", None, set())
+    assert (TINY_CLIP_FOLDER.parents[2] / meta.public_training_data).is_dir()
+    assert (meta.framework, meta.citation, meta.public_training_code) == (["PyTorch"], None, None)
+    assert str(meta.release_date) == "2026-11-25"
+    model = meta.load_model(device="cpu")
+    assert (model.files.local, model.bpe_file) == (True, "bpe_vocabulary.txt.gz")
+    assert (model.model_name, model.revision) == (meta.name, TINY_CLIP_REVISION)
+
+
+def test_an_own_models_metadata_is_what_is_said_and_else_unknown():
+    meta = open_clip_meta("org/clip", "0" * 40, n_parameters=1_000_000, embed_dim=64)
+    unknown = ("release_date", "license", "citation", "n_embedding_parameters", "training_datasets")
+    unknown += ("public_training_code", "public_training_data")
+    assert {name: getattr(meta, name) for name in unknown} == dict.fromkeys(unknown)
+    assert (meta.name, meta.revision, meta.n_parameters, meta.embed_dim) == ("org/clip", "0" * 40, 1_000_000, 64)
+    assert (meta.max_tokens, meta.memory_usage_mb, meta.loader_kwargs) == (77, 4, {"quick_gelu": False})
+    meta = open_clip_meta(
+        "org/clip", "0" * 40, n_parameters=1, embed_dim=64, quick_gelu=True, max_tokens=32, license="mit"
+    )
+    assert (meta.max_tokens, meta.license, meta.loader_kwargs) == (32, "mit", {"quick_gelu": True})
+    assert meta.memory_usage_mb == 0
+
+
+@pytest.mark.parametrize("name", METAS)
+def test_a_loader_passes_everything_on(monkeypatch, name):
+    from mteb_vehicle_search.models import jina_clip, open_clip
+
+    found = []
+    for owner, kind in ((open_clip, "OpenClipEncoder"), (jina_clip, "JinaClipEncoder")):
+        monkeypatch.setattr(owner, kind, lambda *args, kind=kind, **given: found.append((kind, args, given)) or "made")
+    loader = METAS[name].loader
+    assert loader("org/name", "0123", "cuda:1", folder="somewhere", other=1) == "made"
+    kind, args, given = found.pop()
+    assert kind == ("JinaClipEncoder" if "jina" in name else "OpenClipEncoder")
+    assert args == ("org/name", "0123", "cuda:1")
+    own = {"bpe_file": "bpe_vocabulary.txt.gz"} if "tiny" in name else {}
+    # What the caller says wins.
+    assert given == {**own, "folder": "somewhere", "other": 1}
+    loader("org/name")
+    assert found == [(kind, ("org/name", None, None), {**own, "folder": TINY_CLIP_FOLDER} if own else {})]

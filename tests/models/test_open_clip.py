@@ -395,3 +395,22 @@ def test_a_tokenizer_of_transformers_is_read_from_the_folder(folder, tmp_path):
     tokens, mask = encoder(folder).tokenise(TEXTS)
     assert tokens.shape == mask.shape == (3, 77)
     assert tokens[0, : len(made(TEXTS[0]).input_ids)].tolist() == made(TEXTS[0]).input_ids
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.pop("ln_final.bias"), "ln_final.bias is missing"),
+        (lambda weights: weights.update(extra=torch.zeros(1)), "extra is unknown"),
+        (
+            lambda weights: weights.update({"ln_final.bias": torch.zeros(3)}),
+            r"ln_final.bias has shape \[3\], not \[32\]",
+        ),
+    ],
+)
+def test_weights_of_another_layout_are_refused(folder, change, message):
+    weights = load_file(folder / WEIGHTS)
+    change(weights)
+    save_file(weights, folder / WEIGHTS)
+    with pytest.raises(ModelLoadError, match=f"laid out like org/clip's configuration: {message}"):
+        _ = encoder(folder).towers

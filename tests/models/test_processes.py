@@ -4,10 +4,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import psutil
 import pytest
+
+# Long enough for any machine: only a test that fails waits for it.
+PATIENCE_S = 600
 
 ENCODE = """
     import multiprocessing
@@ -44,7 +46,7 @@ def test_forked_and_spawned_processes_encode_alike(tmp_path):
 
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(ENCODE))
-    done = subprocess.run([sys.executable, script, f"{tmp_path}/"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, script, f"{tmp_path}/"], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stdout == "[0, 0]\n", done.stderr
     wanted = torch.load(tmp_path / "parent")
     assert wanted.shape == (40, 128)
@@ -52,17 +54,16 @@ def test_forked_and_spawned_processes_encode_alike(tmp_path):
         assert (torch.load(tmp_path / way) * wanted).sum(-1).min() >= 0.99999
 
 
-SLOWLY = """
+FOREVER = """
     import sys, time
     from mteb_vehicle_search.models.preprocess import ShortestSideCrop
-    decode = ShortestSideCrop.decode
 
-    def slow(self, jpeg):
+    def endless(self, jpeg):
         print("decoding", flush=True)
-        time.sleep(0.8)
-        return decode(self, jpeg)
+        while True:
+            time.sleep(0.05)
 
-    ShortestSideCrop.decode = slow
+    ShortestSideCrop.decode = endless
     sys.argv = ["mteb", "run", "-t", "VehicleImageSearchMini", "-m", "vehicle-search/tiny-clip", "--overwrite-strategy",
                 "always", "--output-folder", sys.argv[1]]
     from mteb.cli.build_cli import main
@@ -73,22 +74,21 @@ SLOWLY = """
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_an_interrupt_ends_the_run_and_all_its_processes(tmp_path):
     run = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SLOWLY), tmp_path],
+        [sys.executable, "-c", textwrap.dedent(FOREVER), tmp_path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    # A batch of 32 takes 26 seconds: the run must not wait for it.
+    # No batch ever ends by itself: a run that waits for one hangs, however fast the machine is.
     assert run.stdout
-    for line in run.stdout:
-        if line == "decoding\n":
-            break
-    family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-    run.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, shown = run.communicate(timeout=60)
-    assert time.monotonic() - start < 10, shown
+    try:
+        assert any(line == "decoding\n" for line in run.stdout)
+        family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+        run.send_signal(signal.SIGINT)
+        _, shown = run.communicate(timeout=PATIENCE_S)
+    finally:
+        run.kill()
     assert run.returncode not in (0, None)
     assert "KeyboardInterrupt" in shown or "interrupted" in shown
-    assert [process for process in family if process.is_running()] == []
+    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
     assert not list(tmp_path.rglob("VehicleImageSearchMini.json"))
