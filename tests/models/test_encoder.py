@@ -370,6 +370,37 @@ def test_a_model_is_read_once_and_each_device_has_its_own(monkeypatch):
         assert not towers.module.one.requires_grad
 
 
+def test_the_last_device_has_the_model_too(monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_DEVICE", "cpu,meta")
+    assert [str(towers.module.one.device) for towers in Plain().replicas] == ["cpu", "meta"]
+
+
+def test_what_the_towers_are_given_lies_on_their_device(monkeypatch):
+    given = []
+
+    def tower(*tensors):
+        given.extend(tensor.device.type for tensor in tensors)
+        return torch.zeros((len(tensors[0]), 2), device="meta")
+
+    # There are no numbers on this device: they are made up afterwards.
+    monkeypatch.setattr(encoder, "_unit", lambda vectors: torch.ones((len(vectors), 2)))
+    model = Plain("meta")
+    model._replicas = [model.towers._replace(image=tower, text=tower)]
+    assert model.encode(Batches([{"text": LETTERS}])).shape == (9, 2)
+    pictures = [Image.new("RGB", (9, 9))] * 2
+    assert model.encode(Batches([{"image": pictures}])).shape == (2, 2)
+    assert given == ["meta", "meta", "meta"]
+
+
+def test_equally_long_texts_keep_their_order():
+    # A sort that is not stable shows only beyond a few elements.
+    texts = [chr(33 + number % 90) * (1 + number % 2) for number in range(400)]
+    model = Plain()
+    model.encode(Batches([{"text": texts}]), num_proc=1)
+    ((tokens, _),) = model.towers.module.given
+    assert [chr(int(row[0])) for row in tokens] == [text[0] for text in sorted(texts, key=len)]
+
+
 @pytest.mark.parametrize(("cast", "wanted"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_weights_are_cast_unless_the_model_did_that_itself(monkeypatch, cast, wanted):
     monkeypatch.setenv("VEHICLE_SEARCH_PRECISION", "bf16")
