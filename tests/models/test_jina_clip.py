@@ -330,3 +330,9 @@ def test_the_tokenizer_is_read_once(copy):
     wanted = model.tokenise(["a car"])[0]
     (copy / "tokenizer.json").unlink()
     assert torch.equal(model.tokenise(["a car"])[0], wanted)
+
+
+def test_name_revision_and_device_are_the_callers(copy):
+    model = JinaClipEncoder("org/name", "0123", "meta", folder=copy)
+    assert (model.model_name, model.revision, str(model.device)) == ("org/name", "0123", "meta")
+    assert JinaClipEncoder("org/name", folder=copy).revision is None

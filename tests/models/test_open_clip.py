@@ -414,3 +414,9 @@ def test_weights_of_another_layout_are_refused(folder, change, message):
     save_file(weights, folder / WEIGHTS)
     with pytest.raises(ModelLoadError, match=f"laid out like org/clip's configuration: {message}"):
         _ = encoder(folder).towers
+
+
+def test_name_revision_and_device_are_the_callers(folder):
+    model = OpenClipEncoder("org/name", "0123", "meta", folder=folder)
+    assert (model.model_name, model.revision, str(model.device)) == ("org/name", "0123", "meta")
+    assert OpenClipEncoder("org/name", folder=folder).revision is None

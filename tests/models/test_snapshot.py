@@ -211,3 +211,10 @@ def test_what_was_never_downloaded_is_not_in_the_cache(cached):
     files = ModelFiles("org/model", REVISION[::-1], NAMES)
     with pytest.raises(ModelLoadError, match=f"at {REVISION[::-1][:12]} is not in the hub cache"):
         files.folder("config.json")
+
+
+def test_without_a_connection_the_licence_of_our_own_models_is_told():
+    meta = model_metas()[1]
+    with pytest.raises(ModelLoadError) as caught:
+        ModelFiles(meta.name, meta.revision, NAMES).folder("config.json")
+    assert f"Its licence (cc-by-nc-4.0) is at https://huggingface.co/{meta.name}." in caught.value.hint
