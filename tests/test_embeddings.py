@@ -70,6 +70,7 @@ def test_a_file_is_flushed_to_the_disk_before_it_gets_its_name(folder, monkeypat
 
     def watched_replace(path, target):
         assert not target.exists()
+        assert path == target.with_name(f"{target.name}.partial")
         happened.append(("replace", path.stat().st_ino, path.stat().st_size))
         return replace(path, target)
 
@@ -118,7 +119,9 @@ def test_what_a_kill_left_half_written_is_no_chunk(folder):
 
 def test_the_identity_is_stored_beside_the_vectors(folder):
     EmbeddingStore(folder, 8, IDENTITY)
-    assert json.loads((folder / "identity.json").read_text(encoding="utf-8")) == IDENTITY
+    text = (folder / "identity.json").read_text(encoding="utf-8")
+    assert json.loads(text) == IDENTITY
+    assert '\n  "model": "org/model",\n' in text  # for people: a fact to a line
     assert names(folder) == ["identity.json"]
 
 

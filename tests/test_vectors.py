@@ -1,5 +1,6 @@
 """Vectors that cannot be searched are refused by id; the others come back float32, as long as they should be."""
 
+from enum import Enum
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,6 +36,7 @@ def check(vectors, dimension=None, normalise=False, ids=IDS, kind="image"):
         ({"similarity_fn_name": "Cosine"}, True),
         ({"similarity_fn_name": ScoringFunction.DOT_PRODUCT}, False),
         ({"similarity_fn_name": "dot"}, False),
+        ({"similarity_fn_name": Enum("Similarity", {"INNER": "dot"}).INNER}, False),
     ],
 )
 def test_vectors_are_compared_as_the_model_says(meta, cosine):
