@@ -375,6 +375,7 @@ def repositories(tmp_path):
 
 def test_the_hubs_repositories_are_the_pinned_ones():
     assert (HubFlickr30k().dataset, HubFlickr30k().conversion) == (hub.FLICKR30K, hub.FLICKR30K_PARQUET)
+    assert isinstance(open_flickr30k("hub"), HubFlickr30k)
     assert open_flickr30k().count() == 31_014
     assert open_flickr30k().download_gb == 4.39
     assert open_flickr30k().describe()["location"] == "nlphuji/flickr30k"

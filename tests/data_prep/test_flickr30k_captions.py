@@ -106,10 +106,10 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize(("filename", "split", "raw", "says"), BAD_ROWS.values(), ids=BAD_ROWS)
 def test_a_bad_row_is_named_with_its_line(tmp_path, filename, split, raw, says):
-    """The first caption of the good row before it holds a line break, and so the row ends on line 3."""
+    """The first caption of the good row before it holds a line break, and so the bad row is on line 5."""
     good = ("1.jpg", "train", json.dumps(FIVE).replace('"one",', '"one",\n'))
-    path = write(tmp_path / "a.csv", good, (filename, split, raw))
-    assert refused(path).startswith(f"{path}, line 4: {says}")
+    path = write(tmp_path / "a.csv", good, ("0.jpg", "val", json.dumps(FIVE)), (filename, split, raw))
+    assert refused(path).startswith(f"{path}, line 5: {says}")
 
 
 def test_a_row_that_is_too_short(tmp_path):
@@ -127,6 +127,8 @@ def test_a_file_that_is_not_utf_8_is_named_with_its_line(tmp_path):
     path = write(tmp_path / "a.csv", ("1.jpg", "train", json.dumps(FIVE)))
     path.write_bytes(path.read_bytes() + b"caf\xe9,,,\n")
     assert refused(path) == f"{path}, line 3: not UTF-8: invalid continuation byte"
+    path.write_bytes(b"\nraw\xe9,,,\n")
+    assert refused(path) == f"{path}, line 2: not UTF-8: invalid continuation byte"
 
 
 def test_a_field_without_end(tmp_path):

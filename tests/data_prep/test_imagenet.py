@@ -259,6 +259,8 @@ def lying_in(folder: Path) -> list[str]:
 
 def test_the_hubs_repository_is_the_pinned_one():
     assert HubImagenet().dataset is hub.IMAGENET
+    assert isinstance(open_imagenet(None), HubImagenet)
+    assert isinstance(open_imagenet("hub"), HubImagenet)
 
 
 def test_the_hubs_shards_are_parts_in_order(repository, work, shards):
