@@ -78,8 +78,9 @@ def test_what_is_found_and_what_is_expected_are_said(tmp_path):
     (tmp_path / "holiday.txt").write_text("x")
     with pytest.raises(SourceError, match=r"found: holiday\.txt\nExpected a folder with flickr_annotations_30k\.csv"):
         open_flickr30k(tmp_path)
-    with pytest.raises(SourceError, match="there is no folder"):
+    with pytest.raises(SourceError) as caught:
         open_flickr30k(tmp_path / "none")
+    assert str(caught.value) == f"there is no folder {tmp_path}/none with Flickr30k\n{EXPECTED}"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,11 @@ CHANGES = {
     "a longer image": ("folder", lambda data: append(data / "flickr30k-images" / FIRST), True),
     "another name": ("folder", lambda data: rename(data / "flickr30k-images" / FIRST, "0.jpg"), True),
     "a new image": ("folder", lambda data: (data / "flickr30k-images" / "0.jpg").touch(), True),
+    "a folder in place of a file of one byte": (
+        "folder",
+        lambda data: into_folder(data / "flickr30k-images" / "1.jpg"),
+        True,
+    ),
     "a hidden file": ("folder", lambda data: (data / "flickr30k-images" / ".DS_Store").touch(), False),
     "an image copied again": ("folder", lambda data: touched(data / "flickr30k-images" / FIRST), False),
     "a longer zip": ("zip", lambda data: append(data / ZIP_NAME, keep_time=True), True),
@@ -201,6 +207,11 @@ CHANGES = {
     "a newer parquet file": ("parquet", lambda data: touched(data / "0001.parquet"), True),
     "another name of a parquet file": ("parquet", lambda data: rename(data / "0001.parquet", "0002.parquet"), True),
 }
+
+
+def into_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def swap_bytes(path: Path) -> None:
@@ -224,6 +235,8 @@ def rename(path: Path, name: str) -> None:
 @pytest.mark.parametrize(("form", "change", "new"), CHANGES.values(), ids=CHANGES)
 def test_the_stamp_of_local_files_tells_that_they_changed(tmp_path, form, change, new):
     folder = write_flickr30k(tmp_path, form, FILES)
+    if form == "folder":
+        (folder / "flickr30k-images" / "1.jpg").write_bytes(b"x")
     before = open_flickr30k(folder).describe()["stamp"]
     change(folder)
     assert (open_flickr30k(folder).describe()["stamp"] != before) is new
