@@ -42,9 +42,12 @@ CORE = {
     "analysis": ("analysis/",),
     "evaluation set": ("eval_set.py", "eval_set_writer.py", "verification.py"),
     "run record": ("run_record.py",),
-    "stages": (
-        *("stages.py", "build.py", "classify.py", "scorers.py", "selection.py", "selection_stage.py", "images.py"),
-        *("decoding.py", "duplicates.py", "export.py", "card.py", "parts.py", "folders.py", "job.py", "plan.py"),
+    "stages": tuple(
+        f"data_prep/{name}.py"
+        for name in (
+            *("stages", "build", "classify", "scorers", "selection", "selection_stage", "images", "decoding"),
+            *("duplicates", "export", "card", "parts", "folders", "job", "plan"),
+        )
     ),
     "sources": ("data_prep/sources/", "data_prep/hub.py"),
 }
