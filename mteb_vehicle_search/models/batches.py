@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
-from threading import get_ident
+from threading import Event, Lock, get_ident
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -82,10 +82,15 @@ def in_order(
     for place in places:
         free.put(place)
     working: set[int] = set()
+    # Held to interrupt: a thread that is in `working` then still is in `one`, and no other begins a batch.
+    lock, stopped = Lock(), Event()
 
     def one(batch: _Item) -> _Result:
+        with lock:
+            if stopped.is_set():
+                raise CancelledError
+            working.add(get_ident())
         place = free.get()
-        working.add(get_ident())
         try:
             if place.threads:
                 torch.set_num_threads(place.threads)
@@ -93,8 +98,9 @@ def in_order(
             with torch.inference_mode():
                 return work(batch, place)
         finally:
-            working.discard(get_ident())
             free.put(place)
+            with lock:
+                working.discard(get_ident())
 
     with _threads(len(places), "device") as pool:
         try:
@@ -104,9 +110,11 @@ def in_order(
                     pass
                 yield future.result()
         except BaseException:
-            # On a processor, a batch can take minutes that nobody who pressed Ctrl-C wants to wait for.
-            for thread in list(working):
-                _interrupt(thread)
+            with lock:
+                stopped.set()
+                # On a processor, a batch can take minutes that nobody who pressed Ctrl-C wants to wait for.
+                for thread in working:
+                    _interrupt(thread)
             raise
 
 

@@ -218,6 +218,32 @@ def test_leaving_interrupts_the_batches_at_work():
     assert named("device") == []
 
 
+@pytest.mark.usefixtures("no_collection")
+def test_an_interrupted_thread_begins_no_other_batch(monkeypatch):
+    # The batches that wait are only cancelled later, and nobody would interrupt the thread a second time.
+    begun, interrupt = [], batches._interrupt
+
+    def slowly(thread):
+        interrupt(thread)
+        time.sleep(0.2)
+
+    def work(batch, place):
+        begun.append(batch)
+        if batch:
+            for _ in range(PATIENCE_S * 100):
+                time.sleep(0.01)
+        return batch
+
+    monkeypatch.setattr(batches, "_interrupt", slowly)
+    found = in_order(places(2), range(9), work)
+    assert next(found) == 0
+    while len(begun) < 3:
+        time.sleep(0.01)
+    found.close()
+    assert sorted(begun) == [0, 1, 2]
+    assert named("device") == []
+
+
 def test_only_threads_at_work_are_interrupted(monkeypatch):
     # An interrupt that comes in the idle part of a thread of the pool is printed as an error of its own.
     interrupted, busy, entered, leave = [], set(), Event(), Event()
