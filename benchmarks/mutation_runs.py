@@ -33,6 +33,8 @@ HEAVY = (
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "VEHICLE_SEARCH_NO_HOOK": "1"}
 # A mistake may make a test slow; one that takes this much longer hangs.
 PATIENCE, SPARE_S = 5, 30
+# Coverage slows everything down, and a few tests of interrupted processes may feel it.
+FAILURES_BORNE = 3
 COVERAGE_SETTINGS = """\
 [run]
 parallel = true
@@ -184,8 +186,12 @@ def _measure(tree: Path) -> tuple[dict[str, dict[int, list[str]]], dict[str, flo
     done = subprocess.run(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    if done.returncode:
+    # 1: some tests failed; they cannot tell a mistake from none, and are left out.
+    failed = set(re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE))
+    if done.returncode not in (0, 1) or len(failed) > FAILURES_BORNE:
         raise SystemExit(f"The suite does not pass without a mistake:\n{done.stdout[-5000:]}")
+    for nodeid in sorted(failed):
+        print(f"FAILS WITHOUT A MISTAKE: {nodeid}", flush=True)
     data = coverage.CoverageData(str(scratch / "all"))
     for part in sorted(scratch.glob("data.*")):
         one = coverage.CoverageData(str(part))
@@ -197,7 +203,7 @@ def _measure(tree: Path) -> tuple[dict[str, dict[int, list[str]]], dict[str, flo
         path = Path(file).relative_to(tree).as_posix()
         for number, tests in data.contexts_by_lineno(file).items():
             # A subprocess has its test from PYTEST_CURRENT_TEST, which ends with " (call)".
-            lines[path][number] = sorted({re.sub(r" \((setup|call|teardown)\)$", "", test) for test in tests})
+            lines[path][number] = sorted({re.sub(r" \((setup|call|teardown)\)$", "", test) for test in tests} - failed)
     found = json.loads(seconds.read_text(encoding="utf-8"))
     shutil.rmtree(scratch)
     return lines, found
