@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from mutants import Mutant, all_points, points, product_files
 from mutation_runs import Contexts, Outcome, Run, check_unchanged, run_all
+from tqdm import tqdm
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -71,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         counted = [(m, r) for m, r in zip(mutants, runs) if (m.where, m.before, m.after) not in equivalent]
         print(f"{len(counted)} mistakes, {len(mutants) - len(counted)} more that change nothing", flush=True)
         reports = []
-        for number, outcome in run_all([run for _, run in counted], trees, args.budget):
+        outcomes = run_all([run for _, run in counted], trees, args.budget)
+        for number, outcome in tqdm(outcomes, total=len(counted), unit="mistake", dynamic_ncols=True):
             report = Report(counted[number][0], outcome)
             reports.append(report)
             if not outcome.noticed or args.verbose:
@@ -185,10 +187,10 @@ def _part(path: str) -> str:
 def _show(report: Report) -> None:
     mutant, outcome = report
     verdict = f"noticed by {outcome.by or 'time'}" if outcome.noticed else "SURVIVED"
-    print(f"{verdict}  {mutant.path}:{mutant.line}  {mutant.scope}  ({outcome.seconds:.0f} s)")
+    tqdm.write(f"{verdict}  {mutant.path}:{mutant.line}  {mutant.scope}  ({outcome.seconds:.0f} s)")
     for sign, text in (("-", mutant.before), ("+", mutant.after)):
         for line in text.splitlines():
-            print(f"    {sign} {line}")
+            tqdm.write(f"    {sign} {line}")
     sys.stdout.flush()
 
 

@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from mutants import PRODUCT, product_files
@@ -187,7 +188,7 @@ def _measure(tree: Path) -> tuple[dict[str, dict[int, list[str]]], dict[str, flo
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     # 1: some tests failed; they cannot tell a mistake from none, and are left out.
-    failed = set(re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE))
+    failed = set(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE))
     if done.returncode not in (0, 1) or len(failed) > FAILURES_BORNE:
         raise SystemExit(f"The suite does not pass without a mistake:\n{done.stdout[-5000:]}")
     for nodeid in sorted(failed):
@@ -290,6 +291,8 @@ def _in_fork(tree: Path, run: Run, result: Path) -> None:
     os.environ["PYTHONPATH"] = str(tree)
     here = str(Path(__file__).parent)
     sys.path[:] = [str(tree), *(path for path in sys.path if path not in (here, str(Path(here).parent)))]
+    # A process that a test spawns would begin with what it finds here: the driver.
+    sys.modules["__main__"] = ModuleType("__main__")
     import hypothesis
     import pytest
 

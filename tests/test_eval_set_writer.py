@@ -44,6 +44,7 @@ def read(folder: Path) -> dict[str, bytes]:
         (8, 8, [[4, 4]]),
         (9, 8, [[4, 4], [1]]),
         (17, 8, [[4, 4], [4, 4], [1]]),
+        (24, 9, [[4, 4, 4], [4, 4, 4]]),  # Each file is counted from nothing.
         (10, 100, [[4, 4, 2]]),
         (10, 6, [[4, 4], [2]]),  # Whole row groups, though a file is then longer than asked.
     ],

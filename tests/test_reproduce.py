@@ -179,6 +179,14 @@ def test_an_evaluation_encodes_anew_on_the_device_and_in_batches_as_asked(origin
     assert found["ndcg_at_10_ci_low"] <= found["ndcg_at_10"] <= found["ndcg_at_10_ci_high"]
 
 
+def test_the_task_is_registered_where_the_start_up_file_was_skipped(original, monkeypatch):
+    done, get_task = [], mteb.get_task
+    monkeypatch.setattr("mteb_vehicle_search.register", lambda: done.append("register"))
+    monkeypatch.setattr(mteb, "get_task", lambda name: done.append(name) or get_task(name))
+    reproduce.evaluate("mteb/baseline-random-encoder", 5, "cpu")
+    assert done == ["register", "VehicleImageSearch"]
+
+
 def test_a_stand_in_model_goes_the_whole_way(original, monkeypatch, capsys):
     stand_in = reproduce.Published("mteb/baseline-random-encoder", 0.5)
     monkeypatch.setitem(reproduce.PUBLISHED, "metaclip", stand_in)

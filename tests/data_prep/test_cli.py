@@ -383,6 +383,10 @@ def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes
     assert ("Images by class" in shown) == bool(classes) == ("n1 cart" in rows)
     for title in ("Images by source", "Shorter side of the originals"):
         assert title in shown
+    headings = [[cell.strip() for cell in line.split("┃")[1:-1]] for line in shown.splitlines() if "┃" in line]
+    assert headings[0] == ["source", "images"]
+    assert headings[-1] == ["shorter side", "images", ""]
+    assert headings[1:-1] == [["class", "images"]] * bool(classes)
 
 
 @pytest.mark.parametrize("public", [False, True])

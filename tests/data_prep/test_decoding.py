@@ -307,6 +307,7 @@ def test_a_transparent_colour_lies_over_white():
         ([-5, 0, 300, 70_000], np.int32, [0, 0, 1, 255]),
         ([0, 0.5, 1], np.float32, [0, 128, 255]),  # Shares of white; half to even.
         ([0, 0.25, np.nan], np.float32, [0, 64, 0]),
+        ([0, 1, 2], np.float32, [0, 1, 2]),  # More than 1 is no share.
         ([-1, 0, 1.25, 255], np.float32, [0, 0, 1, 255]),
         ([0, 257, 65535], np.float32, [0, 1, 255]),
     ],

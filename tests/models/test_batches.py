@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from threading import Barrier, Event
 
@@ -223,11 +224,10 @@ def test_leaving_interrupts_the_batches_at_work():
 @pytest.mark.usefixtures("no_collection")
 def test_an_interrupted_thread_begins_no_other_batch(monkeypatch):
     # The batches that wait are only cancelled later, and nobody would interrupt the thread a second time.
-    begun, interrupt = [], batches._interrupt
-
-    def slowly(thread):
-        interrupt(thread)
-        time.sleep(0.2)
+    class SlowToEnd(ThreadPoolExecutor):
+        def shutdown(self, *given, **named):
+            time.sleep(0.2)
+            super().shutdown(*given, **named)
 
     def work(batch, place):
         begun.append(batch)
@@ -236,7 +236,8 @@ def test_an_interrupted_thread_begins_no_other_batch(monkeypatch):
                 time.sleep(0.01)
         return batch
 
-    monkeypatch.setattr(batches, "_interrupt", slowly)
+    begun = []
+    monkeypatch.setattr(batches, "ThreadPoolExecutor", SlowToEnd)
     found = in_order(places(2), range(9), work)
     assert next(found) == 0
     while len(begun) < 3:

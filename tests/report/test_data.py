@@ -16,7 +16,7 @@ from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import data
-from mteb_vehicle_search.report.data import Growth, gather, growth_of, script_data
+from mteb_vehicle_search.report.data import Growth, Rows, gather, growth_of, script_data
 from mteb_vehicle_search.report.strengths import Part, groups, vehicles
 
 # Two full blocks of the page's data and the beginning of a third.
@@ -111,6 +111,14 @@ def test_the_loss_is_what_the_best_wrong_image_is_ahead(page):
                 assert loss is None
             else:
                 assert loss == round(float(scores[model][query][wrong]) - float(scores[model][query][right]), 4)
+
+
+def test_the_first_image_of_all_can_be_the_best_wrong_one():
+    empty = Rows([], [], [], [], [], [], [], [], [], [])
+    rows = empty._replace(
+        wrong=[[0, -1, 2]], tops=[[[1, 0], [0], [2, 1]]], top_scores=[[[0.5, 0.4], [0.9], [0.3, 0.2]]]
+    )
+    assert data._losses(rows._replace(scores=[[0.5, 0.9, 0.2]]), 0) == [-0.1, None, 0.1]
 
 
 # Blocks
