@@ -12,15 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.export import export, find_duplicates
-from data_prep.folders import check_replaceable, locked
 from data_prep.job import Job
 from data_prep.options import BuildOptions, open_captioned, open_distractors
-from data_prep.parts import PartEntry, read_part, write_part
 from data_prep.progress import Reporter
-from data_prep.selection_stage import select
 from data_prep.stages import Marker, Stages, fingerprint
+from data_prep.stages.export import export, find_duplicates
+from data_prep.stages.parts import PartEntry, read_part, write_part
+from data_prep.stages.selection_stage import select
 from mteb_vehicle_search.eval_set import EvalSet, Rejected
+from mteb_vehicle_search.files import check_replaceable, locked
 
 if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource, Part, SourceImage
@@ -118,7 +118,7 @@ def merge(job: Job, markers: list[Marker]) -> list[PartEntry]:
 
 
 def _reduce(job: Job, stage: str, configuration: dict[str, Any], images: Callable[[], Iterator[SourceImage]]) -> Marker:
-    from data_prep.images import prepare_all  # Imports Pillow.
+    from data_prep.stages.reduce import prepare_all  # Imports Pillow.
 
     what = stage.partition("/")[0]
     marker = job.stages.done(stage, configuration)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.sources.imagenet_classes import wnids
+from data_prep.sources.imagenet.classes import wnids
 from mteb_vehicle_search.errors import BuildError
 
 SHIPPED = Path(__file__).parent / "class_sets"

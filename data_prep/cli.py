@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.arguments import parser
-from mteb_vehicle_search import places
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import VehicleSearchError
 
 SHOWN_REJECTS = 5
@@ -67,7 +67,7 @@ def _build(options: argparse.Namespace) -> int:
     if options.quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # Before the hub's client is imported.
     preset = load_preset(options.preset)
-    default = places.evaluation_data() if options.preset == "original" else places.data_folder(preset.name)
+    default = settings.evaluation_data() if options.preset == "original" else settings.data_folder(preset.name)
     chosen = BuildOptions(
         preset=preset,
         out=(options.out.expanduser() if options.out else default).absolute(),
@@ -117,7 +117,7 @@ def _compared(built: int, published: int | None) -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from mteb_vehicle_search.verification import verify
+    from mteb_vehicle_search.eval_set.verify import verify
 
     checked = verify(options.folder, progress=not options.quiet)
     _table(f"{options.folder}", ("part", "rows"), list(checked.counts.items()))

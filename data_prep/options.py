@@ -50,7 +50,7 @@ class BuildOptions:
 def open_captioned(options: BuildOptions) -> CaptionedSource:
     """Return the source of captioned images."""
     if options.preset.captioned.source == "drawn":
-        from data_prep.sources.scenes import CaptionedScenes
+        from data_prep.sources.drawn.source import CaptionedScenes
 
         return CaptionedScenes()
     from data_prep.sources import open_flickr30k
@@ -61,7 +61,7 @@ def open_captioned(options: BuildOptions) -> CaptionedSource:
 def open_distractors(options: BuildOptions) -> DistractorSource:
     """Return the source of distractors."""
     if options.preset.distractors.source == "drawn":
-        from data_prep.sources.scenes import DistractorScenes
+        from data_prep.sources.drawn.source import DistractorScenes
 
         return DistractorScenes()
     from data_prep.sources import open_imagenet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.verification import verify
+from mteb_vehicle_search.eval_set.verify import verify
 
 TERMS = {
     "flickr30k": "Flickr30k: non-commercial research and education only; the photos belong to their owners.",

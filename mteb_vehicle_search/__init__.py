@@ -3,7 +3,7 @@
 Importing it loads neither mteb nor torch; the names below are loaded when they are first used.
 """
 
-from mteb_vehicle_search import autoload
+from mteb_vehicle_search.plugin import hook
 
 # Importing this package must cost next to nothing: not even `typing` is imported.
 TYPE_CHECKING = False
@@ -23,9 +23,16 @@ def register() -> None:
     Raises:
         ImportError: mteb cannot be imported.
     """
-    from mteb_vehicle_search import plugin
+    from mteb_vehicle_search.plugin import registry
 
-    plugin.register()
+    registry.register()
+
+
+def mteb_executed(name: str) -> None:
+    """Add our tasks and models to a module of mteb that has just executed; the import hook calls it."""
+    from mteb_vehicle_search.plugin import registry
+
+    registry.module_executed(name)
 
 
 def __getattr__(name: str):
@@ -47,4 +54,4 @@ def __dir__():
     return sorted([*globals(), *__all__, "__version__"])
 
 
-autoload.install()
+hook.install(mteb_executed)

@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         ModelLoadError: A model's weights are not to be had.
     """
     from mteb_vehicle_search.eval_set import EvalSet
-    from mteb_vehicle_search.places import evaluation_data
+    from mteb_vehicle_search.settings import evaluation_data
 
     _require_original(EvalSet.open(evaluation_data()).manifest["counts"], evaluation_data())
     comparisons = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.places import runs_folder
+from mteb_vehicle_search.settings import runs_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,10 +10,10 @@ from typing import Any
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from mteb_vehicle_search import places
+from mteb_vehicle_search import settings
+from mteb_vehicle_search.citations import FLICKR30K
 from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.report.citation import FLICKR30K
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class EvalSetMetadata(TaskMetadata):
     @property
     def descriptive_stat_path(self) -> Path:
         """Where mteb would keep the statistics of the data set."""
-        return places.home() / "statistics" / f"{self.name}.json"
+        return settings.home() / "statistics" / f"{self.name}.json"
 
 
 class EvalSetTask(AbsTaskRetrieval):
@@ -64,7 +64,7 @@ class EvalSetTask(AbsTaskRetrieval):
         """
         from datasets import Dataset
 
-        from mteb_vehicle_search.corpus import CorpusImages
+        from mteb_vehicle_search.search.corpus import CorpusImages
 
         if self.data_loaded:
             return
@@ -85,7 +85,7 @@ class EvalSetTask(AbsTaskRetrieval):
     def _evaluate_subset(self, model: Any, data_split: Any, **kwargs: Any) -> Any:
         from mteb.models.models_protocols import EncoderProtocol, SearchProtocol
 
-        from mteb_vehicle_search.search import ExactSearch
+        from mteb_vehicle_search.search.exact_search import ExactSearch
 
         if isinstance(model, SearchProtocol) or not isinstance(model, EncoderProtocol):
             raise EncodeError(
@@ -107,7 +107,7 @@ class EvalSetTask(AbsTaskRetrieval):
         `median_rank`: over all (query, relevant image) pairs; `beaten_only_by_distractors`: share of the pairs whose
         relevant image is not first and is outranked by uncaptioned images only.
         """
-        from mteb_vehicle_search.outcome import extra_scores
+        from mteb_vehicle_search.search.result import extra_scores
 
         outcome = self._search.outcome
         if outcome is None:
@@ -116,8 +116,8 @@ class EvalSetTask(AbsTaskRetrieval):
         return self._extra
 
     def _record(self, scores: Any) -> None:
-        from mteb_vehicle_search.outcome import queries_table, show_summary
         from mteb_vehicle_search.run_record import write_run_record
+        from mteb_vehicle_search.search.result import queries_table, show_summary
 
         outcome = self._search.outcome
         if outcome is None:
@@ -196,7 +196,7 @@ class VehicleImageSearch(EvalSetTask):
     @classmethod
     def data_folder(cls) -> Path:
         """Return `VEHICLE_SEARCH_DATA`, else `VEHICLE_SEARCH_HOME`/data/vehicle-image-search."""
-        return places.evaluation_data()
+        return settings.evaluation_data()
 
 
 class VehicleImageSearchMini(EvalSetTask):
@@ -217,4 +217,4 @@ class VehicleImageSearchMini(EvalSetTask):
     @classmethod
     def data_folder(cls) -> Path:
         """Return the folder inside the package."""
-        return places.mini_folder()
+        return settings.mini_folder()

@@ -45,7 +45,7 @@ def test_wheel_registers_everything_in_isolated_mode_and_in_spawned_children(ins
         ours = [name for name in sys.modules if name.startswith("mteb")]
         assert ours == ["mteb_vehicle_search_autoload"] and "typing" not in sys.modules, "start-up must stay cheap"
         import mteb
-        assert not [name for name in sys.modules if name == "mteb_vehicle_search.search"]
+        assert not [name for name in sys.modules if name == "mteb_vehicle_search.search.exact_search"]
         assert "mteb_vehicle_search" in mteb.get_task({TASKS[0]!r}).__module__
         for name in {TASKS}:
             assert mteb.get_task(name).metadata.name == name
@@ -170,8 +170,8 @@ def test_taken_names_broken_packages_and_a_changed_mteb_are_told_and_mteb_goes_o
         f"""
         import sys, types
         sys.path.append({str(tmp_path)!r})
-        from mteb_vehicle_search import plugin
-        honest = plugin.module_executed
+        from mteb_vehicle_search.plugin import registry
+        honest = registry.module_executed
         def tampered(name):
             if name == "mteb.tasks":
                 from mteb.abstasks import AbsTask
@@ -180,7 +180,7 @@ def test_taken_names_broken_packages_and_a_changed_mteb_are_told_and_mteb_goes_o
             if name == "mteb.benchmarks.benchmarks":
                 sys.modules["mteb.benchmarks.benchmark"].Benchmark = None
             honest(name)
-        plugin.module_executed = tampered
+        registry.module_executed = tampered
         import mteb
         assert mteb.get_task({TASKS[1]!r}).metadata.name == {TASKS[1]!r}, "the other task is fine"
         assert sys.modules["mteb.get_tasks"]._TASKS_REGISTRY[{TASKS[0]!r}].__name__ == "Squatter"
@@ -210,7 +210,7 @@ def test_stock_run_evaluates_the_model_of_another_package(installed: Environment
     from PIL import Image
 
     from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
-    from mteb_vehicle_search.eval_set_writer import write_eval_set
+    from mteb_vehicle_search.eval_set.writer import write_eval_set
 
     images, queries, qrels = [], [], []
     colours = {"blue": (0, 0, 255), "green": (0, 128, 0), "red": (255, 0, 0), "white": (255, 255, 255)}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mteb_vehicle_search
-from mteb_vehicle_search import autoload, plugin
+from mteb_vehicle_search.plugin import hook, registry
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,20 +44,24 @@ def test_names_are_listed_before_they_are_used():
 
 def test_register_registers(monkeypatch):
     calls = []
-    monkeypatch.setattr(plugin, "register", lambda: calls.append("registered"))
+    monkeypatch.setattr(registry, "register", lambda: calls.append("registered"))
     mteb_vehicle_search.register()
     assert calls == ["registered"]
 
 
 def test_importing_installs_the_hook(monkeypatch):
-    calls = []
-    monkeypatch.setattr(autoload, "install", lambda: calls.append("installed"))
+    calls, executed = [], []
+    monkeypatch.setattr(hook, "install", calls.append)
+    monkeypatch.setattr(registry, "module_executed", executed.append)
     importlib.reload(mteb_vehicle_search)
-    assert calls == ["installed"]
+    assert calls == [mteb_vehicle_search.mteb_executed]
+    calls[0]("mteb.tasks")
+    assert executed == ["mteb.tasks"]
 
 
 def test_importing_loads_next_to_nothing():
     code = "import sys; before = set(sys.modules); import mteb_vehicle_search; print(sorted(set(sys.modules) - before))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
-    assert done.stdout.strip() == "['mteb_vehicle_search', 'mteb_vehicle_search.autoload']", done.stderr
+    names = ["mteb_vehicle_search", "mteb_vehicle_search.plugin", "mteb_vehicle_search.plugin.hook"]
+    assert done.stdout.strip() == str(names), done.stderr

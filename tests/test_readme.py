@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mteb_vehicle_search import cli
+from mteb_vehicle_search.analysis.formats import to_markdown
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, read_leaderboard
-from mteb_vehicle_search.analysis.leaderboard_formats import to_markdown
 from mteb_vehicle_search.models import model_metas
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,8 @@ import pytest
 
 from mteb_vehicle_search import run_record
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.places import runs_folder
 from mteb_vehicle_search.run_record import RunRecord, model_folder_name, write_run_record
+from mteb_vehicle_search.settings import runs_folder
 
 CONTENT = "c" * 64
 INFO = {"task_name": "VehicleImageSearch", "scores": {"ndcg_at_10": 0.5}, "note": "Größe"}

@@ -18,12 +18,12 @@ from mteb.models.abs_encoder import AbsEncoder
 from small_set import small_set
 
 import mteb_vehicle_search
-from mteb_vehicle_search import embeddings
+from mteb_vehicle_search.citations import FLICKR30K
 from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
 from mteb_vehicle_search.eval_set import Qrel
-from mteb_vehicle_search.places import embeddings_folder, home, mini_folder
-from mteb_vehicle_search.report.citation import FLICKR30K
 from mteb_vehicle_search.run_record import RunRecord
+from mteb_vehicle_search.search import store as embeddings
+from mteb_vehicle_search.settings import embeddings_folder, home, mini_folder
 from mteb_vehicle_search.tasks import EvalSetTask
 
 mteb_vehicle_search.register()

@@ -149,7 +149,7 @@ def open_flickr30k(src: str | Path | None = None) -> CaptionedSource:
     Raises:
         SourceError: If `src` is none of these; says what was found and what is expected.
     """
-    from data_prep.sources import flickr30k
+    from data_prep.sources.flickr30k import source as flickr30k
 
     return flickr30k.open_source(src)
 
@@ -165,6 +165,6 @@ def open_imagenet(src: str | Path | None = None, *, download_folder: Path | None
     Raises:
         SourceError: If `src` is none of these; says what was found and what is expected.
     """
-    from data_prep.sources import imagenet
+    from data_prep.sources.imagenet import source as imagenet
 
     return imagenet.open_source(src, download_folder=download_folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mteb_vehicle_search.analysis.corpus_growth import equivalence, growth, hold_out
     from mteb_vehicle_search.analysis.frames import (
         comparison_frame,
         equivalence_frame,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         queries_frame,
         strata_frame,
     )
+    from mteb_vehicle_search.analysis.growth import equivalence, growth, hold_out
     from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, rank_groups
     from mteb_vehicle_search.analysis.ranks import load_ranks
     from mteb_vehicle_search.analysis.uncertainty import clustered_interval, holm, paired_comparison

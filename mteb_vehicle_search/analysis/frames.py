@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from mteb_vehicle_search.analysis.compare import Comparison, compare
-from mteb_vehicle_search.analysis.corpus_growth import equivalence, growth
+from mteb_vehicle_search.analysis.growth import equivalence, growth
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
 from mteb_vehicle_search.analysis.selection import choose_runs

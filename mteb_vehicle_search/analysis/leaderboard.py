@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from mteb_vehicle_search.analysis.leaderboard_rows import first_usable, make_row, pair_with_records, reported_rows
 from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks
-from mteb_vehicle_search.analysis.results import Found, Skipped, find_results
+from mteb_vehicle_search.analysis.runs import Found, Skipped, find_results
 from mteb_vehicle_search.analysis.selection import RESULTS, RUNS_HELP
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.places import runs_folder
+from mteb_vehicle_search.settings import runs_folder
 
 SCHEMA_VERSION = 1
 SIGNIFICANCE = 0.05
@@ -172,7 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print or write the leaderboard; return the exit code."""
-    from mteb_vehicle_search.analysis import leaderboard_formats as formats
+    from mteb_vehicle_search.analysis import formats
 
     board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort)
     for one in board.skipped:
@@ -209,7 +209,7 @@ def read_leaderboard(path: Path) -> dict[str, Any]:
     Raises:
         ResultsError: It is not strict JSON, or not of this schema.
     """
-    from mteb_vehicle_search.analysis.leaderboard_schema import violations
+    from mteb_vehicle_search.analysis.columns import violations
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")

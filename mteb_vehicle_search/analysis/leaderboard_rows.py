@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
-from mteb_vehicle_search.analysis.results import Found, Result, Skipped, holds_flickr30k
+from mteb_vehicle_search.analysis.runs import Found, Result, Skipped, holds_flickr30k
 from mteb_vehicle_search.analysis.selection import record_key
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.errors import ResultsError

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.places import runs_folder
 from mteb_vehicle_search.run_record import RunRecord
+from mteb_vehicle_search.settings import runs_folder
 
 # mteb writes to this folder of the working directory unless told otherwise.
 RESULTS = Path("results")

@@ -43,7 +43,7 @@ def queries_of(content_id: str, data: Path | None = None) -> list[Query] | None:
     Raises:
         ResultsError: `data` is another evaluation set.
     """
-    from mteb_vehicle_search import places
+    from mteb_vehicle_search import settings
     from mteb_vehicle_search.eval_set import EvalSet
 
     if data is not None:
@@ -54,7 +54,7 @@ def queries_of(content_id: str, data: Path | None = None) -> list[Query] | None:
                 "Name the evaluation set that the runs were made on, or leave --data out.",
             )
         return sorted(evaluation.queries())
-    for folder in (places.evaluation_data(), places.mini_folder()):
+    for folder in (settings.evaluation_data(), settings.mini_folder()):
         try:
             evaluation = EvalSet.open(folder)
         except VehicleSearchError:

@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mteb_vehicle_search.analysis.columns import ROW
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
-from mteb_vehicle_search.analysis.leaderboard_schema import ROW
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.selection import RUNS_HELP
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.places import evaluation_data, mini_folder
-from mteb_vehicle_search.report.data import gather, growth_of, script_data
+from mteb_vehicle_search.report.page_data import gather, growth_of, script_data
 from mteb_vehicle_search.report.strengths import strengths
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
+from mteb_vehicle_search.settings import evaluation_data, mini_folder
 
 MARKER = "vehicle-search-report.json"
 # Of the whole site. What is left of it after text and scripts goes to the pictures.
@@ -195,8 +195,8 @@ def render(**content: Any) -> str:
     """Return the HTML of the page; all content is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from mteb_vehicle_search.analysis.leaderboard_formats import RUN, SCORES
-    from mteb_vehicle_search.report.citation import bibtex
+    from mteb_vehicle_search.analysis.formats import RUN, SCORES
+    from mteb_vehicle_search.citations import bibtex
 
     page = Environment(
         loader=PackageLoader("mteb_vehicle_search.report"),

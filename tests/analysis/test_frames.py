@@ -17,7 +17,7 @@ from small_set import small_set
 
 import mteb_vehicle_search.analysis as analysis
 from mteb_vehicle_search.analysis.compare import compare
-from mteb_vehicle_search.analysis.corpus_growth import equivalence, growth
+from mteb_vehicle_search.analysis.growth import equivalence, growth
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
 from mteb_vehicle_search.analysis.uncertainty import Paired, holm

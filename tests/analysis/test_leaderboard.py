@@ -17,6 +17,8 @@ from hand_made_runs import hand_made, info_of, table_of
 from simulated_runs import CONTENT_ID, MODELS, write_run
 
 from mteb_vehicle_search.analysis import leaderboard as command
+from mteb_vehicle_search.analysis.columns import DOCUMENT, REPORTED, ROW, TABLE, violations
+from mteb_vehicle_search.analysis.formats import RUN, SCORES, to_json, to_markdown
 from mteb_vehicle_search.analysis.leaderboard import (
     SORTABLE,
     build_leaderboard,
@@ -24,8 +26,6 @@ from mteb_vehicle_search.analysis.leaderboard import (
     read_leaderboard,
     write_text,
 )
-from mteb_vehicle_search.analysis.leaderboard_formats import RUN, SCORES, to_json, to_markdown
-from mteb_vehicle_search.analysis.leaderboard_schema import DOCUMENT, REPORTED, ROW, TABLE, violations
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums
 from mteb_vehicle_search.errors import ResultsError

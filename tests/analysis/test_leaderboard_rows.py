@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hand_made_runs import hand_made, info_of, table_of
 
+from mteb_vehicle_search.analysis.columns import ROW
 from mteb_vehicle_search.analysis.leaderboard_rows import (
     TWO_RUNS,
     first_usable,
@@ -16,9 +17,8 @@ from mteb_vehicle_search.analysis.leaderboard_rows import (
     pair_with_records,
     reported_rows,
 )
-from mteb_vehicle_search.analysis.leaderboard_schema import ROW
 from mteb_vehicle_search.analysis.ranks import METRICS
-from mteb_vehicle_search.analysis.results import Found, Result
+from mteb_vehicle_search.analysis.runs import Found, Result
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.run_record import RunRecord, write_run_record
 

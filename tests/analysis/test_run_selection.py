@@ -21,8 +21,8 @@ from mteb_vehicle_search.analysis.selection import (
     run_places,
 )
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.places import runs_folder
 from mteb_vehicle_search.run_record import RunRecord, write_run_record
+from mteb_vehicle_search.settings import runs_folder
 
 DATA, OTHER = "5a" * 32, "6b" * 32
 

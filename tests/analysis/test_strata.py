@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_set import small_set
 
-from mteb_vehicle_search import places
+from mteb_vehicle_search import settings as places
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, specificity, strata, words
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import Query

@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import cli
-from data_prep.folders import locked
-from data_prep.sources.imagenet_classes import wnids
+from data_prep.sources.imagenet.classes import wnids
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.files import locked
 
 FILES = format_twins.captioned_files(6)
 CLASSED = format_twins.classed_files(2)

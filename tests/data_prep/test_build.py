@@ -23,16 +23,16 @@ from small_sources import (
 
 from data_prep import build as building
 from data_prep.build import BuildOptions, build, merge, reduce_captioned, reduce_distractors
-from data_prep.folders import locked
 from data_prep.job import Job
-from data_prep.parts import read_part
 from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.progress import Reporter
 from data_prep.sources import Part, SourceImage
 from data_prep.stages import Stages
+from data_prep.stages.parts import read_part
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
-from mteb_vehicle_search.verification import verify
+from mteb_vehicle_search.eval_set.verify import verify
+from mteb_vehicle_search.files import locked
 
 CAPTIONED, TRAIN, VAL = 40, 15, 3
 KEPT = CAPTIONED * 3 // 4
@@ -128,7 +128,7 @@ def test_second_run_does_nothing(private, tmp_path, monkeypatch):
     forbidden = "finished work was done again"
     for name in ("build.write_part", "export.near_pairs", "export.write_eval_set"):
         monkeypatch.setattr(f"data_prep.{name}", lambda *a, **k: pytest.fail(forbidden))
-    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail(forbidden))
+    monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail(forbidden))
     reporter = Reporter(quiet=True)
     assert digest(build(chosen, reporter).folder) == first
     assert not any("stale" in message for message in reporter.messages)
@@ -137,7 +137,7 @@ def test_second_run_does_nothing(private, tmp_path, monkeypatch):
 def test_changed_threshold_needs_no_second_classification(private, tmp_path, monkeypatch):
     build(options(private, tmp_path / "carts"), Reporter(quiet=True))
     write_preset(private, changes={"threshold = 0.6": "share = 0.5", "max_distance = 2": "max_distance = 1"})
-    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail("classified again"))
+    monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail("classified again"))
     reporter = Reporter(quiet=True)
     changed = build(options(private, tmp_path / "carts"), reporter)
     assert changed.manifest["notes"]["counts"]["captioned"] == CAPTIONED // 2
@@ -206,7 +206,7 @@ def test_uncaptioned_twins_are_found(private, tmp_path, policy):
 
 
 def test_a_list_takes_the_place_of_the_classifier(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail("classified"))
+    monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail("classified"))
     (tmp_path / "list.txt").write_text("1000.jpg\n1003.jpg\n", encoding="utf-8")
     evaluation = build(options(data, tmp_path / "o", selection=str(tmp_path / "list.txt")), Reporter(quiet=True))
     assert [i for i in evaluation.corpus_ids() if i.startswith("flickr")] == ["flickr30k/1000", "flickr30k/1003"]
@@ -225,10 +225,10 @@ def test_selected_but_absent_images_are_rows(data, tmp_path):
 
 
 def test_result_that_does_not_verify_is_not_put_in_place(data, tmp_path, monkeypatch):
-    from mteb_vehicle_search.verification import Verification, Violation
+    from mteb_vehicle_search.eval_set.verify import Verification, Violation
 
     broken = Verification([Violation("corpus", "is broken")], {}, "")
-    monkeypatch.setattr("data_prep.export.verify", lambda *a, **k: broken)
+    monkeypatch.setattr("data_prep.stages.export.verify", lambda *a, **k: broken)
     with pytest.raises(BuildError, match="does not verify:\n  corpus: is broken"):
         build(options(data, tmp_path / "carts"), Reporter(quiet=True))
     assert not (tmp_path / "carts").exists()
@@ -476,7 +476,7 @@ def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
         given.append((policy, workers))
         return iter(())
 
-    monkeypatch.setattr("data_prep.images.prepare_all", prepare_all)
+    monkeypatch.setattr("data_prep.stages.reduce.prepare_all", prepare_all)
     one = job(tmp_path)
     one.options = replace(one.options, workers=3)
     reduce_captioned(one, CaptionedImages({"all": []}), None)

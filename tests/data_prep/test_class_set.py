@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_prep.class_set import COLUMNS, SHIPPED, ClassSet, ImageClass
-from data_prep.sources.imagenet_classes import wnids
+from data_prep.sources.imagenet.classes import wnids
 from mteb_vehicle_search.errors import BuildError
 
 HEAD = "index\twnid\tname\troots"

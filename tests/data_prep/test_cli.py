@@ -21,10 +21,10 @@ from data_prep import cli
 from data_prep.options import BuildOptions
 from data_prep.plan import Plan
 from data_prep.preset import load_preset
-from mteb_vehicle_search import places
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.verification import Verification, Violation
+from mteb_vehicle_search.eval_set.verify import Verification, Violation
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_without_flags_the_original_is_built_from_the_hub_where_the_task_looks(a
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "mine"))
     assert cli.main(["build"]) == 1
     assert cli.main(["build", "--preset", "mini"]) == 1
-    home = places.home() / "data"
+    home = settings.home() / "data"
     original, mini = load_preset("original"), load_preset("mini")
     assert asked == [
         (BuildOptions(original, home / "vehicle-image-search", workers=5), False),
@@ -224,7 +224,7 @@ def failing(monkeypatch):
         def verify(*given, **more):
             raise error
 
-        monkeypatch.setattr("mteb_vehicle_search.verification.verify", verify)
+        monkeypatch.setattr("mteb_vehicle_search.eval_set.verify.verify", verify)
 
     return fail
 
@@ -271,7 +271,7 @@ def test_verify_shows_what_it_found(monkeypatch, capsys, quiet, violations, stat
         given.append((folder, progress))
         return Verification([Violation(f"corpus/{v}", f"[is] {v}") for v in violations], {"corpus": 12345}, "c0ffee")
 
-    monkeypatch.setattr("mteb_vehicle_search.verification.verify", verify)
+    monkeypatch.setattr("mteb_vehicle_search.eval_set.verify.verify", verify)
     assert cli.main(["verify", "set", *(["--quiet"] if quiet else [])]) == status
     assert given == [(Path("set"), not quiet)]
     lines = capsys.readouterr().out.splitlines()

@@ -16,8 +16,9 @@ import pytest
 from folder_hub import FolderHub
 from hub_server import HubServer
 
-from data_prep import cli, hub, hub_models, selection
+from data_prep import cli, hub, hub_models
 from data_prep.preset import PRESETS, load_preset
+from data_prep.stages import select as selection
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.eval_set import EvalSet
 
@@ -265,7 +266,7 @@ def published(monkeypatch):
 
 
 def test_the_published_list_takes_the_place_of_the_classifier(data, published, tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.scorers.load_scorer", lambda *a: pytest.fail("classified"))
+    monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail("classified"))
     command = arguments(data, "--selection", "published", "--out", tmp_path / "out")
     assert cli.main(command) == 0
     kept = [name for name in EvalSet.open(tmp_path / "out").corpus_ids() if name.startswith("flickr30k/")]

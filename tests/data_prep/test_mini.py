@@ -7,9 +7,9 @@ import pytest
 from data_prep.build import BuildOptions, build
 from data_prep.preset import load_preset
 from data_prep.progress import Reporter
-from mteb_vehicle_search import places
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.verification import verify
+from mteb_vehicle_search.eval_set.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +19,13 @@ def fresh(tmp_path_factory):
 
 
 def test_shipped_mini_is_sound_and_small():
-    folder = places.mini_folder()
+    folder = settings.mini_folder()
     assert verify(folder, progress=False).violations == []
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 8_000_000
 
 
 def test_a_fresh_build_has_the_shipped_content_id(fresh):
-    shipped = EvalSet.open(places.mini_folder())
+    shipped = EvalSet.open(settings.mini_folder())
     assert fresh.content_id == shipped.content_id
     assert fresh.policy == shipped.policy
     assert fresh.manifest["preset"] == shipped.manifest["preset"]
@@ -38,7 +38,7 @@ def test_pictures_are_those_of_a_fresh_build(fresh):
     import numpy as np
     from PIL import Image
 
-    shipped = EvalSet.open(places.mini_folder())
+    shipped = EvalSet.open(settings.mini_folder())
     for index in range(0, 2000, 97):
         pixels = [
             np.asarray(Image.open(io.BytesIO(evaluation.jpeg_at(index))), dtype=float)
@@ -48,7 +48,7 @@ def test_pictures_are_those_of_a_fresh_build(fresh):
 
 
 def test_mini_has_the_counts_that_its_preset_names():
-    counts = EvalSet.open(places.mini_folder()).manifest["notes"]["counts"]
+    counts = EvalSet.open(settings.mini_folder()).manifest["notes"]["counts"]
     expected = load_preset("mini").expected
     assert (counts["captioned"], counts["distractors"], counts["queries"]) == (
         expected.captioned,

@@ -11,10 +11,10 @@ from small_sources import write_flickr30k, write_imagenet
 
 from data_prep.options import BuildOptions, open_captioned, open_distractors
 from data_prep.preset import load_preset
-from data_prep.sources.flickr30k import FolderFlickr30k, HubFlickr30k
-from data_prep.sources.imagenet import HubImagenet
-from data_prep.sources.imagenet_folders import FolderImagenet
-from data_prep.sources.scenes import CaptionedScenes, DistractorScenes
+from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
+from data_prep.sources.flickr30k.source import FolderFlickr30k, HubFlickr30k
+from data_prep.sources.imagenet.folders import FolderImagenet
+from data_prep.sources.imagenet.source import HubImagenet
 from mteb_vehicle_search.errors import SourceError
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from small_sources import NAMES, WNIDS, jpeg, picture, write_flickr30k, write_imagenet
 
-from data_prep import scorers
 from data_prep.build import BuildOptions, build
 from data_prep.preset import Preset, load_preset
 from data_prep.progress import Reporter
 from data_prep.sources import Part
 from data_prep.sources.drawn import mini_scenes
-from data_prep.sources.imagenet_classes import wnids
+from data_prep.sources.imagenet.classes import wnids
 from data_prep.stages import STAGES
+from data_prep.stages import classifiers as scorers
 
 # "chunks" are the resumable pieces of "classify".
 ALL = {"classify", "chunks", "select", "captioned", "distractors", "duplicates", "export"}
@@ -116,7 +116,7 @@ def _quicken(patch: pytest.MonkeyPatch, home: Path) -> None:
     patch.chdir(home)
     patch.setattr(os, "fsync", lambda descriptor: None)
     patch.setattr(scorers, "load_scorer", lambda classifier, folder, device: ColourScorer("cpu"))
-    patch.setattr("data_prep.sources.scenes.mini_scenes", lambda: mini_scenes("i", 3, 4))
+    patch.setattr("data_prep.sources.drawn.source.mini_scenes", lambda: mini_scenes("i", 3, 4))
 
 
 def _options(**changes: Any) -> BuildOptions:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "encode_gpu.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "encode_gpu.py"
 
 
 def run(*arguments):

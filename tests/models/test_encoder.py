@@ -15,7 +15,6 @@ from PIL import Image
 from small_set import small_set
 from stand_ins import tiny_jina
 
-from mteb_vehicle_search.corpus import CorpusImages, image_loader
 from mteb_vehicle_search.errors import EncodeError, ModelLoadError
 from mteb_vehicle_search.models import batches as loop
 from mteb_vehicle_search.models import encoder, tiny_clip
@@ -23,6 +22,7 @@ from mteb_vehicle_search.models.batches import Place, Towers
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
 from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, Squash
+from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
 
 
 class PlainTowers(torch.nn.Module):

@@ -18,10 +18,10 @@ ENCODE = """
 
     import torch
 
-    from mteb_vehicle_search.corpus import CorpusImages, image_loader
+    from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
     from mteb_vehicle_search.eval_set import EvalSet
     from mteb_vehicle_search.models import tiny_clip
-    from mteb_vehicle_search.places import mini_folder
+    from mteb_vehicle_search.settings import mini_folder
 
     def vectors(used):
         evaluation = EvalSet.open(mini_folder())

@@ -14,14 +14,13 @@ from small_runs import HOSTILE, MODELS, QUERIES, write_run
 
 from mteb_vehicle_search import cli
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
-from mteb_vehicle_search.analysis.results import Skipped
+from mteb_vehicle_search.analysis.runs import Skipped
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.places import evaluation_data, mini_folder
-from mteb_vehicle_search.report import build
-from mteb_vehicle_search.report import data as page_data
+from mteb_vehicle_search.report import build, page_data
 from mteb_vehicle_search.report.build import build_report, choose_evaluation, embed, render
 from mteb_vehicle_search.report.thumbnails import PER_SHEET, Thumbnails, write_thumbnails
+from mteb_vehicle_search.settings import evaluation_data, mini_folder
 
 OTHER = "e" * 64
 

@@ -1,0 +1,144 @@
+"""The page at full size: its bytes with two models, and how fast it opens and filters with three, in headless chromium.
+
+    python benchmarks/report_page.py [--data FOLDER] [--sites FOLDER]
+
+10,725 captions of 2,145 drawn images among 66,009 distractors; the models are simulated, with distractors drawn at
+random, so that the page shows far more different images than a real one. What is in the folders is used again. "Open"
+ends when the first query stands there with everybody's top ten; "filter" when list and query are redrawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+from playwright.sync_api import Page, sync_playwright
+
+from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.report.build import build_report
+from mteb_vehicle_search.run_record import RunRecord, write_run_record
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "helpers"), str(Path(__file__).parent)]
+from full_scale import draw_set  # noqa: E402
+from simulated_runs import (  # noqa: E402  # pyright: ignore[reportMissingImports]
+    CAPTIONS,
+    DISTRACTORS,
+    IMAGES,
+    MODELS,
+    SimulatedModel,
+    write_run,
+)
+
+LIMITS = {"MB, two models": 60, "s to open": 2, "ms to filter": 100}
+FILTERS = {
+    "model": MODELS[2].name,
+    "vs": MODELS[1].name,
+    "only": "ab",
+    "from": "2",
+    "to": "50",
+    "text": "red",
+    "wrong": "distractor",
+    "part": "bus",
+    "sort": "rank",
+}
+# Sets a field, waits until the query is drawn again and laid out, and returns the milliseconds.
+TIME_FILTER = """([name, value]) => new Promise((done) => {
+    const field = document.querySelector(`#filters [name=${name}]`), detail = document.getElementById("detail");
+    const start = performance.now();
+    new MutationObserver((_, watch) => {
+        watch.disconnect();
+        document.body.offsetHeight;
+        done(performance.now() - start);
+    }).observe(detail, { childList: true });
+    field.value = value;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+})"""
+
+
+def record(model: SimulatedModel, evaluation: EvalSet) -> RunRecord:
+    """Write the run record of a simulated model, with the ids of the evaluation set."""
+    simulated, _ = write_run(model, content_id=evaluation.content_id)
+    ids = evaluation.corpus_ids()
+    captioned = [name for name in ids if name.startswith("flickr30k/")]
+    distractors = [name for name in ids if not name.startswith("flickr30k/")]
+
+    def image(name: str) -> str:
+        kind, number = name.partition("/")[0], name.rpartition("/")[2].removeprefix("n")
+        return captioned[int(number) - 10_000_000] if kind == "flickr30k" else distractors[int(number)]
+
+    table = simulated.queries()
+    relevant = [image(name) for name in table["relevant_id"].to_pylist()]
+    columns = {
+        "query_id": [f"{name.rpartition('/')[2]}_caption_{n % CAPTIONS:02d}" for n, name in enumerate(relevant)],
+        "relevant_id": relevant,
+        "top_ids": [[image(name) for name in top] for top in table["top_ids"].to_pylist()],
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(column))
+    return write_run_record(evaluation.content_id, model.name, model.revision, table, simulated.info)
+
+
+def build(sites: Path, data: Path, models: int) -> Path:
+    """Return the page of the first models, built unless it is there."""
+    site = sites / f"{models} models"
+    if not site.exists():
+        exists = (data / "manifest.json").is_file()
+        evaluation = EvalSet.open(data) if exists else draw_set(data, IMAGES, IMAGES + DISTRACTORS)
+        home = sites / f"home of {models}"
+        os.environ["VEHICLE_SEARCH_HOME"] = str(home)
+        for model in MODELS[:models]:
+            record(model, evaluation)
+        start = time.perf_counter()
+        build_report(build_leaderboard([home]), evaluation, site)
+        print(f"built the page of {models} models in {time.perf_counter() - start:.0f} s", flush=True)
+    return site
+
+
+def time_open(page: Page, site: Path) -> float:
+    """Return the seconds from the address to the first query with its pictures."""
+    start = time.perf_counter()
+    page.goto((site / "index.html").as_uri(), wait_until="commit")
+    page.wait_for_selector("#detail .answers")
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Build, measure, print; the exit code says whether all limits are kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the drawn set, made if missing (default: a temporary one)")
+    parser.add_argument("--sites", type=Path, help="folder of the pages, built if missing (default: a temporary one)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as play:
+        data, sites = (args.data or Path(name) / "data").absolute(), (args.sites or Path(name) / "sites").absolute()
+        two, three = build(sites, data, 2), build(sites, data, 3)
+        size = sum(path.stat().st_size for path in two.rglob("*") if path.is_file()) / 1e6
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        opened = [time_open(browser.new_context().new_page(), three) for _ in range(5)]
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        time_open(page, three)
+        worst = {}
+        for field, value in FILTERS.items():
+            times = []
+            for _ in range(5):
+                times.append(page.evaluate(TIME_FILTER, [field, value]))
+                page.evaluate("document.getElementById('filters').reset()")
+                page.wait_for_timeout(100)
+            worst[field] = max(times)
+            print(f"filter {field} = {value}: median {statistics.median(times):.0f} ms, most {max(times):.0f} ms")
+        browser.close()
+    found = {"MB, two models": size, "s to open": max(opened), "ms to filter": max(worst.values())}
+    for what, value in found.items():
+        print(f"{what}: {value:.4g} (at most {LIMITS[what]})")
+    return int(any(value > LIMITS[what] for what, value in found.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

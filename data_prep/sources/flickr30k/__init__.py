@@ -1,0 +1,1 @@
+"""Flickr30k: photographs with five captions each, in the forms in which people hold them."""

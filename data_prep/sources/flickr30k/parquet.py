@@ -1,0 +1,109 @@
+"""Flickr30k as the hub's parquet files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from data_prep.sources import SourceImage
+from data_prep.sources.flickr30k.captions import EXPECTED, caption_row, captioned_image
+from mteb_vehicle_search.errors import SourceError
+
+
+class ParquetFlickr30k:
+    """The hub's parquet files, with columns image, caption, filename and perhaps split."""
+
+    form = "parquet"
+    download_gb = 0.0
+
+    def __init__(self, shards: list[Path], location: Path) -> None:
+        self.shards = shards
+        self.location = location
+
+    def count(self) -> int:
+        """How many rows the files hold."""
+        import pyarrow.parquet as pq  # A large library.
+
+        return sum(pq.read_metadata(path).num_rows for path in self.shards)
+
+    def describe(self) -> dict[str, Any]:
+        """Form, location and files, and a stamp that changes when these do."""
+        facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards]
+        return {
+            "form": self.form,
+            "location": str(self.location),
+            "revision": "",
+            "files": [path.name for path in self.shards],
+            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
+        }
+
+    def images(self) -> Iterator[SourceImage]:
+        """The images in ascending order of file name as a string, which is the captions file's order."""
+        import pyarrow as pa  # A large library.
+
+        order: list[tuple[str, Path, int, int]] = []
+        for path in self.shards:
+            with _reading(path) as file:
+                names = file.schema_arrow.names
+                missing = {"image", "caption", "filename"} - set(names)
+                if missing:
+                    found = ", ".join(names)
+                    raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found}", EXPECTED)
+                kind = file.schema_arrow.field("image").type
+                if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+                    raise SourceError(f"{path}: column image is {kind}, not a struct with bytes", EXPECTED)
+                for group in range(file.num_row_groups):
+                    column = file.read_row_group(group, columns=["filename"]).column("filename").to_pylist()
+                    order += [(str(name), path, group, row) for row, name in enumerate(column)]
+        for first, second in pairwise(order):
+            if first[0] >= second[0]:
+                yield from self._sorted(order)
+                return
+        yield from self._as_stored(order)
+
+    def _as_stored(self, order: list[tuple[str, Path, int, int]]) -> Iterator[SourceImage]:
+        groups = list(dict.fromkeys((path, group) for _, path, group, _ in order))
+        for path, group in groups:
+            table = _read_group(path, group)
+            for row in range(table.num_rows):
+                yield _parquet_image(table, row, f"{path}, row group {group}, row {row}")
+
+    def _sorted(self, order: list[tuple[str, Path, int, int]]) -> Iterator[SourceImage]:
+        order = sorted(order)
+        for first, second in pairwise(order):
+            if first[0] == second[0]:
+                raise SourceError(f"{first[0]} stands twice: in {first[1]} and {second[1]}")
+        last: tuple[Path, int] | None = None
+        table = None
+        for _, path, group, row in order:
+            if (path, group) != last:
+                table, last = _read_group(path, group), (path, group)
+            yield _parquet_image(table, row, f"{path}, row group {group}, row {row}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    import pyarrow as pa  # A large library.
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path} is damaged: {error}", "Download the file again.") from error
+
+
+def _read_group(path: Path, group: int) -> Any:
+    with _reading(path) as file:
+        columns = [c for c in ("image", "caption", "split", "filename") if c in file.schema_arrow.names]
+        return file.read_row_group(group, columns=columns)
+
+
+def _parquet_image(table: Any, row: int, where: str) -> SourceImage:
+    record = {name: table.column(name)[row].as_py() for name in table.column_names}
+    data = (record["image"] or {}).get("bytes") or b""
+    return captioned_image(caption_row(record["filename"], record.get("split"), record["caption"], where), data)

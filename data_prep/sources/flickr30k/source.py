@@ -1,0 +1,236 @@
+"""Flickr30k from the hub, a zip, an unpacked folder or parquet files; always the same ids, captions and order."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from data_prep.sources import MAX_FILE_BYTES, CaptionedSource, SourceImage, read_image_file
+from data_prep.sources.flickr30k.captions import (
+    CSV_NAME,
+    EXPECTED,
+    FOLDER_NAME,
+    ZIP_NAME,
+    Row,
+    captioned_image,
+    read_annotations,
+)
+from data_prep.sources.flickr30k.parquet import ParquetFlickr30k
+from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.eval_set import file_sha256
+
+if TYPE_CHECKING:
+    from data_prep.hub import HubFile, HubRepository
+
+COUNT = 31_014
+ZIP_GB = 4.39
+
+
+def open_source(src: str | Path | None) -> CaptionedSource:
+    """See `data_prep.sources.open_flickr30k`."""
+    if src is None or str(src) == "hub":
+        return HubFlickr30k()
+    folder = Path(src).expanduser()
+    if not folder.is_dir():
+        raise SourceError(f"there is no folder {folder} with Flickr30k", EXPECTED)
+    annotations = _one_of(folder, CSV_NAME, "*.csv")
+    if annotations:
+        archive = _one_of(folder, ZIP_NAME, "*.zip")
+        images = next((p for p in (folder / FOLDER_NAME, folder / "images") if p.is_dir()), None)
+        if images is None and (archive is None) and any(folder.glob("*.jpg")):
+            images = folder
+        if images:
+            return FolderFlickr30k(annotations, images)
+        if archive:
+            return ZipFlickr30k(annotations, archive)
+        raise SourceError(f"{annotations} is there, but no images: neither a zip nor {FOLDER_NAME}/", EXPECTED)
+    shards = sorted(p for p in folder.rglob("*.parquet") if p.is_file())
+    if shards:
+        return ParquetFlickr30k(shards, folder)
+    found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+    raise SourceError(f"{folder} does not hold Flickr30k; found: {found}", EXPECTED)
+
+
+class _Local:
+    """What the local forms share: rows of the captions file, each with its image file."""
+
+    form = ""
+    download_gb = 0.0
+
+    def __init__(self, annotations: Path, location: Path) -> None:
+        self.annotations = annotations
+        self.location = location
+        self._rows: list[Row] | None = None
+
+    def rows(self) -> list[Row]:
+        """The captions file, read once."""
+        if self._rows is None:
+            self._rows = read_annotations(self.annotations)
+        return self._rows
+
+    def count(self) -> int:
+        """How many images the captions file names."""
+        return len(self.rows())
+
+    def describe(self) -> dict[str, Any]:
+        """Form, location and files, and a stamp that changes when these do."""
+        facts = (file_sha256(self.annotations), self._image_facts())
+        return {
+            "form": self.form,
+            "location": str(self.location),
+            "revision": "",
+            "files": [self.annotations.name, self.location.name],
+            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
+        }
+
+    def _image_facts(self) -> Any:
+        """What changes when the images do, without reading their bytes."""
+        raise NotImplementedError
+
+
+class FolderFlickr30k(_Local):
+    """A captions file and a folder of images."""
+
+    form = "folder"
+
+    def _image_facts(self) -> Any:
+        paths = sorted(path for path in self.location.iterdir() if not path.name.startswith("."))
+        return [(path.name, path.stat().st_size if path.is_file() else -1) for path in paths]
+
+    def images(self) -> Iterator[SourceImage]:
+        """The images in the order of the captions file."""
+        for row in self.rows():
+            path = self.location / row.filename
+            try:
+                data, problem = read_image_file(path)
+            except FileNotFoundError:
+                raise SourceError(
+                    f"{path} is missing, but {self.annotations.name} names it",
+                    "Unpack the images again: an unpacking may have been interrupted.",
+                ) from None
+            yield captioned_image(row, data, problem)
+
+
+class ZipFlickr30k(_Local):
+    """A captions file and a zip, whose members are read one by one and never extracted."""
+
+    form = "zip"
+
+    def _image_facts(self) -> Any:
+        status = self.location.stat()
+        return status.st_size, status.st_mtime_ns
+
+    def images(self) -> Iterator[SourceImage]:
+        """The images in the order of the captions file."""
+        with _open_zip(self.location) as archive:
+            members = self._members(archive)
+            for row in self.rows():
+                member = members.get(row.filename)
+                if member is None:
+                    raise SourceError(
+                        f"{self.location} has no {row.filename}, but {self.annotations.name} names it",
+                        "Get the zip and the captions file that belong together.",
+                    )
+                try:
+                    with archive.open(member) as file:
+                        data, problem = file.read(MAX_FILE_BYTES + 1), ""
+                except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+                    data, problem = b"", f"zip member {member.filename} is damaged: {error}"
+                yield captioned_image(row, data, problem)
+
+    def _members(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+        """The images by bare name. Names never become paths; those that point out of the zip are passed over."""
+        members: dict[str, zipfile.ZipInfo] = {}
+        for member in filter(_is_member, archive.infolist()):
+            name = PurePosixPath(member.filename).name
+            if name in members:
+                raise SourceError(
+                    f"{self.location} holds {name} twice: as {members[name].filename} and as {member.filename}",
+                    "Which one is meant is unknown: get the zip again.",
+                )
+            members[name] = member
+        return members
+
+
+class HubFlickr30k:
+    """The hub's zip and captions file at the pinned revision; its parquet conversion if these are gone."""
+
+    form = "hub"
+
+    def __init__(self, dataset: HubRepository | None = None, conversion: HubRepository | None = None) -> None:
+        from data_prep import hub
+
+        self.dataset = dataset or hub.FLICKR30K
+        self.conversion = conversion or hub.FLICKR30K_PARQUET
+        self._local: ZipFlickr30k | ParquetFlickr30k | None = None
+        self._used = self.dataset
+
+    @property
+    def download_gb(self) -> float:
+        """Gigabytes to download; 0 if the zip is in the hub's cache."""
+        return 0.0 if self._local or self.dataset.cached(ZIP_NAME) else ZIP_GB
+
+    def count(self) -> int:
+        """How many images there are."""
+        return self._local.count() if self._local else COUNT
+
+    def describe(self) -> dict[str, Any]:
+        """Form, repository, the full commit hash and files."""
+        files = [CSV_NAME, ZIP_NAME] if self._used is self.dataset else ["TEST/test/*.parquet"]
+        return {"form": self.form, "location": self._used.repo, "revision": self._used.commit(), "files": files}
+
+    def images(self) -> Iterator[SourceImage]:
+        """The images in the order of the captions file; downloads first."""
+        if self._local is None:
+            self._local = self._fetch()
+        return self._local.images()
+
+    def _fetch(self) -> ZipFlickr30k | ParquetFlickr30k:
+        cached = [self.dataset.cached(name) for name in (CSV_NAME, ZIP_NAME)]
+        if cached[0] and cached[1]:
+            return ZipFlickr30k(cached[0], cached[1])
+        files = {file.path: file for file in self.dataset.files()}
+        if CSV_NAME in files and ZIP_NAME in files:
+            paths = [self.dataset.download(files[name]) for name in (CSV_NAME, ZIP_NAME)]
+            return ZipFlickr30k(*paths)
+        shards = [file for file in self.conversion.files() if file.path.endswith(".parquet")]
+        shards = [file for file in shards if "/test/" in f"/{file.path}"] or shards
+        if not shards:
+            raise SourceError(
+                f"{self.dataset.repo} holds neither {ZIP_NAME} with {CSV_NAME} nor parquet files", EXPECTED
+            )
+        self._used = self.conversion
+        return ParquetFlickr30k(*_all_of(self.conversion.download, shards))
+
+
+def _all_of(download: Callable[[HubFile], Path], files: list[HubFile]) -> tuple[list[Path], Path]:
+    paths = [download(file) for file in files]
+    return paths, paths[0].parent
+
+
+def _one_of(folder: Path, name: str, pattern: str) -> Path | None:
+    if (folder / name).is_file():
+        return folder / name
+    found = sorted(folder.glob(pattern))
+    return found[0] if len(found) == 1 else None
+
+
+def _is_member(member: zipfile.ZipInfo) -> bool:
+    parts = PurePosixPath(member.filename).parts
+    outside = ".." in parts or member.filename.startswith("/")
+    return not member.is_dir() and not outside and "__MACOSX" not in parts and not parts[-1].startswith("._")
+
+
+@contextmanager
+def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SourceError(f"{path} is not a readable zip: {error}", "Download the zip again.") from error
+    with archive:
+        yield archive

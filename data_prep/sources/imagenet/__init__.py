@@ -1,0 +1,1 @@
+"""ImageNet-1k: labelled photographs without captions, in the forms in which people hold them."""

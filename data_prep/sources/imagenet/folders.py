@@ -1,0 +1,88 @@
+"""ImageNet-1k as folders of JPEG files, one for each class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.sources import Part, SourceImage, read_image_file
+from data_prep.sources.imagenet.classes import WNID, classed_image, wnids
+from mteb_vehicle_search.errors import SourceError
+
+
+class LocalImagenet:
+    """What the local forms share."""
+
+    form = ""
+    download_gb = 0.0
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def describe(self) -> dict[str, Any]:
+        """Form, location and files."""
+        files = sorted(path.name for path in self.root.iterdir())[:20]
+        return {"form": self.form, "location": str(self.root), "revision": "", "files": files}
+
+    def prefetch(self, part: Part) -> None:
+        """Nothing to download."""
+
+    def release(self, part: Part) -> None:
+        """The user's files are left alone."""
+
+
+class FolderImagenet(LocalImagenet):
+    """`train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`, as torchvision's ImageFolder reads them; others are ignored."""
+
+    form = "folders"
+
+    @staticmethod
+    def fits(root: Path) -> bool:
+        """Whether `root` has train and val with class folders."""
+        return has_classes(root / "train") and has_classes(root / "val")
+
+    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+        """One part per split and class."""
+        return [*class_folders(self.root / "train", wanted), *class_folders(self.root / "val", wanted)]
+
+    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+        """The images of the part, if its class is wanted."""
+        return folder_images(part) if part.class_index in wanted else iter(())
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether there are folders named by WordNet ids."""
+    return folder.is_dir() and any(WNID.fullmatch(path.name) and path.is_dir() for path in folder.iterdir())
+
+
+def class_folders(folder: Path, wanted: set[int] | None) -> list[Part]:
+    """One part per wanted class of a split's folder.
+
+    Raises:
+        SourceError: A wanted class is missing or empty.
+    """
+    parts = []
+    for index in sorted(range(1000) if wanted is None else wanted, key=lambda i: wnids()[i]):
+        wnid = wnids()[index]
+        if not (folder / wnid).is_dir():
+            raise SourceError(f"{folder} has no class folder {wnid}", "Every wanted class must be there.")
+        sizes = [(path.name, path.stat().st_size if path.is_file() else -1) for path in _entries(folder / wnid)]
+        if not sizes:
+            raise SourceError(f"{folder / wnid} holds no images", "Unpack this class again.")
+        stamp = hashlib.sha256(repr(sizes).encode()).hexdigest()
+        total = sum(max(0, size) for _, size in sizes)
+        parts.append(Part(f"{folder.name}/{wnid}", str(folder / wnid), total, folder.name, index, stamp=stamp))
+    return parts
+
+
+def folder_images(part: Part) -> Iterator[SourceImage]:
+    """Whatever is in a class folder; what is no image file is left to the stage that refuses images."""
+    for path in _entries(Path(part.location)):
+        data, problem = read_image_file(path)
+        yield classed_image(path.name, data, part.split, part.class_index, problem)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

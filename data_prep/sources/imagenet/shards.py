@@ -1,0 +1,100 @@
+"""The hub's parquet shards of ImageNet-1k: their names and what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.sources import SourceImage
+from data_prep.sources.imagenet.classes import classed_image, wnids
+from mteb_vehicle_search.errors import SourceError
+
+EXPECTED = (
+    "Expected one of: the hub's shards (train-00000-of-00294.parquet ...), ILSVRC2012_img_train.tar with "
+    "ILSVRC2012_img_val.tar and the devkit or val/<wnid>/, train/<wnid>/*.JPEG with val/<wnid>/*.JPEG; or: hub"
+)
+SHARD = re.compile(r"(train|validation)-(\d{5})-of-(\d{5})\.parquet")
+
+
+def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage]:
+    """The wanted images of one of the hub's shards, in its order.
+
+    Reads the labels first (a few kilobytes), then only the row groups with a wanted image, and makes Python objects of
+    wanted rows alone.
+
+    Raises:
+        SourceError: If the file is damaged or is not in the hub's layout.
+    """
+    import numpy as np
+    import pyarrow as pa  # A large library.
+    import pyarrow.parquet as pq
+
+    names = wnids()
+    classes = np.array(sorted(wanted), dtype=np.int64)
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_layout(file.schema_arrow, path)
+            labels = file.read(columns=["label"]).column("label").fill_null(-1).to_numpy()
+            if odd := np.flatnonzero((labels < 0) | (labels >= len(names))).tolist():
+                raise SourceError(
+                    f"{path}, row {odd[0]}: label {labels[odd[0]]} is no ImageNet-1k class",
+                    "Delete the file and get it again.",
+                )
+            start = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                chosen = np.flatnonzero(np.isin(labels[start : start + rows], classes))
+                if chosen.size:
+                    images = file.read_row_group(group, columns=["image"], use_threads=False).column("image")
+                    for row in chosen.tolist():
+                        found = images[row].as_py() or {}
+                        # Absent bytes become an empty file, which the image stage rejects with a row of its own.
+                        name, data = found.get("path") or f"row {start + row} of {path.name}", found.get("bytes") or b""
+                        yield classed_image(name, data, split, int(labels[start + row]))
+                start += rows
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path} is damaged: {error}", "Delete the file and get it again.") from error
+
+
+def _check_layout(schema: Any, path: Path) -> None:
+    import pyarrow as pa
+
+    names = set(schema.names)
+    if {"image", "label"} <= names:
+        image, label = schema.field("image").type, schema.field("label").type
+        fields = {field.name for field in image.fields} if pa.types.is_struct(image) else set()
+        if {"bytes", "path"} <= fields and pa.types.is_integer(label):
+            return
+    columns = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
+    raise SourceError(f"{path} is not in the hub's layout: {columns:.200}", EXPECTED)
+
+
+def complete_set(files: dict[str, Any], where: str) -> dict[str, Any]:
+    """The shards among `files`, train first.
+
+    Raises:
+        SourceError: If some of the numbers that the names promise are missing.
+    """
+    found: dict[str, dict[int, str]] = {"train": {}, "validation": {}}
+    totals: dict[str, set[int]] = {"train": set(), "validation": set()}
+    for name in files:
+        match = SHARD.fullmatch(name)
+        if match:
+            found[match[1]][int(match[2])] = name
+            totals[match[1]].add(int(match[3]))
+    for split, numbers in found.items():
+        if len(totals[split]) != 1:
+            what = "no shards" if not numbers else "shards of several sets"
+            raise SourceError(f"{where} holds {what} for {split}", EXPECTED)
+        absent = sorted(set(range(*totals[split])) - set(numbers))
+        if absent:
+            listed = ", ".join(map(str, absent[:10])) + (" ..." if len(absent) > 10 else "")
+            raise SourceError(f"{where} lacks {len(absent)} of the {split} shards: {listed}", "Download them as well.")
+    return {found[split][number]: files[found[split][number]] for split in found for number in sorted(found[split])}
+
+
+def split_of(name: str) -> str:
+    """`train` or `val`."""
+    return "train" if name.startswith("train") else "val"

@@ -1,0 +1,181 @@
+"""ImageNet-1k as the hub's parquet shards, downloaded one by one or local; finds out which form a folder holds."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.sources import DistractorSource, Part, SourceImage
+from data_prep.sources.imagenet.folders import FolderImagenet
+from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
+from data_prep.sources.imagenet.tars import TarImagenet
+from mteb_vehicle_search.errors import SourceError
+
+if TYPE_CHECKING:
+    from data_prep.hub import HubFile, HubRepository
+
+_CACHE_NAME = "datasets--ILSVRC--imagenet-1k"
+
+
+def open_source(src: str | Path | None, *, download_folder: Path | None = None) -> DistractorSource:
+    """See `data_prep.sources.open_imagenet`."""
+    if src is None or str(src) == "hub":
+        return HubImagenet(download_folder=download_folder)
+    folder = Path(src).expanduser()
+    if not folder.is_dir():
+        raise SourceError(f"there is no folder {folder} with ImageNet-1k", EXPECTED)
+    shards_in = _shard_folder(folder)
+    if shards_in:
+        return ShardImagenet(shards_in)
+    for root in (folder, folder / "ILSVRC" / "Data" / "CLS-LOC"):
+        if TarImagenet.fits(root):
+            return TarImagenet(root)
+        if FolderImagenet.fits(root):
+            return FolderImagenet(root)
+    found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+    raise SourceError(f"{folder} does not hold ImageNet-1k with train and validation; found: {found}", EXPECTED)
+
+
+class ShardImagenet:
+    """A folder of the hub's shards, perhaps in the hub's cache."""
+
+    form = "shards"
+    download_gb = 0.0
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shards = complete_set({p.name: p for p in sorted(folder.glob("*.parquet"))}, str(folder))
+
+    def describe(self) -> dict[str, Any]:
+        """Form, location and files."""
+        return {"form": self.form, "location": str(self.folder), "revision": "", "files": list(self.shards)}
+
+    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+        """The shards; each can hold any class."""
+        parts = []
+        for name, path in self.shards.items():
+            status = path.stat()
+            parts.append(Part(name, str(path), status.st_size, split_of(name), stamp=str(status.st_mtime_ns)))
+        return parts
+
+    def prefetch(self, part: Part) -> None:
+        """Nothing to download."""
+
+    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+        """The wanted images of the shard, in its order."""
+        return read_shard(Path(part.location), part.split, wanted)
+
+    def release(self, part: Part) -> None:
+        """The user's files are left alone."""
+
+
+class HubImagenet:
+    """The hub's shards, one at a time: downloaded in the background, deleted after use."""
+
+    form = "hub"
+
+    def __init__(self, dataset: HubRepository | None = None, download_folder: Path | None = None) -> None:
+        from data_prep import hub
+
+        self.dataset = dataset or hub.IMAGENET
+        self._folder = download_folder
+        self._listed: dict[str, HubFile] | None = None
+        self._downloads: dict[str, Future[Path]] = {}
+        self._turn = threading.Lock()
+        self._cleared = False
+
+    def _files(self) -> dict[str, HubFile]:
+        if self._listed is None:
+            files = {file.path.rpartition("/")[2]: file for file in self.dataset.files("data")}
+            self._listed = complete_set(files, f"{self.dataset.repo}/data")
+        return self._listed
+
+    @property
+    def download_gb(self) -> float:
+        """Gigabytes of all shards that are not in the hub's cache."""
+        files = self._files().values()
+        return sum(file.size_bytes for file in files if not self.dataset.cached(file.path)) / 1e9
+
+    def describe(self) -> dict[str, Any]:
+        """Form, repository, the full commit hash and files."""
+        commit = self.dataset.commit()
+        return {"form": self.form, "location": self.dataset.repo, "revision": commit, "files": list(self._files())}
+
+    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+        """The shards; each can hold any class, since train is shuffled."""
+        return [
+            Part(name, file.path, file.size_bytes, split_of(name), stamp=file.sha256 or self.dataset.commit())
+            for name, file in self._files().items()
+        ]
+
+    def prefetch(self, part: Part) -> None:
+        """Start to download the shard, after those that were asked for before."""
+        if part.name in self._downloads:
+            return
+        future: Future[Path] = Future()
+        self._downloads[part.name] = future
+
+        def download() -> None:
+            try:
+                with self._turn:
+                    future.set_result(self._fetch(self._files()[part.name]))
+            except BaseException as error:  # Handed to the thread that waits for the shard.
+                future.set_exception(error)
+
+        # A daemon, so that Ctrl-C does not wait for half a gigabyte.
+        threading.Thread(target=download, name=f"download {part.name}", daemon=True).start()
+
+    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+        """The wanted images of the shard, in its order; waits for the download."""
+        self.prefetch(part)
+        try:
+            path = self._downloads[part.name].result()
+        except BaseException:
+            self._downloads.pop(part.name, None)
+            raise
+        yield from read_shard(path, part.split, wanted)
+
+    def release(self, part: Part) -> None:
+        """Delete the shard, unless it lies in the hub's cache."""
+        future = self._downloads.pop(part.name, None)
+        if future is not None:
+            path = future.result()
+        elif self._folder is not None:
+            path = self._folder / part.location
+        else:
+            return
+        if self._folder is not None and path.is_relative_to(self._folder):
+            path.unlink(missing_ok=True)
+
+    def _fetch(self, file: HubFile) -> Path:
+        cached = self.dataset.cached(file.path)
+        if cached is not None:
+            return cached
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="imagenet-"))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._cleared:
+            # The hub's client starts a file anew in each process, and leaves the pieces of a killed one behind.
+            for left in self._folder.rglob("*.incomplete"):
+                left.unlink()
+            self._cleared = True
+        return self.dataset.download(file, self._folder)
+
+
+def _shard_folder(folder: Path) -> Path | None:
+    """Where the shards lie: in the folder, in `data/`, or in the hub's cache (pinned snapshot first)."""
+    from data_prep.hub import IMAGENET
+
+    snapshots = [
+        snapshot
+        for cache in (folder, folder / _CACHE_NAME, folder / "hub" / _CACHE_NAME)
+        for snapshot in [cache / "snapshots" / IMAGENET.revision, *sorted((cache / "snapshots").glob("*"))]
+    ]
+    for candidate in (folder, *(root / "data" for root in (folder, *snapshots))):
+        if any(SHARD.fullmatch(path.name) for path in candidate.glob("*.parquet")):
+            return candidate
+    return None

@@ -1,0 +1,159 @@
+"""ImageNet-1k as the original tar files, read where they lie and never unpacked."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from data_prep.sources import MAX_FILE_BYTES, Part, SourceImage, read_image_file
+from data_prep.sources.imagenet.classes import class_indexes, classed_image, wnids
+from data_prep.sources.imagenet.devkit import GROUND_TRUTH, ground_truth
+from data_prep.sources.imagenet.folders import LocalImagenet, class_folders, folder_images, has_classes
+from mteb_vehicle_search.errors import SourceError
+
+TRAIN_TAR = "ILSVRC2012_img_train.tar"
+VAL_TAR = "ILSVRC2012_img_val.tar"
+_VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+
+
+class TarImagenet(LocalImagenet):
+    """The original tar files; of the training tar only the wanted inner tars are read.
+
+    The validation images may be a tar or a flat folder `val/`, with the devkit's ground truth, or folders of classes.
+    """
+
+    form = "tar"
+
+    @staticmethod
+    def fits(root: Path) -> bool:
+        """Whether `root` has the training tar and some form of validation."""
+        return (root / TRAIN_TAR).is_file() and ((root / VAL_TAR).is_file() or (root / "val").is_dir())
+
+    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+        """One part per inner tar, then validation: the tar, the flat folder, or its class folders."""
+        train = self.root / TRAIN_TAR
+        stamp = str(train.stat().st_mtime_ns)
+        parts = []
+        with _opened(train) as tar:
+            for member in tar:
+                wnid = member.name.rpartition("/")[2].removesuffix(".tar")
+                index = class_indexes().get(wnid, -1)
+                if member.isfile() and index >= 0 and (wanted is None or index in wanted):
+                    name = f"train/{wnid}.tar"
+                    parts.append(Part(name, str(train), member.size, "train", index, member.offset_data, stamp))
+        absent = sorted((set(range(1000)) if wanted is None else wanted) - {part.class_index for part in parts})
+        if absent:
+            listed = ", ".join(f"{wnids()[i]}.tar" for i in absent[:5])
+            raise SourceError(
+                f"{train} lacks {len(absent)} of the inner tars: {listed}", "It may be cut short; get it again."
+            )
+        parts.sort(key=lambda part: part.name)
+        if has_classes(self.root / "val"):
+            return parts + class_folders(self.root / "val", wanted)
+        name, val = ("val.tar", self.root / VAL_TAR) if (self.root / VAL_TAR).is_file() else ("val", self.root / "val")
+        status = val.stat()
+        return [*parts, Part(name, str(val), status.st_size, "val", stamp=str(status.st_mtime_ns))]
+
+    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+        """The wanted images of the part, in its order."""
+        if part.class_index >= 0 and part.class_index not in wanted:
+            return iter(())
+        if part.split == "train":
+            return _train_images(part)
+        return folder_images(part) if part.class_index >= 0 else self._val_images(part, wanted)
+
+    def _val_images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+        truth = ground_truth(self.root)
+        path = Path(part.location)
+        for name, read in _flat_files(path) if path.is_dir() else _tar_files(path):
+            match = _VAL_NAME.fullmatch(name)
+            number = int(match[1]) if match else 0
+            if not 1 <= number <= len(truth):
+                raise SourceError(
+                    f"{path}: {name!r} has no line in {GROUND_TRUTH}",
+                    "Only the validation images ILSVRC2012_val_<8 digits>.JPEG may be there.",
+                )
+            if truth[number - 1] in wanted:
+                data, problem = read()
+                yield classed_image(name, data, "val", truth[number - 1], problem)
+
+
+def _train_images(part: Part) -> Iterator[SourceImage]:
+    where = f"{part.location}, inner tar {wnids()[part.class_index]}.tar"
+    with Path(part.location).open("rb") as file:
+        window = io.BufferedReader(_Window(file, part.offset, part.size_bytes), 1 << 20)
+        with _opened(where, fileobj=window) as tar:
+            for member in tar:
+                if not member.isdir():
+                    data, problem = _read(tar, member, where)
+                    yield classed_image(member.name, data, "train", part.class_index, problem)
+
+
+def _tar_files(path: Path) -> Iterator[tuple[str, Any]]:
+    with _opened(path) as tar:
+        for member in tar:
+            if not member.isdir():
+                yield member.name.rpartition("/")[2], lambda member=member: _read(tar, member, str(path))
+
+
+def _flat_files(folder: Path) -> Iterator[tuple[str, Any]]:
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith("."):
+            yield path.name, lambda path=path: read_image_file(path)
+
+
+@contextmanager
+def _opened(path: Path | str, fileobj: Any = None) -> Iterator[tarfile.TarFile]:
+    """The tar file for as long as it is read; what is wrong with it is an error that names `path`."""
+    try:
+        with tarfile.open(None if fileobj else path, "r:", fileobj=fileobj) as tar:
+            yield tar
+    except tarfile.TarError as error:
+        raise SourceError(f"{path} is damaged: {error}", "Get the file again.") from error
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> tuple[bytes, str]:
+    if not member.isfile():
+        return b"", "is a link or a device in the tar, not a file"
+    stream = tar.extractfile(member)
+    try:
+        data = stream.read(MAX_FILE_BYTES + 1) if stream is not None else b""
+    except tarfile.ReadError:
+        data = b""
+    if len(data) != min(member.size, MAX_FILE_BYTES + 1):
+        raise SourceError(f"{where} ends within {member.name}", "It is cut short; get the file again.")
+    return data, ""
+
+
+class _Window(io.RawIOBase):
+    """A stretch of a file as a file of its own, so that an inner tar is read where it lies."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._start + self._at)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

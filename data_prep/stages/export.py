@@ -1,0 +1,175 @@
+"""The stages `duplicates` and `export`: from finished images to a verified evaluation set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from data_prep.job import Job
+from data_prep.stages import Marker, fingerprint
+from data_prep.stages.card import dataset_card
+from data_prep.stages.duplicates import exact_groups, hash_bits, near_pairs, partners, same_text, twins_to_remove
+from data_prep.stages.parts import PartEntry
+from data_prep.stages.selection_stage import Selected
+from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, Rejected
+from mteb_vehicle_search.eval_set.verify import verify
+from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.files import replace_folder, write_whole
+
+_FACTS = ("source", "split", "class_index", "wnid", "width", "height", "sha256", "perceptual_hash")
+
+
+def queries_of(job: Job, entries: list[PartEntry]) -> tuple[list[Query], list[Qrel]]:
+    """Return the queries and what answers them."""
+    queries, qrels = [], []
+    for entry in entries:
+        stem = entry.id.rpartition("/")[2]
+        for number, text in enumerate(entry.facts["captions"][: job.preset.captioned.captions]):
+            query_id = f"{stem}_caption_{number:02d}"
+            queries.append(Query(query_id, text))
+            qrels.append(Qrel(query_id, entry.id))
+    return queries, qrels
+
+
+def find_duplicates(job: Job, entries: list[PartEntry], markers: list[Marker]) -> dict[str, Any]:
+    """Return exact groups, near pairs, queries of the same text, and what the policy removes.
+
+    Args:
+        job: The build.
+        entries: All images, sorted by id.
+        markers: Of the stages that gave them.
+    """
+    rule = job.preset.duplicates
+    configuration = {
+        "images": fingerprint([marker.outputs for marker in markers]),
+        "captions": job.preset.captioned.captions,
+        "rule": asdict(rule),
+    }
+    path = job.options.work / "duplicates.json"
+    if job.stages.done("duplicates", configuration) is None:
+        groups = exact_groups((entry.id, _pixels(entry)) for entry in entries)
+        ids = [entry.id for entry in entries]
+        captioned = [i for i, entry in enumerate(entries) if entry.facts["captions"]]
+        bits = hash_bits([entry.facts["perceptual_hash"] for entry in entries])
+        pairs = near_pairs(captioned, ids, bits, rule.max_distance)
+        removed = twins_to_remove(pairs, groups, {ids[i] for i in captioned}) if rule.policy == "remove" else set()
+        found = {
+            "exact": groups,
+            "near": [list(pair) for pair in pairs],
+            "removed": sorted(removed),
+            "same_text": same_text(queries_of(job, entries)[0]),
+        }
+        write_whole(path, json.dumps(found, indent=0, ensure_ascii=False).encode())
+        job.stages.finish("duplicates", configuration, [path], {key: len(value) for key, value in found.items()})
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def export(
+    job: Job, entries: list[PartEntry], selected: Selected, duplicates: dict[str, Any], markers: list[Marker]
+) -> EvalSet:
+    """Write the evaluation set, verify it, and put it in its place.
+
+    Args:
+        job: The build.
+        entries: All images, sorted by id.
+        selected: The captioned ones with their scores.
+        duplicates: What `find_duplicates` returned.
+        markers: Of the stages that gave the images.
+
+    Raises:
+        BuildError: The result does not verify; nothing is put in place.
+    """
+    preset, options = job.preset, job.options
+    twins = partners(duplicates["exact"], duplicates["near"])
+    captioned = {entry.id for entry in entries if entry.facts["captions"]}
+    removed = set(duplicates["removed"])
+    rejected = {*job.rejected}
+    for identifier in removed:
+        answers = ", ".join(twin for twin in twins[identifier] if twin in captioned)
+        rejected.add(Rejected(identifier, "duplicates", f"shows the same as the captioned {answers}"))
+    entries = [entry for entry in entries if entry.id not in removed]
+    queries, qrels = queries_of(job, entries)
+    counts = {
+        "captioned": len(captioned),
+        "distractors": len(entries) - len(captioned),
+        "queries": len(queries),
+        "distinct_texts": len({query.text for query in queries}),
+        "rejected": len(rejected),
+        "warnings": sum(bool(entry.facts["warning"]) for entry in entries),
+        "splits": dict(sorted(Counter(e.facts["split"] for e in entries if e.facts["captions"]).items())),
+    }
+    notes = {
+        "selection": selected.compared,
+        "duplicates": duplicates,
+        "warnings": {entry.id: entry.facts["warning"] for entry in entries if entry.facts["warning"]},
+        "counts": counts,
+        "expected": {key: value for key, value in asdict(preset.expected).items() if value is not None},
+    }
+    configuration = {
+        "preset": json.loads(json.dumps(preset.as_json())),
+        "images": fingerprint([marker.outputs for marker in markers]),
+        "scores": fingerprint(selected.scores),
+        "duplicates": fingerprint(duplicates),
+        "compared": fingerprint(selected.compared),
+        "class_names": fingerprint(_class_names(job)),
+        "listed": options.selection is not None,
+        "rejected": fingerprint(sorted(rejected)),
+    }
+    done = job.stages.done("export", configuration)
+    if done and (options.out / "manifest.json").is_file():
+        evaluation = EvalSet.open(options.out)
+        if evaluation.manifest.get("bytes_id") == done.counts["bytes_id"]:
+            return evaluation
+    staged = options.work / "export" / options.out.name
+    evaluation = write_eval_set(
+        staged,
+        name=preset.name,
+        title=preset.title,
+        images=job.reporter.track(_corpus(job, entries, selected.scores or {}, twins), "export", len(entries)),
+        queries=queries,
+        qrels=qrels,
+        rejected=rejected,
+        policy=preset.images,
+        card=dataset_card(preset, counts, duplicates, listed=options.selection is not None),
+        preset=preset.as_json(),
+        notes=notes,
+    )
+    checked = verify(staged, progress=not job.reporter.quiet)
+    if checked.violations:
+        lines = "\n".join(f"  {item.where}: {item.what}" for item in checked.violations[:10])
+        raise BuildError(f"The evaluation set in {staged} does not verify:\n{lines}")
+    replace_folder(staged, options.out)
+    job.stages.finish("export", configuration, counts={"bytes_id": evaluation.manifest["bytes_id"]})
+    return EvalSet.open(options.out)
+
+
+def _corpus(
+    job: Job, entries: list[PartEntry], scores: dict[str, float], twins: dict[str, list[str]]
+) -> Iterator[CorpusImage]:
+    names = _class_names(job)
+    for entry in entries:
+        facts = entry.facts
+        row = {key: facts[key] for key in _FACTS}
+        row |= {
+            "captioned": bool(facts["captions"]),
+            "class_name": names.get(facts["wnid"], ""),
+            "vehicle_score": scores.get(entry.id, -1.0) if facts["captions"] else -1.0,
+            "duplicates": twins.get(entry.id, []),
+        }
+        yield CorpusImage(entry.id, entry.jpeg(), row)
+
+
+def _class_names(job: Job) -> dict[str, str]:
+    classes = job.preset.distractor_classes()
+    return {item.wnid: item.name for item in classes.classes} if classes else {}
+
+
+def _pixels(entry: PartEntry) -> str:
+    """Identify an image's pixels: equal pixels of equal size give equal JPEG bytes."""
+    size = f"{entry.facts['width']}x{entry.facts['height']}"
+    return f"{size}/{hashlib.sha256(entry.jpeg()).hexdigest()}"

@@ -1,0 +1,151 @@
+"""Images made small: decoded safely, resized, encoded as JPEG, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image
+
+from data_prep.stages.decoding import ImageRejected, decode
+from mteb_vehicle_search.eval_set import ImagePolicy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from data_prep.sources import SourceImage
+
+MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
+
+_RESAMPLE = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}
+
+
+class Prepared(NamedTuple):
+    """An image ready for the corpus.
+
+    Attributes:
+        jpeg: The resized image, without metadata.
+        width: Of the original as it was decoded (upright, if the orientation was applied), in pixels.
+        height: Likewise.
+        sha256: Of the source's bytes, hex.
+        perceptual_hash: `imagehash.phash` of the resized image, 16 hex characters.
+        warning: What the decoder complained of without losing pixels; usually "".
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    sha256: str
+    perceptual_hash: str
+    warning: str = ""
+
+
+def target_size(width: int, height: int, shortest_side_px: int) -> tuple[int, int]:
+    """Width and height after resizing: the shorter side is `shortest_side_px` at most, never upscaled.
+
+    The ratio is min(1, shortest / min(width, height)), both sides rounded half to even, as the original did.
+    """
+    ratio = min(1, shortest_side_px / min(width, height))
+    return round(width * ratio), round(height * ratio)
+
+
+def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: bool = True) -> Prepared:  # noqa: B008 - frozen
+    """Decode, resize and encode one image.
+
+    Raises:
+        ImageRejected: If it cannot be decoded, or is too long for a JPEG.
+        ValueError: If the policy names an unknown filter.
+    """
+    if policy.resample not in _RESAMPLE:
+        raise ValueError(f"resample must be one of {sorted(_RESAMPLE)}, not {policy.resample!r}")
+    image, warning = decode(data, apply_exif=apply_exif)
+    width, height = image.size
+    size = target_size(width, height, policy.shortest_side_px)
+    small = image if size == image.size else image.resize(size, _RESAMPLE[policy.resample])
+    small.info = {}  # Pillow would copy comments of the source file into the JPEG.
+    if max(size) > MAX_JPEG_SIDE_PX:
+        raise ImageRejected(f"too long for a JPEG: {size[0]} x {size[1]}, the limit is {MAX_JPEG_SIDE_PX:,} a side")
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=policy.jpeg_quality)
+    return Prepared(out.getvalue(), width, height, hashlib.sha256(data).hexdigest(), perceptual_hash(small), warning)
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """`imagehash.phash` of the image, brought to 32 x 32 grey by averaging: 64 bits as 16 hex characters.
+
+    The bits and their notation are the library's, but the cosine transform is one matrix product, which takes a fifth
+    of the time. It is rounded, so that a flat image has the same hash on every machine.
+    """
+    import imagehash  # Here because it imports scipy, which takes a noticeable part of a second.
+    import numpy as np
+
+    tiny = image.convert("L").resize((32, 32), Image.Resampling.BOX, reducing_gap=1.0)
+    cosines = _cosines()
+    low = np.round(cosines @ np.asarray(tiny, dtype=np.float64) @ cosines.T, 6)
+    ordered = np.sort(low, axis=None)
+    return str(imagehash.ImageHash(low > (ordered[31] + ordered[32]) / 2))
+
+
+@lru_cache(maxsize=1)
+def _cosines() -> np.ndarray:
+    """The first 8 rows of the 32-point DCT-II, scaled as scipy's `fftpack.dct` scales it."""
+    import numpy as np
+
+    return 2 * np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64)
+
+
+def prepare_all(
+    images: Iterable[SourceImage],
+    policy: ImagePolicy = ImagePolicy(),  # noqa: B008 - frozen
+    *,
+    workers: int | None = None,
+) -> Iterator[tuple[SourceImage, Prepared | ImageRejected]]:
+    """Each image with its prepared form or the reason why there is none, in the given order.
+
+    Threads suffice, since Pillow decodes, resizes and encodes outside the interpreter's lock
+    (`benchmarks/resize.py` measures it). At most four images per worker are in memory.
+
+    Args:
+        images: Read from one thread, and only as fast as the results are taken.
+        policy: Size, filter and quality.
+        workers: Threads; the number of usable cores by default.
+    """
+    workers = workers or usable_cores()
+    pending: deque[tuple[SourceImage, Future[Prepared | ImageRejected]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
+    try:
+        for image in images:
+            pending.append((image, pool.submit(_prepare_or_reject, image, policy)))
+            if len(pending) >= 4 * workers:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _prepare_or_reject(image: SourceImage, policy: ImagePolicy) -> Prepared | ImageRejected:
+    if image.problem:
+        return ImageRejected(image.problem)
+    try:
+        return prepare(image.data, policy, apply_exif=image.apply_exif)
+    except ImageRejected as rejected:
+        return rejected

@@ -1,0 +1,85 @@
+"""The import hook: tells when mteb's registries have just been executed. Standard library only.
+
+mteb has no plugin system. A finder that is asked first wraps the loader of the four modules below; once such a module
+has executed, whoever installed the hook is called with its name, and adds to it what mteb itself would have put there.
+"""
+
+import sys
+
+PACKAGE = "mteb"
+HOOKED = ("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks", PACKAGE)
+
+
+class MtebFinder:
+    """A meta-path finder that knows nothing itself: it wraps what the other finders find."""
+
+    hands_over_mteb = True
+
+    def __init__(self, executed):
+        self._executed = executed
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Return the others' spec with a loader that hands the module over; None for any module but the four."""
+        if fullname not in HOOKED:
+            return None
+        for finder in sys.meta_path:
+            if getattr(finder, "hands_over_mteb", False) or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _HandingOver(spec.loader, self._executed)  # pyright: ignore[reportAttributeAccessIssue]
+                return spec
+        return None
+
+
+class _HandingOver:
+    """A loader that behaves as the one it wraps, and hands the module over once it has executed."""
+
+    def __init__(self, loader, executed):
+        self._loader = loader
+        self._executed = executed
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        # From here on the module looks as if nobody had touched it.
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        hand_over(module.__name__, self._executed)
+
+
+def install(executed):
+    """Install the finder once; if mteb is imported already, hand it over at once.
+
+    Args:
+        executed: Called with the name of each module of `HOOKED` that has executed.
+    """
+    if not any(isinstance(finder, MtebFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, MtebFinder(executed))
+    if PACKAGE in sys.modules and not is_being_imported(PACKAGE):
+        hand_over(PACKAGE, executed)
+
+
+def is_being_imported(name):
+    """Tell whether a module in `sys.modules` has not finished executing."""
+    return getattr(getattr(sys.modules[name], "__spec__", None), "_initializing", False)
+
+
+def hand_over(name, executed):
+    """Call `executed` with the name of a module of mteb that has executed; whatever goes wrong, mteb goes on."""
+    if not hasattr(sys.modules[name], "__path__"):
+        return  # somebody's script called mteb.py
+    try:
+        executed(name)
+    except Exception as error:
+        import warnings
+
+        from mteb_vehicle_search.errors import PluginWarning
+
+        message = f"mteb-vehicle-search could not be added to {name}: {type(error).__name__}: {error}"
+        warnings.warn(message, PluginWarning, stacklevel=2)

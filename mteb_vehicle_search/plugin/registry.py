@@ -1,0 +1,246 @@
+"""Hands tasks, models and the benchmark to mteb. The only file that touches mteb's registries.
+
+Every step is idempotent, and what cannot be registered gives one PluginWarning that names the culprit.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mteb_vehicle_search.errors import PluginWarning
+from mteb_vehicle_search.plugin import hook
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from mteb.abstasks import AbsTask
+    from mteb.models import ModelMeta
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUP = "mteb_vehicle_search.models"
+OURS = "mteb-vehicle-search"
+TASKS, MODELS, BENCHMARKS = hook.HOOKED[:3]
+BENCHMARK = "VehicleImageSearch"
+
+# mteb's own entry runs the repository's code, which under transformers 5 is refused or silently wrong.
+REPLACED_MODEL = "jinaai/jina-clip-v2"
+
+_told: set[str] = set()
+_source_of: dict[str, str] = {}
+
+
+class Offer(NamedTuple):
+    """A model somebody wants mteb to know."""
+
+    meta: ModelMeta
+    source: str
+
+
+def register() -> None:
+    """Import mteb and register everything that is not registered yet."""
+    import mteb  # noqa: F401 -- 3 s; the caller asked for it
+
+    _complete()
+
+
+def module_executed(name: str) -> None:
+    """Add to a module of mteb that has just executed; called by the import hook."""
+    if name == hook.PACKAGE:
+        from mteb_vehicle_search import terminal
+
+        terminal.shorten_our_tracebacks()
+        _complete()
+        return
+    step, what = _STEPS[name]
+    with _warning_instead(what):
+        step()
+
+
+def _complete() -> None:
+    """Register with every loaded registry (a no-op where the hook was in time) and notice what mteb no longer has."""
+    for name, (step, what) in _STEPS.items():
+        with _warning_instead(what):
+            if name in sys.modules:
+                step()
+            elif importlib.util.find_spec(name) is None:
+                raise ModuleNotFoundError(f"there is no {name}")
+    # Only now: a module of somebody else may well begin with `from mteb import ...`.
+    with _warning_instead("models of other packages"):
+        if MODELS in sys.modules:
+            _add_models(_offers_of_entry_points())
+
+
+@contextmanager
+def _warning_instead(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        _tell(
+            f"The {what} of {OURS} {_version(OURS)} could not be registered with mteb {_version('mteb')}: "
+            f"{type(error).__name__}: {error}. mteb itself works as before. If mteb was upgraded, see whether "
+            f"'pip install --upgrade {OURS}' helps."
+        )
+
+
+def _tell(message: str) -> None:
+    if message not in _told:
+        _told.add(message)
+        warnings.warn(message, PluginWarning, stacklevel=2)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _add_tasks() -> None:
+    from mteb.abstasks import AbsTask
+
+    from mteb_vehicle_search.tasks import VehicleImageSearch, VehicleImageSearchMini
+
+    module = sys.modules[TASKS]
+    there = {
+        value.metadata.name: value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, AbsTask) and hasattr(value, "metadata")
+    }
+    mine = []
+    for task in (VehicleImageSearch, VehicleImageSearchMini):
+        holder = there.get(task.metadata.name) or getattr(module, task.__name__, task)
+        if holder is task:
+            setattr(module, task.__name__, task)
+            mine.append(task)
+            continue
+        # A second task of that name would make mteb refuse to be imported.
+        where = f"{getattr(holder, '__module__', TASKS)}.{getattr(holder, '__qualname__', task.__name__)}"
+        _tell(f"The task name {task.metadata.name!r} is taken by {where}; the task of {OURS} is not registered.")
+    _add_to_computed_tasks(mine)
+
+
+def _add_to_computed_tasks(tasks: list[type[AbsTask]]) -> None:
+    """Bring up to date what mteb.get_tasks computed from mteb.tasks, if it was imported before us."""
+    name = "mteb.get_tasks"
+    if name not in sys.modules or hook.is_being_imported(name):
+        return  # it will compute everything itself
+    module: Any = sys.modules[name]
+    registry = module._TASKS_REGISTRY
+    missing = [task for task in tasks if registry.get(task.metadata.name) is not task]
+    if not missing:
+        return
+    everything = (*module.TASK_LIST, *missing)
+    similar = module._create_similar_tasks(everything)
+    registry.update({task.metadata.name: task for task in missing})
+    module.TASK_LIST = everything
+    module._SIMILAR_TASKS.update(similar)
+
+
+def _add_own_models() -> None:
+    offers = _own_offers()
+    if os.environ.get("VEHICLE_SEARCH_STOCK_JINA", "0") not in ("", "0"):
+        offers = [offer for offer in offers if offer.meta.name != REPLACED_MODEL]
+    _add_models(offers)
+    if not hook.is_being_imported(hook.PACKAGE):
+        _add_models(_offers_of_entry_points())
+
+
+def _add_models(offers: Iterable[Offer]) -> None:
+    module: Any = sys.modules[MODELS]
+    registry = module.MODEL_REGISTRY
+    if not isinstance(registry, MutableMapping):
+        raise TypeError(f"{MODELS}.MODEL_REGISTRY is a {type(registry).__name__}, not a dict")
+    for meta, source in offers:
+        name = str(meta.name)
+        holder = registry.get(name)
+        if holder is meta:
+            continue
+        if holder is not None and not (name == REPLACED_MODEL and source == OURS):
+            _tell(
+                f"The model name {name!r} is taken by {_source_of.get(name, 'mteb')}; the one of {source} is not "
+                "registered."
+            )
+            continue
+        if holder is not None:
+            logger.info("%s replaces mteb's entry for %s (VEHICLE_SEARCH_STOCK_JINA=1 keeps mteb's).", OURS, name)
+        registry[name] = meta
+        _source_of[name] = source
+
+
+# Cached, so that registering again offers the same objects and is recognised as such.
+@functools.cache
+def _own_offers() -> list[Offer]:
+    from mteb_vehicle_search.models import model_metas
+
+    return [Offer(meta, OURS) for meta in model_metas()]
+
+
+@functools.cache
+def _offers_of_entry_points() -> list[Offer]:
+    points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name, point.value))
+    return [offer for point in points for offer in _offers_of(point)]
+
+
+def _offers_of(point: EntryPoint) -> list[Offer]:
+    """Return what one entry point offers; nothing, and a warning, if it is broken."""
+    from mteb.models import ModelMeta
+
+    package = f"package {point.dist.name!r}" if point.dist else "an unknown package"
+    source = f"{package} (entry point {point.name} = {point.value})"
+    try:
+        value = point.load()
+    except (Exception, SystemExit) as error:
+        _tell(f"The models of {source} are not registered: it fails with {type(error).__name__}: {error}")
+        return []
+    metas = list(value) if isinstance(value, list | tuple) else [value]
+    # A list, since the strange thing may be None.
+    strange = [meta for meta in metas if not isinstance(meta, ModelMeta) or not meta.name]
+    if strange:
+        _tell(
+            f"The models of {source} are not registered: it gives {type(strange[0]).__name__} {strange[0]!r:.60}, "
+            "where a ModelMeta with a name, or a list of them, belongs."
+        )
+        return []
+    return [Offer(meta, source) for meta in metas]
+
+
+def _add_benchmark() -> None:
+    from mteb.benchmarks.benchmark import Benchmark
+
+    from mteb_vehicle_search.tasks import VehicleImageSearch
+
+    module: Any = sys.modules[BENCHMARKS]
+    there = {value.name: value for value in vars(module).values() if isinstance(value, Benchmark)}
+    holder = there.get(BENCHMARK)
+    if holder is not None:
+        if [type(task) for task in holder.tasks] != [VehicleImageSearch]:
+            _tell(f"The benchmark name {BENCHMARK!r} is taken by mteb; the one of {OURS} is not registered.")
+        return
+    module.VEHICLE_IMAGE_SEARCH = Benchmark(
+        name=BENCHMARK,
+        display_name="Vehicle Image Search",
+        tasks=(VehicleImageSearch(),),
+        description=VehicleImageSearch.metadata.description,
+        reference=VehicleImageSearch.metadata.reference,
+        citation=VehicleImageSearch.metadata.bibtex_citation,
+    )
+    getter: Any = sys.modules.get("mteb.benchmarks.get_benchmark")
+    if getter is not None:
+        getter._build_registry.cache_clear()
+
+
+_STEPS: dict[str, tuple[Callable[[], None], str]] = {
+    TASKS: (_add_tasks, "tasks"),
+    MODELS: (_add_own_models, "models"),
+    BENCHMARKS: (_add_benchmark, "benchmark entries"),
+}

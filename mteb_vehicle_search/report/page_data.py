@@ -1,0 +1,240 @@
+"""What the page shows, gathered from the leaderboard, the run records behind it and the evaluation set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mteb_vehicle_search.analysis.compare import require_same_queries
+from mteb_vehicle_search.analysis.growth import TRUSTED_FACTOR, HoldOut, default_sizes, growth, hold_out, how_known
+from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
+from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.report import strengths as by_part
+from mteb_vehicle_search.report import suspects
+
+if TYPE_CHECKING:
+    from mteb_vehicle_search.analysis.growth import GrowthPoint
+
+BLOCK = 256
+# Beyond the searched corpus more sizes than the command prints, so that the curve has a shape.
+BEYOND = (2, 5, TRUSTED_FACTOR)
+FAR = (100_000, 300_000, 3_000_000)
+
+
+class Growth(NamedTuple):
+    """The growth curve of one model, or why there is none.
+
+    Attributes:
+        model: Its name.
+        points: Of nDCG@10.
+        kinds: How each point is known: "exact", "measured", "modelled" or "too far to trust".
+        check: The hold-out check, if the corpus has distractors.
+        why: What is wrong, if there are no points.
+    """
+
+    model: str
+    points: list[GrowthPoint]
+    kinds: list[str]
+    check: HoldOut | None
+    why: str
+
+
+class Rows(NamedTuple):
+    """One row per (query, relevant image), sorted; r rows, m models. Images are numbers into `shown`.
+
+    Attributes:
+        ids: [r], query ids.
+        texts: [r], captions.
+        relevant: [r], the relevant image.
+        ranks: [m][r], its rank.
+        scores: [m][r], its score.
+        captioned_above: [m][r], captioned images above it; None if a model's record cannot tell.
+        tops: [m][r], the best images, at most 10.
+        top_scores: [m][r], their scores.
+        wrong: [m][r], the best wrong image; -1 if the top shows none.
+        shown: Ids of all images that the page shows, in the order in which it shows them first.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    relevant: list[int]
+    ranks: list[list[int]]
+    scores: list[list[float]]
+    captioned_above: list[list[int] | None]
+    tops: list[list[list[int]]]
+    top_scores: list[list[list[float]]]
+    wrong: list[list[int]]
+    shown: list[str]
+
+
+def gather(evaluation: EvalSet, runs: Sequence[RunRanks]) -> Rows:
+    """Read what the runs gave for each query.
+
+    Args:
+        evaluation: The set that they were made on.
+        runs: At least one, in the order of the page.
+
+    Raises:
+        ResultsError: The runs answer different queries, or a run record is damaged.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        require_same_queries(first, run)
+    ids, relevant_ids = first.query_ids.tolist(), first.relevant_ids.tolist()
+    captions = {query.id: query.text for query in evaluation.queries()}
+    tables = [_checked(run) for run in runs]
+    number: dict[str, int] = {}
+    for row, right in enumerate(relevant_ids):
+        for image in (right, *(image for run in runs for image in run.top_ids[row])):
+            number.setdefault(image, len(number))
+    unknown = [name for name in ids if name not in captions] + sorted(set(number) - set(evaluation.corpus_ids()))
+    if unknown:
+        raise ResultsError(
+            f"{first.record.folder.parent} names {unknown[0]!r}, which {evaluation.folder} lacks.", RERUN
+        )
+    right_of: dict[str, set[int]] = {}
+    for query, image in zip(ids, relevant_ids):
+        right_of.setdefault(query, set()).add(number[image])
+    tops = [[[number[image] for image in top] for top in run.top_ids] for run in runs]
+    return Rows(
+        ids,
+        [captions[query] for query in ids],
+        [number[image] for image in relevant_ids],
+        [run.ranks.tolist() for run in runs],
+        [scores for scores, _ in tables],
+        [_captioned_above(run) for run in runs],
+        tops,
+        [top_scores for _, top_scores in tables],
+        [[next((i for i in top if i not in right_of[q]), -1) for q, top in zip(ids, of_model)] for of_model in tops],
+        list(number),
+    )
+
+
+def _checked(run: RunRanks) -> tuple[list[float], list[list[float]]]:
+    """Return the scores of the relevant images and of the top ten, in the order of the run's ranks."""
+    table, path = run.record.queries(), run.record.folder / "queries.parquet"
+    missing = {"score", "top_scores"} - set(table.column_names)
+    if missing:
+        raise ResultsError(f"{path} has no column {', '.join(sorted(missing))}.", RERUN)
+    table = table.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
+    scores, top_scores = table["score"].to_pylist(), table["top_scores"].to_pylist()
+    for query, score, top, ids in zip(run.query_ids.tolist(), scores, top_scores, run.top_ids):
+        if not all(isinstance(value, float) and math.isfinite(value) for value in (score, *(top or [None]))):
+            raise ResultsError(f"{path}: query {query} has a score that is not a finite number.", RERUN)
+        if len(top) != len(ids):
+            raise ResultsError(f"{path}: query {query} has {len(ids)} best images but {len(top)} scores.", RERUN)
+    return scores, top_scores
+
+
+def _captioned_above(run: RunRanks) -> list[int] | None:
+    try:
+        return run.captioned_above.tolist()
+    except ResultsError:
+        # Sources that hold both kinds: the page then leaves the split out.
+        return None
+
+
+def script_data(
+    evaluation: EvalSet,
+    rows: Rows,
+    names: Sequence[str],
+    growths: Sequence[Growth],
+    parts: dict[str, list[by_part.Part]],
+) -> dict[str, Any]:
+    """Return what the page's scripts read, by file name: `core` at once, the rest when it is needed."""
+    facts = {row["corpus-id"]: row for row in evaluation.provenance().to_pylist()}
+    labels = [_label(facts[image]) for image in rows.shown]
+    classes = sorted(set(labels))
+    place = {name: n for n, name in enumerate(classes)}
+    groups = by_part.groups(rows.texts)
+    core = {
+        "block": BLOCK,
+        "models": list(names),
+        "ids": rows.ids,
+        "texts": rows.texts,
+        "relevant": rows.relevant,
+        "ranks": rows.ranks,
+        "wrong": rows.wrong,
+        "loss": [_losses(rows, m) for m in range(len(names))],
+        "classes": classes,
+        "classOf": [place[label] for label in labels],
+        "groups": [{"title": title, "labels": list(of_title)} for title, of_title in groups.items()],
+        "groupsOf": _masks(groups, len(rows.ids)),
+        "growth": [_curve(growth) for growth in growths],
+        "strengths": [
+            {"title": title, "parts": [{"label": p.label, "queries": p.queries, "scores": p.scores} for p in found]}
+            for title, found in parts.items()
+        ],
+    }
+    files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(evaluation, rows, facts)}
+    for start in range(0, len(rows.ids), BLOCK):
+        part = slice(start, start + BLOCK)
+        files[f"block{start // BLOCK}"] = {
+            "top": [top[part] for top in rows.tops],
+            "scores": [[_rounded(top) for top in scores[part]] for scores in rows.top_scores],
+            "score": [_rounded(scores[part]) for scores in rows.scores],
+            "captioned": [above and above[part] for above in rows.captioned_above],
+        }
+    return files
+
+
+def _label(fact: dict[str, Any]) -> str:
+    """Return the first name of an image's class, or what else is known of it."""
+    return fact["class_name"].split(",")[0].strip() or ("captioned picture" if fact["captioned"] else "distractor")
+
+
+def _rounded(scores: Sequence[float]) -> list[float]:
+    return [round(score, 4) for score in scores]
+
+
+def _losses(rows: Rows, model: int) -> list[float | None]:
+    """Return by how much the best wrong image outscores the relevant one; negative if it does not."""
+    losses: list[float | None] = []
+    for wrong, top, scores, own in zip(
+        rows.wrong[model], rows.tops[model], rows.top_scores[model], rows.scores[model], strict=True
+    ):
+        losses.append(round(scores[top.index(wrong)] - own, 4) if wrong >= 0 else None)
+    return losses
+
+
+def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
+    """Return for each row the groups that it is in, one bit each in the order of all labels."""
+    masks = [0] * count
+    for bit, at in enumerate(at for parts in groups.values() for at in parts.values()):
+        for row in at:
+            masks[row] |= 1 << bit
+    return masks
+
+
+def _suspects(evaluation: EvalSet, rows: Rows, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    hashes = [
+        int(facts[image]["perceptual_hash"], 16) if facts[image]["perceptual_hash"] else None for image in rows.shown
+    ]
+    # The set's own rule says what a near duplicate is there: drawings look alike sooner than photographs.
+    bits = evaluation.manifest.get("preset", {}).get("duplicates", {}).get("max_distance", 4)
+    return {
+        "agreed": [one._asdict() for one in suspects.agreed(rows.relevant, rows.ranks, rows.wrong)],
+        "near": [one._asdict() for one in suspects.near(rows.relevant, rows.tops, hashes, bits)],
+        "same": suspects.same_text(rows.ids, rows.texts),
+    }
+
+
+def growth_of(run: RunRanks, name: str) -> Growth:
+    """Return the growth curve of nDCG@10 with its check; a run that has none says why."""
+    total = run.distractors
+    sizes = {*default_sizes(total), *(n * total for n in BEYOND), *(n for n in FAR if n > TRUSTED_FACTOR * total)}
+    try:
+        points = growth(run, ("ndcg_at_10",), sorted(sizes) if total else [0])["ndcg_at_10"]
+        return Growth(name, points, [how_known(p, total) for p in points], hold_out(run) if total else None, "")
+    except VehicleSearchError as error:
+        return Growth(name, [], [], None, error.message)
+
+
+def _curve(found: Growth) -> dict[str, Any]:
+    points = [
+        [point.corpus_size, round(point.value, 5), round(point.low, 5), round(point.high, 5), kind]
+        for point, kind in zip(found.points, found.kinds)
+    ]
+    return {"model": found.model, "points": points}

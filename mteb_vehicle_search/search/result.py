@@ -1,0 +1,108 @@
+"""From ranks to scores, to the run record's table, and to what is shown after a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from mteb_vehicle_search.eval_set import EvalSet
+    from mteb_vehicle_search.run_record import RunRecord
+    from mteb_vehicle_search.search.exact_search import SearchOutcome
+
+
+def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
+    """Return nDCG@10 of queries with one relevant image: 1 / log2(1 + rank), 0 past rank 10.
+
+    Source of the formula: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20,
+    2002, as trec_eval computes it; with a single relevant image the ideal gain is 1.
+    """
+    from mteb_vehicle_search.analysis.thinning import gain
+
+    return gain("ndcg_at_10")(ranks)
+
+
+def extra_scores(outcome: SearchOutcome, evaluation: EvalSet) -> dict[str, float]:
+    """Return the scores that mteb does not compute (see `EvalSetTask.task_specific_scores`)."""
+    import numpy as np
+
+    from mteb_vehicle_search.analysis.uncertainty import clustered_interval
+
+    ranks = outcome.ranking.ranks
+    rows = np.array([row for _, row in outcome.pairs])
+    scores = {
+        "median_rank": float(np.median(ranks)),
+        "beaten_only_by_distractors": float(np.mean((ranks > 1) & (_captioned_above(outcome, evaluation) == 0))),
+    }
+    if len({query for query, _ in outcome.pairs}) == len(outcome.pairs):
+        interval = clustered_interval(ndcg_at_10(ranks), rows)
+        scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = float(interval.low), float(interval.high)
+    return scores
+
+
+def _captioned_above(outcome: SearchOutcome, evaluation: EvalSet) -> np.ndarray:
+    """Return how many images of sources that have captions rank above each relevant image, int64 [p]."""
+    table = evaluation.provenance()
+    captioned: dict[str, bool] = {}
+    for source, has in zip(table["source"].to_pylist(), table["captioned"].to_pylist()):
+        captioned[source] = captioned.get(source, False) or has
+    columns = [captioned[source] for source in sorted(captioned)]
+    return outcome.ranking.above[:, columns].sum(axis=1)
+
+
+def queries_table(outcome: SearchOutcome, evaluation: EvalSet, top: int = 10) -> pa.Table:
+    """Return the table that `RunRecord.queries` describes."""
+    import pyarrow as pa
+
+    ids, ranking, run = evaluation.corpus_ids(), outcome.ranking, outcome.run
+    names = sorted(set(evaluation.sources()))
+    kept = [[row for row in rows[:top] if row >= 0] for rows in run.rows[:, :top].tolist()]
+    top_scores = run.scores[:, :top].tolist()
+    columns: dict[str, pa.Array] = {
+        "query_id": pa.array([outcome.query_ids[query] for query, _ in outcome.pairs]),
+        "relevant_id": pa.array([ids[row] for _, row in outcome.pairs]),
+        "rank": pa.array(ranking.ranks, pa.int32()),
+        "score": pa.array(ranking.scores, pa.float32()),
+        "tied": pa.array(ranking.tied, pa.int32()),
+    }
+    for number, name in enumerate(names):
+        columns[f"above_{name}"] = pa.array(ranking.above[:, number], pa.int32())
+    columns["top_ids"] = pa.array([[ids[row] for row in kept[query]] for query, _ in outcome.pairs])
+    columns["top_scores"] = pa.array(
+        [top_scores[query][: len(kept[query])] for query, _ in outcome.pairs], pa.list_(pa.float32())
+    )
+    return pa.table(columns)
+
+
+def show_summary(record: RunRecord) -> None:
+    """Print the table that ends a run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    info, scores = record.info, record.info["scores"]
+    table = Table(title=f"{info['task_name']} · {info['model_name']}", title_justify="left", box=None)
+    cells = {
+        "nDCG@10": f"[bold]{scores['ndcg_at_10']:.4f}[/]",
+        "95 % interval": f"{scores.get('ndcg_at_10_ci_low', float('nan')):.4f} – "
+        f"{scores.get('ndcg_at_10_ci_high', float('nan')):.4f}",
+        "MAP@10": f"{scores['map_at_10']:.4f}",
+        "R@1": f"{scores['recall_at_1']:.4f}",
+        "R@10": f"{scores['recall_at_10']:.4f}",
+        "median rank": f"{scores['median_rank']:g}",
+        "images/s": f"{info['images_per_s']:,.0f}" if info["images_per_s"] else "resumed",
+    }
+    for name in cells:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(*cells.values())
+    console = Console()
+    console.print()
+    console.print(table)
+    org_model = info["model_name"].replace("/", "__")
+    console.print(f"\nrun record  {record.folder}", soft_wrap=True, highlight=False)
+    console.print(
+        f"result      results/{org_model}/{info['model_revision']}/{info['task_name']}.json under mteb's output folder",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,350 @@
+"""The leaderboard as text: every column, every line around the tables, and what strange names become."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from mteb_vehicle_search.analysis.columns import REPORTED, ROW, violations
+from mteb_vehicle_search.analysis.formats import (
+    LEFT,
+    RUN,
+    SCORES,
+    TEXT,
+    WHO,
+    difference,
+    heading,
+    reported_heading,
+    show,
+    to_csv,
+    to_json,
+    to_markdown,
+    versions,
+)
+from mteb_vehicle_search.analysis.ranks import METRICS
+
+FULL = {
+    "rank": 3,
+    "model": "org/model",
+    "revision": "0123456789abcdef",
+    "ndcg_at_10": 0.11111,
+    "map_at_10": 0.22222,
+    "mrr_at_10": 0.33333,
+    "recall_at_1": 0.44444,
+    "recall_at_5": 0.55555,
+    "recall_at_10": 0.66666,
+    "recall_at_100": 0.77777,
+    "precision_at_10": 0.88888,
+    "ndcg_at_10_ci_low": 0.10101,
+    "ndcg_at_10_ci_high": 0.12121,
+    "median_rank": 7.5,
+    "n_parameters": 149_620_737,
+    "embed_dim": 512,
+    "precision": "bf16",
+    "device": "cuda",
+    "images_per_s": 1234.5,
+    "date": "2026-11-01T10:05:00+00:00",
+    "versions": {"mteb": "2.26", "torch": "2.9"},
+    "licence": "mit",
+    "flickr30k_in_training": True,
+    "has_run_record": True,
+}
+SHOWN = {
+    "rank": "3",
+    "model": "org/model",
+    "nDCG@10": "0.1111",
+    "95 % interval": "0.1010–0.1212",
+    "MAP@10": "0.2222",
+    "MRR@10": "0.3333",
+    "R@1": "0.4444",
+    "R@5": "0.5555",
+    "R@10": "0.6667",
+    "R@100": "0.7778",
+    "P@10": "0.8889",
+    "median rank": "7.5",
+    "revision": "0123456789ab",
+    "parameters": "150 M",
+    "dimension": "512",
+    "precision": "bf16",
+    "device": "cuda",
+    "images/s": "1,234",
+    "date": "2026-11-01",
+    "licence": "mit",
+    "Flickr30k seen": "yes",
+}
+EMPTY = {
+    **dict.fromkeys(FULL),
+    "model": "org/empty",
+    "revision": "main",
+    "versions": {},
+    "has_run_record": False,
+}
+COLUMNS = {**WHO, **SCORES, **RUN}
+
+
+def table(content_id: str = "5" * 64, rows: list[dict] | None = None, **changed: Any) -> dict[str, Any]:
+    given = {
+        "task": "VehicleImageSearch",
+        "content_id": content_id,
+        "corpus_size": 68_154,
+        "query_count": 10_725,
+        "sources": {"flickr30k": 2_145, "imagenet": 66_009},
+        "rows": [FULL] if rows is None else rows,
+    }
+    return {**given, **changed}
+
+
+def figure(model: str, task: str = "VehicleImageSearch", source: str = "a paper", **scores: float) -> dict[str, Any]:
+    return {"task": task, "model": model, "source": source, **dict.fromkeys(METRICS), **scores}
+
+
+def document(*tables: dict, reported: list[dict] | None = None) -> dict[str, Any]:
+    return {"schema_version": 1, "sorted_by": "ndcg_at_10", "tables": list(tables), "reported": reported or []}
+
+
+def test_every_column_shows_its_field():
+    assert {name: cell(FULL) for name, cell in COLUMNS.items()} == SHOWN
+    assert list(COLUMNS) == list(SHOWN)
+    assert violations(document(table())) == []
+
+
+def test_what_is_not_known_is_a_dash():
+    shown = {name: cell(EMPTY) for name, cell in COLUMNS.items()}
+    assert shown == {
+        **dict.fromkeys(SHOWN, "–"),
+        "model": "org/empty",
+        "revision": "main",
+        "Flickr30k seen": "unknown",
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "changed", "shown"),
+    [
+        ("95 % interval", {"ndcg_at_10_ci_low": None}, "–"),
+        ("95 % interval", {"ndcg_at_10_ci_high": None}, "–"),
+        ("95 % interval", {"ndcg_at_10_ci_low": 0.0, "ndcg_at_10_ci_high": 0.0}, "0.0000–0.0000"),
+        ("nDCG@10", {"ndcg_at_10": 0.0}, "0.0000"),
+        ("median rank", {"median_rank": 12.0}, "12"),
+        ("parameters", {"n_parameters": 0}, "0"),
+        ("parameters", {"n_parameters": 1_234_567}, "1.2 M"),
+        ("parameters", {"n_parameters": 9_999_999}, "10.0 M"),
+        ("parameters", {"n_parameters": 10_000_000}, "10 M"),
+        ("parameters", {"n_parameters": 2_543_000_000}, "2,543 M"),
+        ("Flickr30k seen", {"flickr30k_in_training": False}, "no"),
+        ("date", {"date": "soon"}, "soon"),
+    ],
+)
+def test_cells_at_their_limits(column, changed, shown):
+    assert COLUMNS[column]({**FULL, **changed}) == shown
+
+
+def test_a_heading_has_the_sizes_that_are_known():
+    assert heading(table()) == "VehicleImageSearch · content id 555555555555 · 68,154 images · 10,725 queries"
+    assert heading(table(corpus_size=None)) == "VehicleImageSearch · content id 555555555555 · 10,725 queries"
+    assert heading(table(query_count=None)) == "VehicleImageSearch · content id 555555555555 · 68,154 images"
+
+
+def test_the_heading_of_published_figures_names_each_task_once():
+    rows = [figure("a", "B"), figure("b", "A"), figure("c", "B")]
+    assert reported_heading(document(reported=rows)) == "A, B · reported elsewhere, not ranked"
+
+
+class TestHowSetsDiffer:
+    """`difference`: a line under every table but the first of its task."""
+
+    def test_the_first_of_a_task_differs_from_nothing(self):
+        tables = [table("1" * 64, task="A"), table("2" * 64, task="B")]
+        assert [difference(tables, one) for one in tables] == [None, None]
+        # Another table of the same content is not that very table.
+        assert "another content id" not in str(difference([tables[0], dict(tables[0])], tables[0]))
+
+    def test_sources_and_queries_that_differ_are_counted(self):
+        first = table("1" * 64, task="B", sources={"a": 1_000, "b": 5, "c": 7}, query_count=1_500)
+        second = table("2" * 64, task="B", sources={"a": 2_000, "b": 5, "d": 9}, query_count=20)
+        tables = [table("0" * 64, task="A"), first, second]
+        assert difference(tables, second) == (
+            "Not comparable with the table of content id 111111111111: a 1,000 there, 2,000 here; c 7 there, 0 here; "
+            "d 0 there, 9 here; 1,500 queries there, 20 here."
+        )
+
+    def test_equal_sizes_leave_the_content(self):
+        first, second = table("1" * 64), table("2" * 64)
+        assert difference([first, second], second) == (
+            "Not comparable with the table of content id 111111111111: as many images and queries, but other images, "
+            "captions or image policy."
+        )
+
+    @pytest.mark.parametrize(("one", "other"), [(None, {"a": 1}), ({"a": 1}, None), (None, None)])
+    def test_without_sources_it_cannot_be_said(self, one, other):
+        first, second = table("1" * 64, sources=one), table("2" * 64, sources=other)
+        assert difference([first, second], second) == (
+            "Not comparable with the table of content id 111111111111: another content id; without run records it "
+            "cannot be said what differs."
+        )
+
+
+def test_versions_stand_once_and_name_their_models_if_they_differ():
+    other = {**FULL, "model": "org/other", "versions": {"mteb": "2.27"}}
+    again = {**FULL, "model": "org/again"}
+    assert versions([FULL, again]) == ["Versions: mteb 2.26, torch 2.9."]
+    assert versions([FULL, other, again, EMPTY]) == [
+        "Versions (org/model, org/again): mteb 2.26, torch 2.9.",
+        "Versions (org/other): mteb 2.27.",
+    ]
+    assert versions([EMPTY]) == []
+
+
+def markdown_tables(text: str) -> list[list[list[str]]]:
+    """Return the tables of a Markdown text: rows of cells, the second row with the alignments."""
+    found: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif found[-1]:
+            found.append([])
+    return [one for one in found if one]
+
+
+def test_markdown_has_every_column_in_two_tables():
+    text = to_markdown(document(table(rows=[FULL, EMPTY])))
+    scores, made = markdown_tables(text)
+    assert scores[0] == [*WHO, *SCORES]
+    assert made[0] == ["model", *RUN]
+    for one in (scores, made):
+        assert one[1] == ["---" if name in LEFT else "---:" for name in one[0]]
+        assert one[2] == [SHOWN[name] for name in one[0]]
+        assert one[3] == [COLUMNS[name](EMPTY) for name in one[0]]
+        assert len(one) == 4
+    lines = text.splitlines()
+    assert lines[0] == "**VehicleImageSearch · content id 555555555555 · 68,154 images · 10,725 queries**"
+    assert "Versions (org/model): mteb 2.26, torch 2.9." in lines
+    # Blank lines around every table, none at the end.
+    for before, after in pairwise(lines):
+        assert before.startswith("|") == after.startswith("|") or "" in (before, after)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+def test_names_are_aligned_to_the_left_and_figures_to_the_right():
+    assert {"model", "revision", "precision", "device", "licence", "Flickr30k seen"} == LEFT
+
+
+def test_markdown_names_differences_and_published_figures():
+    reported = [figure("M", ndcg_at_10=0.5, recall_at_100=0.75), figure("N", source="b*d", ndcg_at_10=0.25)]
+    text = to_markdown(document(table("1" * 64), table("2" * 64), reported=reported))
+    lines = text.splitlines()
+    assert difference([table("1" * 64), table("2" * 64)], table("2" * 64)) in lines
+    assert "**VehicleImageSearch · reported elsewhere, not ranked**" in lines
+    published = markdown_tables(text)[-1]
+    assert published == [
+        ["model", "nDCG@10", "R@100"],
+        ["---", "---:", "---:"],
+        ["M (reported)", "0.5000", "0.7500"],
+        ["N (reported)", "0.2500", "–"],
+    ]
+    assert r"Reported by: a paper, b\*d." in lines
+    for before, after in pairwise(lines):
+        assert "" in (before, after) or before.startswith("|")
+
+
+def test_markdown_of_published_figures_alone():
+    text = to_markdown(document(reported=[figure("M", map_at_10=0.5)]))
+    assert text.splitlines()[0] == "**VehicleImageSearch · reported elsewhere, not ranked**"
+    assert text.splitlines()[-1] == "Reported by: a paper."
+    assert "Holm" not in text
+    assert "Holm" in to_markdown(document(table())).splitlines()[-1]
+    assert "Reported" not in to_markdown(document(table()))
+
+
+def test_a_strange_name_stays_one_cell_of_text():
+    name = "a\\b|c<i>*d*`e`\n f\t g"
+    text = to_markdown(document(table(rows=[{**FULL, "model": name}])))
+    (row, _) = (one[2] for one in markdown_tables(text))
+    assert row[1] == r"a\\b\|c&lt;i>\*d\*\`e\` f g"
+
+
+def test_csv_has_every_field_of_rows_and_published_figures():
+    reported = [figure("M", ndcg_at_10=0.5)]
+    text = to_csv(document(table("1" * 64), table("2" * 64, rows=[EMPTY], task="T"), reported=reported))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == ["task", "content_id", *ROW, "source"]
+    assert rows[0] == {
+        "task": "VehicleImageSearch",
+        "content_id": "1" * 64,
+        **{name: str(value) for name, value in FULL.items()},
+        "versions": "mteb=2.26 torch=2.9",
+        "source": "",
+    }
+    blank = {name: "" if value is None else str(value) for name, value in EMPTY.items()}
+    assert rows[1] == {"task": "T", "content_id": "2" * 64, **blank, "versions": "", "source": ""}
+    assert {name: rows[2][name] for name in ("task", "content_id", "model", "source", "ndcg_at_10", "map_at_10")} == {
+        "task": "VehicleImageSearch",
+        "content_id": "",
+        "model": "M",
+        "source": "a paper",
+        "ndcg_at_10": "0.5",
+        "map_at_10": "",
+    }
+    assert len(rows) == 3
+    assert set(REPORTED) < set(rows[2])
+    assert text.count("\n") == 4
+    assert "\r" not in text
+
+
+def test_json_is_the_document_in_strict_readable_json():
+    given = document(table(rows=[{**FULL, "model": "größer"}]))
+    text = to_json(given)
+    assert json.loads(text, parse_constant=pytest.fail) == given
+    assert "größer" in text
+    assert text.endswith("}\n")
+    assert '\n  "tables": [' in text
+    with pytest.raises(ValueError):
+        to_json(document(table(rows=[{**FULL, "ndcg_at_10": float("nan")}])))
+
+
+def test_the_name_of_each_format():
+    given = document(table())
+    made = {"table": to_markdown, "markdown": to_markdown, "json": to_json, "csv": to_csv}
+    assert TEXT.keys() == made.keys()
+    assert all(TEXT[name](given) == write(given) for name, write in made.items())
+
+
+def shown(given: dict[str, Any], capsys, monkeypatch, width: int = 400) -> list[list[str]]:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show(given)
+    return [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_terminal_shows_every_column_of_every_row(capsys, monkeypatch):
+    lines = shown(document(table(rows=[FULL, EMPTY])), capsys, monkeypatch)
+    assert lines[0] == [heading(table())]
+    assert lines[1] == list(SHOWN)
+    assert lines[2] == list(SHOWN.values())
+    assert lines[3] == [cell(EMPTY) for cell in COLUMNS.values()]
+    assert lines[4] == ["Versions (org/model): mteb 2.26, torch 2.9."]
+    assert lines[5] == [""]
+    assert "Holm" in lines[6][0]
+    assert len(lines) == 7
+
+
+def test_the_terminal_names_differences_and_published_figures(capsys, monkeypatch):
+    tables = [table("1" * 64, rows=[EMPTY]), table("2" * 64, rows=[EMPTY])]
+    reported = [figure("M", ndcg_at_10=0.5, recall_at_100=0.75), figure("N", ndcg_at_10=0.25)]
+    lines = shown(document(*tables, reported=reported), capsys, monkeypatch)
+    assert lines.count([difference(tables, tables[1])]) == 1
+    at = lines.index(["VehicleImageSearch · reported elsewhere, not ranked"])
+    assert lines[at + 1 : at + 4] == [
+        ["model", "nDCG@10", "R@100"],
+        ["M (reported)", "0.5000", "0.7500"],
+        ["N (reported)", "0.2500", "–"],
+    ]
+    alone = shown(document(reported=reported), capsys, monkeypatch)
+    assert alone == [*lines[at : at + 4], [""]]
+    assert not any("reported" in line[0] for line in shown(document(table()), capsys, monkeypatch))

@@ -1,0 +1,178 @@
+"""Folders of classes: which are parts, when these change, and what is in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from format_twins import write_imagenet
+
+from data_prep.sources import Part
+from data_prep.sources.imagenet.classes import wnids
+from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet, class_folders, folder_images, has_classes
+from mteb_vehicle_search.errors import SourceError
+
+# Of beach wagon (436) and tench (0), which come in another order by name than by index here.
+TENCH, WAGON = "n01440764", "n02814533"
+
+
+def write(folder: Path, *names: str, data: bytes = b"bytes") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    for split, stem in (("train", "{}_1"), ("val", "ILSVRC2012_val_0000000{}")):
+        for number, wnid in enumerate((TENCH, WAGON)):
+            write(tmp_path / split / wnid, stem.format(wnid if split == "train" else number) + ".JPEG")
+    return tmp_path
+
+
+def test_parts_are_train_before_validation_by_the_name_of_the_class(root):
+    parts = FolderImagenet(root).parts({436, 0})
+    assert [part.name for part in parts] == [f"{split}/{wnid}" for split in ("train", "val") for wnid in (TENCH, WAGON)]
+    assert [part.location for part in parts] == [str(root / part.name) for part in parts]
+    assert [(part.split, part.class_index) for part in parts] == [
+        *(("train", 0), ("train", 436)),
+        *(("val", 0), ("val", 436)),
+    ]
+    assert [(part.size_bytes, part.offset) for part in parts] == [(5, 0)] * 4
+    assert all(len(part.stamp) == 64 for part in parts)
+
+
+def test_only_wanted_classes_are_parts_and_only_they_must_be_there(root):
+    assert [part.name for part in FolderImagenet(root).parts({436})] == [f"train/{WAGON}", f"val/{WAGON}"]
+    (root / "val" / TENCH / "ILSVRC2012_val_00000000.JPEG").unlink()
+    assert len(FolderImagenet(root).parts({436})) == 2
+    assert FolderImagenet(root).parts(set()) == []
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_wanted_class_that_is_missing(root, split):
+    (root / split / WAGON).rename(root / "elsewhere")
+    with pytest.raises(SourceError) as caught:
+        FolderImagenet(root).parts({0, 436})
+    assert str(caught.value) == f"{root}/{split} has no class folder {WAGON}\nEvery wanted class must be there."
+
+
+def test_of_all_classes_each_must_be_there(tmp_path):
+    """Every class is one and the same folder here."""
+    write(tmp_path / "train" / TENCH, "a")
+    for place in (1, 999):
+        (tmp_path / "train" / wnids()[place]).symlink_to(tmp_path / "train" / TENCH)
+    with pytest.raises(SourceError, match=f"has no class folder {wnids()[2]}"):
+        class_folders(tmp_path / "train", None)
+    for wnid in wnids()[2:999]:
+        (tmp_path / "train" / wnid).symlink_to(tmp_path / "train" / TENCH)
+    assert [part.class_index for part in class_folders(tmp_path / "train", None)] == list(range(1000))
+
+
+@pytest.mark.parametrize("names", [[], [".DS_Store"]])
+def test_an_empty_class(tmp_path, names):
+    write(tmp_path / "train" / TENCH, *names)
+    with pytest.raises(SourceError) as caught:
+        class_folders(tmp_path / "train", {0})
+    assert str(caught.value) == f"{tmp_path}/train/{TENCH} holds no images\nUnpack this class again."
+
+
+def test_the_size_of_a_part_is_that_of_its_files(tmp_path):
+    folder = write(tmp_path / "train" / TENCH, "a", "b", data=b"12345")
+    write(folder, ".hidden", data=b"1234567")
+    (folder / "folder").mkdir()
+    assert [part.size_bytes for part in class_folders(tmp_path / "train", {0})] == [10]
+
+
+CHANGES = {
+    "nothing": (lambda folder: None, False),
+    "a longer file": (lambda folder: write(folder, "a", data=b"123456"), True),
+    "another file": (lambda folder: write(folder, "c"), True),
+    "one file less": (lambda folder: (folder / "a").unlink(), True),
+    "another name": (lambda folder: (folder / "a").rename(folder / "0"), True),
+    "a folder for a file": (lambda folder: ((folder / "a").unlink(), (folder / "a").mkdir()), True),
+    "a hidden file": (lambda folder: write(folder, ".DS_Store"), False),
+    "a later time": (lambda folder: os.utime(folder / "a", ns=(1, 1)), False),
+}
+
+
+@pytest.mark.parametrize(("change", "new"), CHANGES.values(), ids=CHANGES)
+def test_the_stamp_tells_that_a_class_changed(tmp_path, change, new):
+    folder = write(tmp_path / "train" / TENCH, "a", "b")
+    before = class_folders(tmp_path / "train", {0})[0]
+    change(folder)
+    assert (class_folders(tmp_path / "train", {0})[0].stamp != before.stamp) is new
+
+
+def test_images_come_by_name_and_hidden_files_are_passed_over(tmp_path):
+    names = [f"{WAGON}_10.JPEG", f"{WAGON}_2.JPEG", f"{WAGON}_1.JPEG"]
+    folder = tmp_path / "train" / WAGON
+    for name in names:
+        write(folder, name, data=name.encode())
+    write(folder, f"._{WAGON}_1.JPEG", "README.txt")
+    (folder / f"{WAGON}_3.JPEG").mkdir()
+    images = list(folder_images(Part("x", str(folder), 0, "train", 436)))
+    assert [image.id for image in images] == [
+        f"imagenet/train/{WAGON}/README.txt",
+        *(f"imagenet/train/{WAGON}_{number}" for number in (1, 10, 2, 3)),
+    ]
+    assert [image.data for image in images] == [b"", *(name.encode() for name in sorted(names)), b""]
+    assert images[0].problem == "'README.txt' is not the name of an ImageNet image"
+    assert [image.problem for image in images[1:]] == ["", "", "", "cannot be read: Is a directory"]
+    assert {(image.split, image.class_index, image.wnid) for image in images} == {("train", 436, WAGON)}
+
+
+def test_a_part_of_a_class_that_is_not_wanted_gives_nothing(root):
+    source = FolderImagenet(root)
+    parts = source.parts({0, 436})
+    found = [[image.id for image in source.images(part, {436})] for part in parts]
+    assert found == [[], [f"imagenet/train/{WAGON}_1"], [], ["imagenet/val/ILSVRC2012_val_00000001"]]
+
+
+@pytest.mark.parametrize(
+    ("names", "ok"),
+    [([f"{TENCH}/"], True), ([TENCH], False), (["dogs/"], False), ([f"{TENCH}x/"], False), ([], False)],
+)
+def test_folders_of_classes_are_named_by_wordnet_ids(tmp_path, names, ok):
+    (tmp_path / "train").mkdir()
+    for name in names:
+        (tmp_path / "train" / name).mkdir() if name.endswith("/") else (tmp_path / "train" / name).touch()
+    assert has_classes(tmp_path / "train") is ok
+
+
+def test_no_folder_has_no_classes(tmp_path):
+    (tmp_path / "file").touch()
+    assert not has_classes(tmp_path / "none")
+    assert not has_classes(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("there", "ok"), [(["train", "val"], True), (["train"], False), (["val"], False)])
+def test_a_tree_has_train_and_validation(tmp_path, there, ok):
+    for split in there:
+        write(tmp_path / split / TENCH, "a")
+    assert FolderImagenet.fits(tmp_path) is ok
+
+
+def test_the_users_files_are_left_alone_and_named(tmp_path):
+    source = FolderImagenet(write_imagenet(tmp_path / "data", "folders"))
+    before = sorted(tmp_path.rglob("*"))
+    for part in source.parts({436}):
+        source.prefetch(part)
+        source.release(part)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert source.download_gb == 0.0
+    assert source.describe() == {
+        "form": "folders",
+        "location": str(tmp_path / "data"),
+        "revision": "",
+        "files": ["train", "val"],
+    }
+
+
+def test_at_most_twenty_files_are_named(tmp_path):
+    for number in range(25):
+        (tmp_path / f"{24 - number:02d}").touch()
+    assert LocalImagenet(tmp_path).describe()["files"] == [f"{number:02d}" for number in range(20)]
+    assert LocalImagenet(tmp_path).describe()["form"] == ""

@@ -1,0 +1,324 @@
+"""The original tar files are read where they lie: which members are parts, and what is in them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep.sources.imagenet import tars as imagenet_tars
+from data_prep.sources.imagenet.classes import wnids
+from data_prep.sources.imagenet.tars import TRAIN_TAR, VAL_TAR, TarImagenet, _Window
+from mteb_vehicle_search.errors import SourceError
+
+TENCH, SHARK, WAGON = wnids()[0], wnids()[2], wnids()[436]
+
+
+def tar_of(*members: tuple[str, bytes | str]) -> bytes:
+    """A tar of files; "folder", "link" and "device" instead of bytes make such members."""
+    kinds = {"folder": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "device": tarfile.CHRTYPE}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(data, str):
+                info.type, data = kinds[data], b""
+                info.linkname = "/etc/passwd" if info.issym() else ""
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def inner(wnid: str, *numbers: int) -> bytes:
+    return tar_of(*((f"{wnid}_{number}.JPEG", f"{wnid}/{number}".encode()) for number in numbers))
+
+
+def val_name(number: int) -> str:
+    return f"ILSVRC2012_val_{number:08d}.JPEG"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The training tar with classes in another order than by name, and four images for validation."""
+    train = [("train/", "folder"), (f"{WAGON}.tar", inner(WAGON, 5, 3)), (f"train/{TENCH}.tar", inner(TENCH, 1))]
+    (tmp_path / TRAIN_TAR).write_bytes(tar_of(*train))
+    (tmp_path / VAL_TAR).write_bytes(tar_of(*((val_name(n), f"val {n}".encode()) for n in (2, 1, 4, 3))))
+    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: [436, 0, 2, 0])
+    return tmp_path
+
+
+def read(root: Path, wanted: set[int]) -> list[tuple[str, bytes]]:
+    source = TarImagenet(root)
+    return [(image.id, image.data) for part in source.parts(wanted) for image in source.images(part, wanted)]
+
+
+def test_names_are_those_of_the_published_files():
+    assert (TRAIN_TAR, VAL_TAR) == ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
+
+
+@pytest.mark.parametrize(
+    ("there", "ok"),
+    [
+        ([TRAIN_TAR, VAL_TAR], True),
+        ([TRAIN_TAR, "val/"], True),
+        ([TRAIN_TAR], False),
+        ([VAL_TAR], False),
+        (["val/"], False),
+        ([TRAIN_TAR, "val"], False),
+        ([f"{TRAIN_TAR}/", "val/"], False),
+        ([TRAIN_TAR, f"{VAL_TAR}/"], False),
+    ],
+)
+def test_train_and_some_form_of_validation_must_be_there(tmp_path, there, ok):
+    for name in there:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    assert TarImagenet.fits(tmp_path) is ok
+
+
+def test_parts_are_inner_tars_by_name_and_then_validation(root):
+    parts = TarImagenet(root).parts({0, 436})
+    assert [part.name for part in parts] == [f"train/{TENCH}.tar", f"train/{WAGON}.tar", "val.tar"]
+    assert [part.split for part in parts] == ["train", "train", "val"]
+    assert [part.class_index for part in parts] == [0, 436, -1]
+    assert [part.location for part in parts] == [str(root / TRAIN_TAR)] * 2 + [str(root / VAL_TAR)]
+    whole = (root / TRAIN_TAR).read_bytes()
+    for part, content in zip(parts, (inner(TENCH, 1), inner(WAGON, 5, 3))):
+        assert part.size_bytes == len(content)
+        assert whole[part.offset : part.offset + part.size_bytes] == content
+    assert (parts[2].size_bytes, parts[2].offset) == ((root / VAL_TAR).stat().st_size, 0)
+    assert TarImagenet(root).describe()["form"] == "tar"
+    assert TarImagenet(root).download_gb == 0.0
+
+
+def test_images_are_given_in_the_order_of_the_tar(root):
+    assert read(root, {0, 436}) == [
+        (f"imagenet/train/{TENCH}_1", f"{TENCH}/1".encode()),
+        (f"imagenet/train/{WAGON}_5", f"{WAGON}/5".encode()),
+        (f"imagenet/train/{WAGON}_3", f"{WAGON}/3".encode()),
+        ("imagenet/val/ILSVRC2012_val_00000002", b"val 2"),
+        ("imagenet/val/ILSVRC2012_val_00000001", b"val 1"),
+        ("imagenet/val/ILSVRC2012_val_00000004", b"val 4"),
+    ]
+    source = TarImagenet(root)
+    last = source.parts({0, 436})[-1]
+    assert [(i.split, i.class_index, i.wnid) for i in source.images(last, {436})] == [("val", 436, WAGON)]
+
+
+def test_what_is_not_wanted_is_no_part_and_gives_no_images(root):
+    source = TarImagenet(root)
+    assert [part.name for part in source.parts({436})] == [f"train/{WAGON}.tar", "val.tar"]
+    tench, wagon, val = source.parts({0, 436})
+    assert list(source.images(tench, {436})) == []
+    assert len(list(source.images(wagon, {436}))) == 2
+    assert [image.id[-1] for image in source.images(val, {436})] == ["1"]
+    assert list(source.images(val, set())) == []
+
+
+@pytest.mark.parametrize("name", [TRAIN_TAR, VAL_TAR])
+def test_a_newer_file_changes_its_own_parts(root, name):
+    before = TarImagenet(root).parts({0, 436})
+    os.utime(root / name, ns=(1, 2))
+    after = TarImagenet(root).parts({0, 436})
+    changed = [a.fingerprint() != b.fingerprint() for a, b in zip(before, after)]
+    assert changed == ([True, True, False] if name == TRAIN_TAR else [False, False, True])
+
+
+def test_a_flat_folder_of_validation_images(root):
+    (root / VAL_TAR).unlink()
+    (root / "val").mkdir()
+    for number in (4, 2, 1):
+        (root / "val" / val_name(number)).write_bytes(f"flat {number}".encode())
+    (root / "val" / val_name(3)).mkdir()
+    (root / "val" / ".DS_Store").touch()
+    part = TarImagenet(root).parts({0})[-1]
+    assert (part.name, part.location, part.split, part.class_index) == ("val", str(root / "val"), "val", -1)
+    images = list(TarImagenet(root).images(part, {0, 2}))
+    assert [(image.id[-1], image.data) for image in images] == [("2", b"flat 2"), ("3", b""), ("4", b"flat 4")]
+    assert [image.problem for image in images] == ["", "cannot be read: Is a directory", ""]
+    before = part.fingerprint()
+    os.utime(root / "val", ns=(1, 2))  # As a new file in the folder does.
+    assert TarImagenet(root).parts({0})[-1].fingerprint() != before
+
+
+def test_validation_sorted_into_classes_comes_before_the_tar(root):
+    for wnid, number in ((TENCH, 2), (WAGON, 1)):
+        (root / "val" / wnid).mkdir(parents=True)
+        (root / "val" / wnid / val_name(number)).write_bytes(b"sorted")
+    parts = TarImagenet(root).parts({436})
+    assert [part.name for part in parts] == [f"train/{WAGON}.tar", f"val/{WAGON}"]
+    assert [image.data for image in TarImagenet(root).images(parts[1], {436})] == [b"sorted"]
+    assert list(TarImagenet(root).images(parts[1], {0})) == []
+
+
+def test_the_tar_comes_before_a_flat_folder(root):
+    (root / "val").mkdir()
+    assert TarImagenet(root).parts({0})[-1].location == str(root / VAL_TAR)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({2, 436}, f"lacks 1 of the inner tars: {SHARK}.tar"),
+        (
+            {0, 1, 2, 3, 4, 5, 6, 436},
+            "lacks 6 of the inner tars: " + ", ".join(f"{wnids()[n]}.tar" for n in range(1, 6)),
+        ),
+        (None, "lacks 998 of the inner tars: " + ", ".join(f"{wnids()[n]}.tar" for n in range(1, 6))),
+    ],
+)
+def test_missing_inner_tars_are_named(root, wanted, says):
+    with pytest.raises(SourceError) as caught:
+        TarImagenet(root).parts(wanted)
+    assert str(caught.value) == f"{root}/{TRAIN_TAR} {says}\nIt may be cut short; get it again."
+
+
+def test_every_class_is_wanted_unless_classes_are_named(root):
+    tars = [(f"{wnid}.tar", b"") for wnid in reversed(wnids())]
+    (root / TRAIN_TAR).write_bytes(tar_of(("n99999999.tar", b""), *tars, ("README", b"")))
+    parts = TarImagenet(root).parts()
+    assert [part.class_index for part in parts] == [*range(1000), -1]
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_only_files_are_inner_tars(root, kind):
+    (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", kind)))
+    with pytest.raises(SourceError, match="lacks 1 of the inner tars"):
+        TarImagenet(root).parts({436})
+
+
+def test_folders_in_a_tar_are_passed_over_and_links_and_devices_are_rejects(root):
+    odd = [("a/", "folder"), (f"a/{WAGON}_7.JPEG", "link"), (f"{WAGON}_8.JPEG", "device"), (f"a/{WAGON}_9.JPEG", b"9")]
+    (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of(*odd))))
+    (root / VAL_TAR).write_bytes(tar_of(("v/", "folder"), (f"v/{val_name(1)}", b"1"), (val_name(2), "link")))
+    source = TarImagenet(root)
+    train, val = source.parts({436})
+    images = [*source.images(train, {0, 436}), *source.images(val, {0, 436})]
+    problem = "is a link or a device in the tar, not a file"
+    assert [(image.id.rpartition("/")[2], image.data, image.problem) for image in images] == [
+        (f"{WAGON}_7", b"", problem),
+        (f"{WAGON}_8", b"", problem),
+        (f"{WAGON}_9", b"9", ""),
+        ("ILSVRC2012_val_00000001", b"1", ""),
+        ("ILSVRC2012_val_00000002", b"", problem),
+    ]
+
+
+@pytest.mark.parametrize("name", [val_name(5), val_name(0), "x.JPEG", f"{WAGON}_1.JPEG", f"{val_name(1)}.bak"])
+@pytest.mark.parametrize("flat", [False, True], ids=["in the tar", "in a folder"])
+def test_a_validation_image_without_a_class(root, name, flat):
+    if flat:
+        (root / VAL_TAR).unlink()
+        (root / "val").mkdir()
+        (root / "val" / name).touch()
+    else:
+        (root / VAL_TAR).write_bytes(tar_of((name, b"x")))
+    source = TarImagenet(root)
+    part = source.parts({436})[-1]
+    with pytest.raises(SourceError) as caught:
+        list(source.images(part, {436}))
+    assert str(caught.value) == (
+        f"{part.location}: {name!r} has no line in ILSVRC2012_validation_ground_truth.txt\n"
+        "Only the validation images ILSVRC2012_val_<8 digits>.JPEG may be there."
+    )
+
+
+def test_the_ground_truth_is_looked_for_beside_the_tar(root, monkeypatch):
+    asked = []
+    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: (asked.append(root), [436] * 4)[1])
+    assert len(read(root, {436})) == 2 + 4
+    assert asked == [root]
+
+
+@pytest.mark.parametrize(("size", "given"), [(0, 0), (9, 9), (10, 10), (11, 11), (12, 11), (600, 11)])
+def test_images_are_read_to_one_byte_above_the_limit(root, monkeypatch, size, given):
+    monkeypatch.setattr(imagenet_tars, "MAX_FILE_BYTES", 10)
+    data = bytes(range(256)) * 3
+    (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of((f"{WAGON}_1.JPEG", data[:size])))))
+    (root / VAL_TAR).write_bytes(tar_of((val_name(1), data[:size])))
+    assert [data for _, data in read(root, {436})] == [data[:given]] * 2
+
+
+def test_an_inner_tar_that_ends_within_an_image(root):
+    """As where a download of the inner tar broke off before it was packed."""
+    whole = inner(WAGON, 1, 2)
+    (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", whole[: 512 * 3 + 5])))
+    source = TarImagenet(root)
+    images = source.images(source.parts({436})[0], {436})
+    assert next(images).id.endswith("_1")
+    with pytest.raises(SourceError) as caught:
+        next(images)
+    assert str(caught.value) == (
+        f"{root}/{TRAIN_TAR}, inner tar {WAGON}.tar ends within {WAGON}_2.JPEG\nIt is cut short; get the file again."
+    )
+
+
+def test_an_inner_tar_is_read_to_its_own_end(root):
+    """It has no end of its own here, and the next member of the training tar follows."""
+    member = inner(WAGON, 1)[:1024]
+    (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", member), (f"{TENCH}.tar", inner(TENCH, 1))))
+    assert [name[-2:] for name, _ in read(root, {436})] == ["_1", "01"]
+
+
+def test_a_validation_tar_that_ends_within_an_image(root):
+    (root / VAL_TAR).write_bytes((root / VAL_TAR).read_bytes()[: 512 + 3])
+    source = TarImagenet(root)
+    part = source.parts({0})[-1]
+    with pytest.raises(SourceError, match="is damaged"):
+        list(source.images(part, {436}))  # Nor can one go on behind an image that nobody wants.
+    with pytest.raises(SourceError) as caught:
+        list(source.images(part, {0}))
+    assert str(caught.value) == f"{root}/{VAL_TAR} ends within {val_name(2)}\nIt is cut short; get the file again."
+
+
+@pytest.mark.parametrize("name", [TRAIN_TAR, VAL_TAR, "inner"])
+def test_a_file_that_is_no_tar(root, name):
+    if name == "inner":
+        (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", b"\xff" * 2000)))
+        where = f"{root}/{TRAIN_TAR}, inner tar {WAGON}.tar"
+    else:
+        (root / name).write_bytes(b"\xff" * 2000)
+        where = f"{root}/{name}"
+    with pytest.raises(SourceError) as caught:
+        read(root, {436})
+    assert str(caught.value).startswith(f"{where} is damaged: ")
+    assert str(caught.value).endswith("\nGet the file again.")
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.integers(0, 30)),
+        st.tuples(st.just("seek"), st.integers(0, 40), st.just(io.SEEK_SET)),
+        st.tuples(st.just("seek"), st.integers(0, 15), st.just(io.SEEK_CUR)),
+        st.tuples(st.just("seek"), st.integers(-20, 5), st.just(io.SEEK_END)),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(st.integers(0, 20), st.integers(0, 20), STEPS)
+def test_a_window_is_like_a_file_of_its_own(start, size, steps):
+    """Beside `BytesIO` over the same stretch; both read to the end at most, and know where they are."""
+    content = bytes(range(100, 150))
+    window, plain = _Window(io.BytesIO(content), start, size), io.BytesIO(content[start : start + size])
+    assert window.readable()
+    assert window.seekable()
+    for name, *arguments in steps:
+        assert getattr(window, name)(*arguments) == getattr(plain, name)(*arguments)
+        assert window.tell() == plain.tell()
+    window.seek(0)
+    assert window.readall() == plain.getvalue()
+
+
+def test_a_window_has_no_place_before_its_start_and_ends_with_the_file():
+    window = _Window(io.BytesIO(b"0123456789"), 4, 100)
+    assert window.seek(-5, io.SEEK_CUR) == 0
+    assert window.read(3) == b"456"
+    assert window.read() == b"789"
+    assert window.read(3) == b""
+    assert window.tell() == 6

@@ -1,0 +1,858 @@
+"""ExactSearch: what it asks of an encoder, what it keeps and encodes again, and what it says about the run."""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from contextlib import suppress
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import mteb
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from mteb.types import PromptType
+from small_set import small_set
+
+from mteb_vehicle_search.errors import EncodeError
+from mteb_vehicle_search.eval_set import EvalSet, Qrel
+from mteb_vehicle_search.models.encoder import ImageTextEncoder
+from mteb_vehicle_search.search import exact_search as search
+from mteb_vehicle_search.search import store as embeddings
+from mteb_vehicle_search.search.exact_search import ExactSearch
+from mteb_vehicle_search.settings import embeddings_folder
+
+TASK = mteb.get_task("VehicleImageSearchMini").metadata
+WHERE = {"task_metadata": TASK, "hf_split": "test", "hf_subset": "default"}
+VERSIONS = search.versions
+IMAGES, QUERIES, CHUNK, BATCH = 36, 12, 10, 5
+
+
+class Call(NamedTuple):
+    """What an encoder was asked."""
+
+    ids: list
+    prompt_type: PromptType
+    loader: object
+    columns: set
+    where: dict
+    options: dict
+
+
+class Planted:
+    """A foreign encoder that returns the vector planted for each id and remembers what it was asked."""
+
+    def __init__(self, vectors, name="toy/encoder", revision="r1", **meta):
+        self.vectors = vectors
+        meta = {"n_parameters": 7, "training_datasets": None, "similarity_fn_name": None, **meta}
+        self.mteb_model_meta = SimpleNamespace(name=name, revision=revision, **meta)
+        self.calls = []
+
+    def encode(self, loader, *, task_metadata, hf_split, hf_subset, prompt_type, **options):
+        batches = list(loader)
+        ids, columns = (
+            [given for batch in batches for given in batch["id"]],
+            {name for batch in batches for name in batch},
+        )
+        where = {"task_metadata": task_metadata, "hf_split": hf_split, "hf_subset": hf_subset}
+        self.calls.append(Call(ids, prompt_type, loader, columns, where, options))
+        return self.answer(ids)
+
+    def answer(self, ids):
+        return np.array([self.vectors[given] for given in ids])
+
+    def asked(self, prompt_type=PromptType.document):
+        """The ids of each call."""
+        return [call.ids for call in self.calls if call.prompt_type == prompt_type]
+
+
+class Namesake(Planted):
+    """Another class of the same module."""
+
+
+class Own(Planted, ImageTextEncoder):
+    """One of our encoders, which reads the dataset itself and reports its progress."""
+
+    mteb_model_meta = None
+    load = tokenise = lambda self: None
+
+    def encode(self, loader, *, on_progress, prompt_type, **options):
+        ids = list(loader.dataset["id"])
+        self.calls.append(Call(ids, prompt_type, loader, set(), {}, {**options, "on_progress": on_progress}))
+        if on_progress:
+            on_progress(len(ids) - 1)
+            on_progress(1)
+            if not loader.num_workers:
+                list(loader)  # what the loader says is counted no more
+        return torch.from_numpy(self.answer(ids))
+
+    def describe(self):
+        return {"device": "cpu,cpu", "precision": "bf16", "num_workers": 3, "preprocess": "fast"}
+
+    def fingerprint(self):
+        return "as it was"
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    """36 images, 12 queries, of which one has two relevant images."""
+    evaluation = small_set(tmp_path_factory.mktemp("small") / "plain")
+    qrels = [*evaluation.qrels(), Qrel("0001_caption_01", "imagenet/train/n0002")]
+    return small_set(evaluation.folder.with_name("set"), qrels=sorted(qrels))
+
+
+@pytest.fixture(autouse=True)
+def small_and_quick(monkeypatch):
+    monkeypatch.setattr(embeddings, "CHUNK_ROWS", CHUNK)
+    monkeypatch.setattr(search, "versions", lambda: {"torch": "9"})  # reading all of them takes longer than a search
+
+
+@pytest.fixture
+def keep(monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_KEEP_EMBEDDINGS", "1")
+
+
+@pytest.fixture
+def vectors(evaluation):
+    """A vector of whole numbers for each id: unequal lengths, some of them equal."""
+    rng = np.random.default_rng(0)
+    ids = [*evaluation.corpus_ids(), *(query.id for query in evaluation.queries())]
+    drawn = rng.integers(-4, 5, (len(ids), 6)).astype(np.float32)
+    drawn[:, 0] += ~drawn.any(axis=1)
+    return dict(zip(ids, drawn))
+
+
+def queries_of(evaluation):
+    return Dataset.from_dict({name: [getattr(q, name) for q in evaluation.queries()] for name in ("id", "text")})
+
+
+def index(model, evaluation, num_proc=0, **options):
+    found = ExactSearch(model, evaluation)
+    found.index(None, **WHERE, encode_kwargs={"batch_size": BATCH, **options}, num_proc=num_proc)
+    return found
+
+
+def ask(indexed, queries=None, top_k=10, num_proc=0, **options):
+    queries = queries_of(indexed.evaluation) if queries is None else queries
+    options = {"batch_size": BATCH, **options}
+    return indexed.search(queries, top_k=top_k, **WHERE, encode_kwargs=options, num_proc=num_proc)
+
+
+def whole_run(model, evaluation, **options):
+    """Index and search, and release; returns the search."""
+    found = index(model, evaluation, **options)
+    ask(found, **options)
+    found.finish()
+    return found
+
+
+def with_manifest(evaluation, **changed):
+    return EvalSet(evaluation.folder, {**evaluation.manifest, **changed})
+
+
+def stored(found):
+    return [number for number in range(len(found.store.ranges())) if found.store.has(number)]
+
+
+@pytest.mark.parametrize(("similarity", "top_k"), [("dot", 4), ("dot", 50), ("cosine", 4), (None, 36), (None, 1)])
+def test_everything_agrees_with_brute_force(evaluation, vectors, similarity, top_k):
+    if similarity != "dot":  # no angle twice, since rounding would decide
+        rng = np.random.default_rng(1)
+        vectors = {given: rng.standard_normal(6) * (1 + row % 3) for row, given in enumerate(vectors)}
+    found = index(Planted(vectors, similarity_fn_name=similarity), evaluation)
+    # In an order that is not that of the ids, and not all of them.
+    chosen = [evaluation.queries()[number] for number in (7, 3, 2, 11, 0)]
+    queries = Dataset.from_dict({"id": [q.id for q in chosen], "text": [q.text for q in chosen]})
+    run = ask(found, queries, top_k=top_k)
+    outcome, ids = found.outcome, evaluation.corpus_ids()
+
+    def as_compared(names):
+        taken = np.array([vectors[name] for name in names], dtype=np.float64)
+        return taken if similarity == "dot" else taken / np.linalg.norm(taken, axis=1, keepdims=True)
+
+    scores = as_compared(queries["id"]) @ as_compared(ids).T
+    judged = {(qrel.query_id, qrel.corpus_id) for qrel in evaluation.qrels()}
+    pairs = [(q, row) for q, query in enumerate(queries["id"]) for row, i in enumerate(ids) if (query, i) in judged]
+    assert len(pairs) == 6
+    assert outcome.query_ids == list(run) == queries["id"][:]
+    assert outcome.pairs == pairs
+    sources = evaluation.sources()
+    for number, (query, row) in enumerate(pairs):
+        over = [i for i in range(IMAGES) if i != row and scores[query, i] >= scores[query, row]]
+        assert outcome.ranking.ranks[number] == len(over) + 1
+        assert outcome.ranking.tied[number] == sum(scores[query, i] == scores[query, row] for i in over)
+        by_source = [sum(sources[i] == name for i in over) for name in ("flickr30k", "imagenet")]
+        assert outcome.ranking.above[number].tolist() == by_source
+    for number, query in enumerate(queries["id"]):
+        listed = run[query]
+        assert len(listed) == min(top_k, IMAGES)
+        best = sorted(scores[number].tolist(), reverse=True)[:top_k]
+        np.testing.assert_allclose([scores[number, ids.index(i)] for i in listed], best)
+        np.testing.assert_allclose(list(listed.values()), best, atol=1e-4)
+        assert all(type(score) is float for score in listed.values())
+        assert (np.diff(list(listed.values())) < 0).all()
+        assert list(listed) == [ids[row] for row in outcome.run.rows[number]]
+
+
+def test_an_empty_place_is_no_image(evaluation, vectors):
+    # The relevant image, in the list of three by its block's score, ranks behind its 34 equals.
+    same = dict.fromkeys(vectors, np.ones(6)) | {evaluation.corpus_ids()[-1]: -np.ones(6)}
+    found = index(Planted(same), evaluation)
+    run = ask(found, top_k=3)
+    for qrel in evaluation.qrels():
+        assert not {qrel.corpus_id, evaluation.corpus_ids()[-1]} & set(run[qrel.query_id])
+    assert set(found.outcome.ranking.ranks.tolist()) == {35}
+
+
+def test_a_list_to_rank_again_is_refused(evaluation, vectors):
+    found = index(Planted(vectors), evaluation)
+    for given in ({}, {"0001_caption_01": ["flickr30k/0001"]}):
+        with pytest.raises(EncodeError, match="does not re-rank"):
+            found.search(queries_of(evaluation), top_k=3, **WHERE, encode_kwargs={}, top_ranked=given)
+    assert found.outcome is None
+
+
+def test_searching_needs_an_index(evaluation, vectors):
+    model = Planted(vectors)
+    with pytest.raises(EncodeError, match=r"search\(\) was called before index\(\)"):
+        ask(ExactSearch(model, evaluation))
+    assert model.calls == []
+
+
+def test_it_is_the_model_for_mteb(evaluation, vectors):
+    from mteb.models.models_protocols import SearchProtocol
+
+    model = Planted(vectors)
+    found = ExactSearch(model, evaluation)
+    assert isinstance(found, SearchProtocol)
+    assert found.mteb_model_meta is model.mteb_model_meta
+    assert found.outcome is None
+
+
+def test_a_similarity_that_is_not_offered_is_refused_at_once(evaluation, vectors):
+    with pytest.raises(EncodeError, match="euclidean"):
+        ExactSearch(Planted(vectors, similarity_fn_name="euclidean"), evaluation)
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted"),
+    [
+        (None, "cpu"),
+        ("cpu", "cpu"),
+        ("mps", "cpu"),  # no float64 there
+        ("cuda", "cuda"),
+        ("cuda:1", "cuda:1"),
+        (torch.device("cuda", 2), "cuda:2"),
+    ],
+)
+def test_queries_are_sent_to_the_models_gpu(evaluation, vectors, monkeypatch, device, wanted):
+    class Sent(Exception):
+        pass
+
+    class Arrived:
+        def __init__(self, array):
+            assert array.shape == (QUERIES, 6)
+
+        def to(self, device):
+            raise Sent(str(torch.device(device)))
+
+    model = Planted(vectors)
+    model.device = device
+    found = index(model, evaluation)
+    monkeypatch.setattr(torch, "from_numpy", Arrived)
+    with pytest.raises(Sent) as sent:
+        ask(found)
+    assert str(sent.value) == wanted
+
+
+def test_the_corpus_by_chunks_and_the_queries_at_once(evaluation, vectors):
+    model = Planted(vectors)
+    ask(index(model, evaluation))
+    ids = evaluation.corpus_ids()
+    assert model.asked() == [ids[:10], ids[10:20], ids[20:30], ids[30:]]
+    assert model.asked(PromptType.query) == [[query.id for query in evaluation.queries()]]
+
+
+def test_a_foreign_encoder_gets_what_mteb_passes(evaluation, vectors):
+    model = Planted(vectors)
+    ask(index(model, evaluation, colour="red"), colour="red", show_progress_bar=True)
+    assert len(model.calls) == 5
+    for call in model.calls:
+        assert call.where == WHERE
+        assert call.options == {"batch_size": BATCH, "colour": "red", "show_progress_bar": False}
+        assert call.loader.batch_size == BATCH
+    assert [call.columns for call in model.calls] == [{"id", "image"}] * 4 + [{"id", "text", "query"}]
+
+
+def test_our_own_encoders_also_get_workers_and_progress(evaluation, vectors):
+    model = Own(vectors)
+    ask(index(model, evaluation, num_proc=2), num_proc=2)
+    assert [call.options["num_proc"] for call in model.calls] == [2] * 5
+    assert [call.options["on_progress"] is not None for call in model.calls] == [True] * 4 + [False]
+    assert {call.options["show_progress_bar"] for call in model.calls} == {False}
+    assert {call.options["batch_size"] for call in model.calls} == {BATCH}
+
+
+def test_batches_have_32_unless_told_otherwise(evaluation, vectors, keep):
+    model = Planted(vectors)
+    found = ExactSearch(model, evaluation)
+    found.index(None, **WHERE, encode_kwargs={}, num_proc=0)
+    found.search(queries_of(evaluation), top_k=3, **WHERE, encode_kwargs={}, num_proc=0)
+    assert [call.loader.batch_size for call in model.calls] == [32] * 5
+    assert found.outcome.info["batch_size"] == 32
+    found.finish()
+    again = Planted(vectors)
+    assert whole_run(again, evaluation, batch_size=32).outcome.info["resumed_images"] == IMAGES
+
+
+@pytest.mark.parametrize(
+    ("num_proc", "items", "cores", "workers"),
+    [
+        (0, 10_000, 8, 0),
+        (3, 1, 8, 3),
+        (40, 1, 8, 40),
+        (-1, 10_000, 8, 0),
+        (None, 255, 8, 0),
+        (None, 256, 8, 8),
+        (None, 256, 16, 16),
+        (None, 256, 17, 16),
+        (None, 256, None, 1),
+    ],
+)
+def test_workers_are_the_processors_unless_told_otherwise(monkeypatch, num_proc, items, cores, workers):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert search._workers(num_proc, items) == workers
+
+
+@pytest.mark.parametrize(("num_proc", "workers"), [(None, 0), (0, 0), (1, 1)])
+def test_images_are_decoded_by_as_many_workers(evaluation, vectors, num_proc, workers):
+    model = Own(vectors)
+    model.answer = lambda ids: np.ones((len(ids), 6))
+    model.encode = lambda loader, **given: model.calls.append(loader) or model.answer(loader.dataset["id"])
+    index(model, evaluation, num_proc=num_proc)
+    expected = workers if sys.platform == "linux" else 0
+    assert [loader.num_workers for loader in model.calls] == [expected] * 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda ids, v: v[:-1] if "imagenet/train/n0004" in ids else v, "9 vectors for 10 .*image.* n0013"),
+        (
+            lambda ids, v: v[:, :5] if "imagenet/train/n0014" in ids else v,
+            "5 from image .*n0014 on; it was 6",
+        ),
+        (lambda ids, v: v[:, :5] if len(ids) == QUERIES else v, "5 from query 0000_caption_00 on; it was 6"),
+        (lambda ids, v: v * (np.array(ids) != "imagenet/train/n0020")[:, None], "all-zero .*first image .*n0020"),
+        (lambda ids, v: v / (np.array(ids) != "0003_caption_01")[:, None], "NaN .*first query 0003_caption_01"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_bad_vectors_are_refused_with_the_first_id(evaluation, vectors, spoil, message):
+    model = Planted(vectors)
+    model.answer = lambda ids: spoil(ids, Planted.answer(model, ids))
+    with pytest.raises(EncodeError, match="toy/encoder returned .*" + message.replace("n0013", "imagenet/train/n0013")):
+        ask(index(model, evaluation))
+
+
+@pytest.mark.parametrize(("similarity", "unit"), [("dot", False), ("cosine", True)])
+def test_stored_vectors_are_as_they_are_compared(evaluation, vectors, similarity, unit):
+    found = index(Planted(vectors, similarity_fn_name=similarity), evaluation)
+    lengths = np.concatenate([np.linalg.norm(read, axis=1) for _, read in found.store.chunks()])
+    plain = [np.linalg.norm(vectors[given]) for given in evaluation.corpus_ids()]
+    np.testing.assert_allclose(lengths, np.ones(IMAGES) if unit else plain, rtol=1e-6)
+
+
+def test_vectors_lie_in_a_folder_of_the_set_and_the_model(evaluation, vectors):
+    found = index(Planted(vectors), evaluation)
+    assert found.store.folder == embeddings_folder() / evaluation.content_id[:16] / "toy__encoder__r1"
+    assert stored(found) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("value", "kept"), [(None, False), ("", False), ("0", False), ("1", True)])
+def test_vectors_are_dropped_in_the_end_unless_they_shall_be_kept(evaluation, vectors, monkeypatch, value, kept):
+    if value is not None:
+        monkeypatch.setenv("VEHICLE_SEARCH_KEEP_EMBEDDINGS", value)
+    found = index(Planted(vectors), evaluation)
+    ask(found)
+    assert stored(found) == [0, 1, 2, 3]
+    found.finish()
+    assert found.store.folder.exists() is kept
+    assert stored(found) == ([0, 1, 2, 3] if kept else [])
+
+
+def test_a_second_run_of_the_same_model_is_refused_at_once_until_the_first_ends(evaluation, vectors, monkeypatch):
+    def wait(seconds):
+        raise AssertionError("It waits.")
+
+    first = index(Planted(vectors), evaluation)
+    second = Planted(vectors)
+    with monkeypatch.context() as patched:
+        patched.setattr("time.sleep", wait)
+        with pytest.raises(EncodeError) as refused:
+            index(second, evaluation)
+    assert "Another run is encoding small with toy/encoder" in refused.value.message
+    assert refused.value.hint
+    assert second.calls == []
+    assert stored(first) == [0, 1, 2, 3]
+    ask(first)
+    first.finish()
+    assert ask(index(second, evaluation))
+
+
+def test_other_models_and_other_sets_may_run_at_once(evaluation, vectors):
+    running = [index(Planted(vectors), evaluation)]
+    running.append(index(Planted(vectors, name="toy/other"), evaluation))
+    running.append(index(Planted(vectors, revision="r2"), evaluation))
+    running.append(index(Planted(vectors), with_manifest(evaluation, content_id="f" * 64)))
+    assert len({found.store.folder for found in running}) == 4
+    assert [stored(found) for found in running] == [[0, 1, 2, 3]] * 4
+
+
+def test_a_search_that_is_dropped_holds_no_lock(evaluation, vectors):
+    found = index(Planted(vectors), evaluation)
+    del found
+    index(Planted(vectors), evaluation)
+
+
+def test_kept_vectors_give_the_same_results_without_encoding(evaluation, vectors, keep):
+    first = index(Planted(vectors), evaluation)
+    results = ask(first)
+    first.finish()
+    model = Planted(vectors)
+    second = index(model, evaluation)
+    assert ask(second) == results
+    assert model.asked() == [evaluation.corpus_ids()[:BATCH]]  # the probe
+    assert first.outcome.info["resumed_images"] == 0
+    assert second.outcome.info["resumed_images"] == IMAGES
+    assert second.outcome.info["images_per_s"] is None
+    assert second.outcome.info["embed_dim"] == 6
+
+
+@pytest.mark.parametrize("gone", [[0], [1, 3], [0, 1, 2], [3]])
+def test_only_missing_chunks_are_encoded(evaluation, vectors, keep, caplog, gone):
+    caplog.set_level(logging.INFO, "mteb_vehicle_search.search.exact_search")
+    first = whole_run(Planted(vectors), evaluation)
+    for number in gone:
+        first.store.path(number).unlink()
+    model, ids = Planted(vectors), evaluation.corpus_ids()
+    second = whole_run(model, evaluation)
+    left = sorted({0, 1, 2, 3} - set(gone))
+    rows = first.store.ranges()
+    probe = ids[rows[left[0]].start :][:BATCH]
+    assert model.asked() == [probe, *(ids[rows[number].start : rows[number].stop] for number in gone)]
+    assert second.outcome.info["resumed_images"] == sum(len(rows[number]) for number in left)
+    np.testing.assert_array_equal(second.outcome.run.rows, first.outcome.run.rows)
+    assert f"{len(left)} chunks of images are already encoded" in caplog.text
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(evaluation, vectors, keep):
+    ids, stopped = evaluation.corpus_ids(), Planted(vectors)
+
+    def answer(asked):
+        if asked[0] == ids[20]:
+            raise KeyboardInterrupt
+        return Planted.answer(stopped, asked)
+
+    stopped.answer = answer
+    first = ExactSearch(stopped, evaluation)
+    with pytest.raises(KeyboardInterrupt):
+        first.index(None, **WHERE, encode_kwargs={"batch_size": BATCH}, num_proc=0)
+    assert stored(first) == [0, 1]
+    first.finish()
+    model = Planted(vectors)
+    second = whole_run(model, evaluation)
+    assert model.asked() == [ids[:BATCH], ids[20:30], ids[30:]]
+    assert second.outcome.info["resumed_images"] == 20
+
+
+@pytest.mark.parametrize("batch_size", [1, CHUNK, 2 * CHUNK])
+def test_the_probe_is_a_batch_but_not_more_than_a_chunk(evaluation, vectors, keep, batch_size):
+    index(Planted(vectors), evaluation, batch_size=batch_size).finish()
+    model = Planted(vectors)
+    index(model, evaluation, batch_size=batch_size)
+    assert model.asked() == [evaluation.corpus_ids()[: min(batch_size, CHUNK)]]
+
+
+@pytest.mark.parametrize("row", [0, BATCH - 1])
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(("share", "trusted"), [(0.9, True), (1.1, False)])
+def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_value(
+    evaluation, vectors, keep, caplog, row, sign, share, trusted
+):
+    # The largest is negative, in another row, and not 1.
+    vectors = {given: vector.clip(-4, 2) for given, vector in vectors.items()}
+    vectors[evaluation.corpus_ids()[1]][3] = -64
+    first = index(Planted(vectors, similarity_fn_name="dot"), evaluation)
+    first.finish()
+    before = first.store.read(0)
+    changed = before.copy()
+    changed[row, 2] = 0.5
+    vectors[evaluation.corpus_ids()[row]][2] = 0.5
+    changed[row, 2] += sign * share * 1e-5 * 64
+    first.store.write(0, changed)
+    model = Planted(vectors, similarity_fn_name="dot")
+    second = index(model, evaluation)
+    anew = [len(ids) for ids in model.asked()]
+    assert anew == ([BATCH] if trusted else [BATCH, 10, 10, 10, 6])
+    assert ("encoding all again" in caplog.text) is not trusted
+    assert (str(second.store.folder) in caplog.text) is not trusted
+    assert second.store.read(0)[row, 2] == (changed[row, 2] if trusted else 0.5)
+
+
+def test_the_very_same_vectors_need_no_tolerance(evaluation, vectors, keep, monkeypatch):
+    monkeypatch.setattr(search, "PROBE_TOLERANCE", 0)
+    index(Planted(vectors), evaluation).finish()
+    model = Planted(vectors)
+    index(model, evaluation)
+    assert model.asked() == [evaluation.corpus_ids()[:BATCH]]
+
+
+@pytest.mark.parametrize("shape", [(CHUNK, 5), (BATCH - 1, 6)])
+def test_stored_vectors_of_another_shape_are_not_trusted(evaluation, vectors, keep, shape):
+    first = whole_run(Planted(vectors), evaluation)
+    first.store.write(0, np.ones(shape, dtype=np.float32))
+    model = Planted(vectors)
+    second = whole_run(model, evaluation)
+    assert [len(ids) for ids in model.asked()] == [BATCH, 10, 10, 10, 6]
+    np.testing.assert_array_equal(second.outcome.run.rows, first.outcome.run.rows)
+
+
+class World:
+    """What a run is made of; a change is made to one of its parts."""
+
+    def __init__(self, vectors, evaluation, monkeypatch, folder):
+        self.vectors, self.evaluation, self.monkeypatch, self.folder = vectors, evaluation, monkeypatch, folder
+        self.kind, self.meta, self.options, self.attributes = Planted, {}, {}, {}
+        self.model = None
+
+    def run(self):
+        """Encode the corpus, and return the number of images in each request."""
+        self.model = self.kind(self.vectors, **self.meta)
+        vars(self.model).update(self.attributes)
+        index(self.model, self.evaluation, **self.options).finish()
+        return [len(ids) for ids in self.model.asked()]
+
+    def identity(self):
+        """What lies beside the vectors."""
+        (path,) = embeddings_folder().rglob("identity.json")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def plugin(self, text, name="plugin"):
+        """Return the class Encoder of a module that also holds the given text."""
+        path = self.folder / f"{name}.py"
+        path.write_text(f"{text}\n\n\nclass Encoder(Planted):\n    pass\n", encoding="utf-8")
+        spec = spec_from_file_location(name, path)
+        module = module_from_spec(spec)
+        module.Planted = Planted
+        self.monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module.Encoder
+
+
+def changed_set(**changed):
+    def change(world):
+        yield
+        world.evaluation = with_manifest(world.evaluation, **changed(world) if callable(changed) else changed)
+        yield
+
+    return change
+
+
+def other_content(world):
+    """The folder's name has the first digits only."""
+    yield
+    world.evaluation = with_manifest(world.evaluation, content_id=world.evaluation.content_id[:16] + "0" * 48)
+    yield
+
+
+def other(part, before, after):
+    """A change of a part, which is a dictionary, from one content to another."""
+
+    def change(world):
+        getattr(world, part).update(before)
+        yield
+        getattr(world, part).update(after)
+        yield
+
+    return change
+
+
+def other_class(world):
+    yield
+    world.kind = Namesake
+    yield
+
+
+def other_module_of_the_same_text(world):
+    world.kind = world.plugin("size = 1", "one")
+    yield
+    world.kind = world.plugin("size = 1", "two")
+    yield
+
+
+def other_code(world):
+    world.kind = world.plugin("size = 1")
+    yield
+    world.kind = world.plugin("size = 2")
+    yield
+
+
+def other_version(world):
+    yield
+    world.monkeypatch.setattr(search, "versions", lambda: {"torch": "0.0.1"})
+    yield
+
+
+CHANGES = {
+    "content": other_content,
+    "pixels": changed_set(bytes_id="0" * 64),
+    # Folder names do not tell these apart.
+    "model": other("meta", {"name": "toy/encoder"}, {"name": "toy__encoder"}),
+    "revision": other("meta", {"revision": None}, {"revision": "no_revision_available"}),
+    "experiment": other("meta", {}, {"experiment_kwargs": {"embed_dim": 3}}),
+    "the experiment's value": other(
+        "meta", {"experiment_kwargs": {"embed_dim": 4}}, {"experiment_kwargs": {"embed_dim": 3}}
+    ),
+    "class": other_class,
+    "module": other_module_of_the_same_text,
+    "code": other_code,
+    "fingerprint": other("attributes", {"fingerprint": lambda: "a"}, {"fingerprint": lambda: "b"}),
+    "batch size": other("options", {}, {"batch_size": BATCH + 1}),
+    "similarity": other("meta", {"similarity_fn_name": "dot"}, {"similarity_fn_name": "cosine"}),
+    "versions": other_version,
+}
+UNCHANGED = {
+    "nothing": other("options", {}, {}),
+    "progress": other("options", {}, {"show_progress_bar": False}),
+    "the same fingerprint": other("attributes", {"fingerprint": lambda: "a"}, {"fingerprint": lambda: "a"}),
+    "a fingerprint that is no function": other("attributes", {"fingerprint": "a"}, {"fingerprint": "b"}),
+    "the same similarity": other("meta", {"similarity_fn_name": None}, {"similarity_fn_name": "cosine"}),
+    "the number of parameters": other("meta", {"n_parameters": 1}, {"n_parameters": 2}),
+}
+
+
+@pytest.fixture
+def world(evaluation, vectors, monkeypatch, tmp_path, keep):
+    # Of unit length and whole, so that the probe would trust them whatever was changed.
+    unit = {given: np.eye(6)[number % 6] for number, given in enumerate(vectors)}
+    return World(unit, evaluation, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_decides_the_vectors_makes_them_anew(world, change):
+    steps = change(world)
+    next(steps)
+    assert world.run() == [10, 10, 10, 6]
+    next(steps)
+    assert world.run() == [10, 10, 10, 6]
+
+
+@pytest.mark.parametrize("change", UNCHANGED.values(), ids=UNCHANGED)
+def test_what_does_not_leaves_them(world, change):
+    steps = change(world)
+    next(steps)
+    assert world.run() == [10, 10, 10, 6]
+    next(steps)
+    assert world.run() == [BATCH]
+
+
+def test_all_that_decides_the_vectors_is_written_beside_them(world, evaluation):
+    world.meta["experiment_kwargs"] = {"embed_dim": 3}
+    world.attributes["fingerprint"] = lambda: "weights"
+    world.run()
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert world.identity() == {
+        "content_id": evaluation.content_id,
+        "bytes_id": evaluation.manifest["bytes_id"],
+        "model": "toy/encoder",
+        "revision": "r1",
+        "experiment": "{'embed_dim': 3}",
+        "encoder": f"{__name__}.Planted",
+        "code": hashlib.sha256(source.encode()).hexdigest(),
+        "fingerprint": "weights",
+        "batch_size": BATCH,
+        "normalised": True,
+        "versions": {"torch": "9"},
+    }
+
+
+@pytest.mark.parametrize("module", ["nowhere", "builtins"])
+def test_an_encoder_without_source_is_known_by_its_name(world, monkeypatch, module):
+    world.kind = type("Typed", (Planted,), {"__module__": module})
+    assert world.run() == [10, 10, 10, 6]
+    assert world.identity()["code"] == hashlib.sha256(b"").hexdigest()
+    assert world.run() == [BATCH]
+    world.kind = type("Other", (Planted,), {"__module__": module})
+    assert world.run() == [10, 10, 10, 6]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(search, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def timed(kind, vectors, clock, **meta):
+    """An encoder that takes 2 s for each request of images and 0.5 s for the queries."""
+    model = kind(vectors, **meta)
+
+    def answer(ids):
+        clock.now += 0.5 if len(ids) == QUERIES else 2
+        return Planted.answer(model, ids)
+
+    model.answer = answer
+    return model
+
+
+def test_a_foreign_encoder(evaluation, vectors, clock):
+    model = timed(Planted, vectors, clock, training_datasets={"MSCOCO", "Flickr30k"})
+    assert whole_run(model, evaluation).outcome.info == {
+        "model_name": "toy/encoder",
+        "model_revision": "r1",
+        "n_parameters": 7,
+        "embed_dim": 6,
+        "training_datasets": ["Flickr30k", "MSCOCO"],
+        "versions": {"torch": "9"},
+        "device": "unknown",
+        "precision": "unknown",
+        "batch_size": BATCH,
+        "num_workers": 0,
+        "images_per_s": IMAGES / 8,
+        "texts_per_s": QUERIES / 0.5,
+        "timings": {"encode_corpus_s": 8.0, "encode_queries_s": 0.5, "search_s": 0.0},
+        "corpus_size": IMAGES,
+        "query_count": QUERIES,
+        "sources": {
+            "flickr30k": {"images": 6, "captioned": 6},
+            "imagenet": {"images": 30, "captioned": 0},
+        },
+        "encoder": {},
+        "resumed_images": 0,
+    }
+
+
+def test_one_of_ours_describes_itself(evaluation, vectors, clock):
+    model = timed(Own, vectors, clock)
+    model.device = "cpu"
+    info = whole_run(model, evaluation).outcome.info
+    assert info["device"] == "cpu,cpu"
+    assert info["precision"] == "bf16"
+    assert info["num_workers"] == 3
+    assert info["encoder"] == model.describe()
+    assert info["training_datasets"] is None
+
+
+def test_a_device_is_told_without_a_description(evaluation, vectors):
+    model = Planted(vectors)
+    model.device, model.describe = torch.device("cpu"), "a toy"
+    info = whole_run(model, evaluation).outcome.info
+    assert info["device"] == "cpu"
+    assert info["encoder"] == {}
+
+
+def test_versions_are_those_of_the_packages_that_can_change_a_score(evaluation, vectors, monkeypatch):
+    from mteb_vehicle_search.versions import versions
+
+    monkeypatch.setattr(search, "versions", VERSIONS)
+    assert whole_run(Planted(vectors), evaluation).outcome.info["versions"] == versions()
+
+
+@pytest.mark.parametrize(("known", "told"), [(None, None), (set(), []), ({"b", "a"}, ["a", "b"])])
+def test_not_knowing_training_data_is_not_having_none(evaluation, vectors, known, told):
+    model = Planted(vectors, training_datasets=known)
+    assert whole_run(model, evaluation).outcome.info["training_datasets"] == told
+
+
+def test_the_rate_is_that_of_the_images_that_were_encoded(evaluation, vectors, clock, keep):
+    first = whole_run(timed(Planted, vectors, clock), evaluation)
+    first.store.path(3).unlink()
+    info = whole_run(timed(Planted, vectors, clock), evaluation).outcome.info
+    assert info["resumed_images"] == 30
+    assert info["images_per_s"] == 6 / 4  # the probe takes its time, too
+
+
+@pytest.mark.parametrize(("num_proc", "workers"), [(2, 2), (None, 0)])
+def test_workers_of_a_foreign_encoder_are_those_of_its_loader(evaluation, vectors, num_proc, workers):
+    model = Planted(vectors)
+    model.encode = lambda loader, **given: Planted.answer(model, loader.dataset["id"])
+    found = index(model, evaluation, num_proc=num_proc)
+    ask(found, num_proc=num_proc)
+    assert found.outcome.info["num_workers"] == workers
+
+
+def test_times_add_up_even_if_something_fails(clock):
+    timings = search._Timings()
+    with timings.measure("a"):
+        clock.now += 2
+    with suppress(KeyboardInterrupt), timings.measure("a"):
+        clock.now += 3
+        raise KeyboardInterrupt
+    with timings.measure("b"):
+        clock.now += 1
+    assert timings.seconds == {"a": 5.0, "b": 1.0}
+
+
+class Bar:
+    """In place of tqdm's: remembers what was shown."""
+
+    shown: list
+
+    def __init__(self, total, desc, unit, disable, **options):
+        self.total, self.desc, self.unit, self.disable, self.options = total, desc, unit, disable, options
+        self.steps, self.closed = [], False
+        Bar.shown.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.closed = True
+
+    def update(self, count):
+        self.steps.append(count)
+
+
+@pytest.fixture(autouse=True)
+def bars(monkeypatch):
+    Bar.shown = []
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Planted, [5, 5] * 3 + [5, 1]), (Own, [9, 1] * 3 + [5, 1])])
+def test_images_are_counted_as_they_are_encoded_and_as_they_are_searched(evaluation, vectors, kind, steps):
+    whole_run(kind(vectors), evaluation)
+    encoding, searching = Bar.shown
+    assert (encoding.total, encoding.unit, encoding.desc) == (IMAGES, "image", "encode images")
+    assert encoding.steps == steps
+    assert (searching.total, searching.unit, searching.desc) == (IMAGES, "image", "search")
+    assert searching.steps == [10, 10, 10, 6]
+    # The time left is estimated from many batches, not from the last one.
+    assert {bar.options["smoothing"] for bar in Bar.shown} == {0.1}
+    assert encoding.closed
+    assert searching.closed
+
+
+def test_what_is_there_already_counts_and_the_probe_does_not(evaluation, vectors, keep):
+    first = whole_run(Planted(vectors), evaluation)
+    first.store.path(1).unlink()
+    Bar.shown = []
+    whole_run(Planted(vectors), evaluation)
+    assert Bar.shown[0].steps == [10, 5, 5, 10, 6]
+
+
+@pytest.mark.parametrize(("options", "hidden"), [({}, False), ({"show_progress_bar": True}, False)])
+def test_bars_are_shown_unless_told_otherwise(evaluation, vectors, options, hidden):
+    whole_run(Planted(vectors), evaluation, **options)
+    assert [bar.disable for bar in Bar.shown] == [hidden] * 2
+
+
+def test_bars_are_hidden_on_request(evaluation, vectors):
+    whole_run(Planted(vectors), evaluation, show_progress_bar=False)
+    assert [bar.disable for bar in Bar.shown] == [True] * 2
