@@ -147,8 +147,8 @@ def main() -> int:
 
     from data_prep.build import BuildOptions, build
     from data_prep.preset import load_preset
-    from data_prep.progress import Reporter
     from data_prep.stages import Stages
+    from mteb_vehicle_search.terminal import Reporter
 
     folder = Path(tempfile.mkdtemp(prefix="build-scale-"))
     try:

@@ -27,7 +27,7 @@ def main() -> int:
     import torch
 
     from mteb_vehicle_search.search.ranking import rank_exactly
-    from mteb_vehicle_search.search.store import EmbeddingStore
+    from mteb_vehicle_search.search.vectors import EmbeddingStore
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:

@@ -12,15 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.job import Job
-from data_prep.options import BuildOptions, open_captioned, open_distractors
-from data_prep.progress import Reporter
+from data_prep.job import BuildOptions, Job, open_captioned, open_distractors
 from data_prep.stages import Marker, Stages, fingerprint
 from data_prep.stages.export import export, find_duplicates
-from data_prep.stages.parts import PartEntry, read_part, write_part
-from data_prep.stages.selection_stage import select
+from data_prep.stages.reduce import PartEntry, read_part, write_part
+from data_prep.stages.select import select
 from mteb_vehicle_search.eval_set import EvalSet, Rejected
 from mteb_vehicle_search.files import check_replaceable, locked
+from mteb_vehicle_search.terminal import Reporter
 
 if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource, Part, SourceImage

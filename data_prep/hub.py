@@ -7,19 +7,28 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.errors import BuildError, SourceError
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.verify import verify
 
 T = TypeVar("T")
+
+
 ATTEMPTS = 6
+
+
 LONGEST_WAIT_S = 300.0
 
+
 _log = logging.getLogger(__name__)
+
+
 _FULL_HASH = re.compile(r"[0-9a-f]{40}")
 
 
@@ -183,7 +192,11 @@ class HubRepository:
 
 
 FLICKR30K = HubRepository("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
+
+
 FLICKR30K_PARQUET = HubRepository("nlphuji/flickr30k", "refs/convert/parquet")
+
+
 IMAGENET = HubRepository("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
 
 
@@ -219,3 +232,102 @@ def _brief(failure: Exception | None) -> str:
 def _retry_after(response: Any) -> float | None:
     value = response.headers.get("Retry-After", "") if response is not None else ""
     return float(value) if value.isdigit() else None
+
+
+def download_model(repository: str, revision: str, names: Sequence[str]) -> Path:
+    """Return the folder, in the hub's cache, that holds the files `names` of a model.
+
+    Args:
+        repository: `owner/name`.
+        revision: Full commit hash.
+        names: Files; no others are downloaded.
+
+    Raises:
+        SourceError: The hub refuses or cannot be reached, or a file is missing or damaged.
+    """
+    model = HubRepository(repository, revision, kind="model")
+    paths = [model.cached(name) for name in names]
+    if None in paths:
+        paths = [model.download(file) for file in _files(model, names)]
+    return Path(str(paths[0])).parent
+
+
+def model_gb(repository: str, revision: str, names: Sequence[str]) -> float:
+    """Return how many gigabytes (1e9 bytes) `download_model` would download.
+
+    Raises:
+        SourceError: The hub refuses or cannot be reached, or a file is missing.
+    """
+    model = HubRepository(repository, revision, kind="model")
+    missing = [name for name in names if model.cached(name) is None]
+    return sum(file.size_bytes for file in _files(model, missing)) / 1e9 if missing else 0.0
+
+
+def _files(model: HubRepository, names: Sequence[str]) -> list[HubFile]:
+    files = {file.path: file for file in model.files()}
+    if absent := [name for name in names if name not in files]:
+        raise SourceError(f"{model.repo} at {model.revision} has no {absent[0]}", f"See {model.page}")
+    return [files[name] for name in names]
+
+
+def upload_folder(folder: Path, repository: str, private: bool) -> str:
+    """Upload an evaluation set as a dataset repository, created if need be; return its address.
+
+    Raises:
+        SourceError: The repository exists and is public, though a private one was asked for; or the hub refuses.
+    """
+    from huggingface_hub import HfApi  # Imports an HTTP stack.
+
+    api, hub = HfApi(), HubRepository(repository, "main")
+
+    def send() -> str:
+        api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+        if private and not api.repo_info(repository, repo_type="dataset").private:
+            raise SourceError(
+                f"{repository} exists on the hub and is public.",
+                "Choose another name, make it private there, or say --public if you are allowed to publish.",
+            )
+        api.upload_folder(
+            folder_path=folder,
+            repo_id=repository,
+            repo_type="dataset",
+            commit_message=f"Upload {folder.name}",
+            delete_patterns=["*.parquet"],
+        )
+        return f"https://huggingface.co/datasets/{repository}"
+
+    return hub._patiently(send, repository)
+
+
+TERMS = {
+    "flickr30k": "Flickr30k: non-commercial research and education only; the photos belong to their owners.",
+    "imagenet": "ImageNet: non-commercial research and education only; copies must not be published.",
+}
+
+
+def terms_warning(evaluation: EvalSet, public: bool) -> str:
+    """Return what the user should know before images of these sources leave the computer; "" if nothing."""
+    terms = [text for source, text in TERMS.items() if source in evaluation.manifest["counts"]["sources"]]
+    if not terms:
+        return ""
+    lines = ["The images come under terms that go with them:", *(f"  - {text}" for text in terms)]
+    if public:
+        lines.append("--public would publish them to everybody. Make sure that you are allowed to.")
+    else:
+        lines.append("The repository will be private. Share it only with people who accepted the same terms.")
+    return "\n".join(lines)
+
+
+def push(folder: Path, repository: str, public: bool = False) -> str:
+    """Upload a verified evaluation set; return its address.
+
+    Raises:
+        BuildError: The set does not verify.
+    """
+
+    checked = verify(folder)
+    if checked.violations:
+        raise BuildError(
+            f"{folder} does not verify, so it is not pushed.", f"See 'vehicle-search-data verify {folder}'."
+        )
+    return upload_folder(folder, repository, private=not public)

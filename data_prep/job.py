@@ -2,16 +2,77 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from data_prep.options import BuildOptions
 from data_prep.preset import Preset
-from data_prep.progress import Reporter
 from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.terminal import Reporter
+
+if TYPE_CHECKING:
+    from data_prep.sources import CaptionedSource, DistractorSource
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build, from where, and how.
+
+    Attributes:
+        preset: What the evaluation set is made of.
+        out: Folder of the finished set; the work folder `<out>.build` lies beside it.
+        flickr30k: "hub", or a local zip, folder or parquet folder.
+        imagenet: "hub", or local shards, tar files or an image folder.
+        selection: None: classify as the preset says. "published", or a file: take that list instead.
+        workers: Processes or threads that decode and resize.
+        device: Where the classifier runs.
+        batch_size: Images per forward pass of the classifier.
+        rebuild: Stages to do again although nothing changed.
+        allow_rejects: Go on although more than 0.5 % of the inputs were refused.
+    """
+
+    preset: Preset
+    out: Path
+    flickr30k: str = "hub"
+    imagenet: str = "hub"
+    selection: str | None = None
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    device: str = "auto"
+    batch_size: int = 32
+    rebuild: tuple[str, ...] = ()
+    allow_rejects: bool = False
+
+    @property
+    def work(self) -> Path:
+        """The folder of markers and unfinished work."""
+        return self.out.with_name(self.out.name + ".build")
+
+
+def open_captioned(options: BuildOptions) -> CaptionedSource:
+    """Return the source of captioned images."""
+    if options.preset.captioned.source == "drawn":
+        from data_prep.sources.drawn.source import CaptionedScenes
+
+        return CaptionedScenes()
+    from data_prep.sources import open_flickr30k
+
+    return open_flickr30k(options.flickr30k)
+
+
+def open_distractors(options: BuildOptions) -> DistractorSource:
+    """Return the source of distractors."""
+    if options.preset.distractors.source == "drawn":
+        from data_prep.sources.drawn.source import DistractorScenes
+
+        return DistractorScenes()
+    from data_prep.sources import open_imagenet
+
+    return open_imagenet(options.imagenet, download_folder=options.work / "download")
+
 
 REJECT_LIMIT = 0.005
 

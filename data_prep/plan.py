@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from data_prep.options import BuildOptions, open_captioned, open_distractors
+from data_prep.job import BuildOptions, open_captioned, open_distractors
 from data_prep.stages import STAGES, Stages
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.files import check_replaceable
@@ -79,7 +79,7 @@ def _look_at_selection(options: BuildOptions) -> tuple[float, list[tuple[str, st
         return 0.0, [("selection", options.selection or "all captioned images")]
     if classifier.library == "transformers" and (options.preset.folder / classifier.model).is_dir():
         return 0.0, [("classifier", f"{classifier.model} (a local folder)")]
-    from data_prep.hub_models import model_gb
+    from data_prep.hub import model_gb
     from data_prep.stages.classifiers import hub_files
 
     try:

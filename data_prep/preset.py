@@ -6,19 +6,73 @@ keys are refused, so that a misspelt one is noticed.
 
 from __future__ import annotations
 
+import csv
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field, replace
+import types
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from data_prep.class_set import ClassSet
-from data_prep.toml_schema import parse
+from data_prep.sources.imagenet.classes import wnids
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import ImagePolicy
 
+T = TypeVar("T")
+
+
+def parse(kind: type[T], content: dict[str, Any], path: Path, table: str = "") -> T:
+    """Return a dataclass filled from a TOML table; fields whose metadata has `hidden` cannot be given.
+
+    Args:
+        kind: A dataclass of strings, numbers, tuples of strings and dataclasses.
+        content: The parsed table.
+        path: Of the file, for messages.
+        table: The table's name, for messages; empty for the whole file.
+
+    Raises:
+        BuildError: A key is unknown, missing or of another type; the message names it.
+    """
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind) if "hidden" not in f.metadata}  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(set(content) - set(known)):
+        where = f"[{table}]" if table else "the top level"
+        raise BuildError(
+            f"{path}: unknown key {unknown[0]!r} in {where}.", f"Known keys there: {', '.join(sorted(known))}."
+        )
+    values = {}
+    for name, f in known.items():
+        if name in content:
+            values[name] = _value(hints[name], content[name], path, f"{table}.{name}" if table else name)
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise BuildError(f"{path}: {f'{table}.' if table else ''}{name} is missing.")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise BuildError(f"{path}: {key} must be a table, [{key}].")
+        return parse(hint, value, path, key)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise BuildError(f"{path}: {key} must be a list of strings.")
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or isinstance(value, bool):
+        raise BuildError(f"{path}: {key} must be of type {hint.__name__}, not {value!r}.")
+    return value
+
+
 PRESETS = Path(__file__).parent / "presets"
+
+
 RESAMPLE = ("box", "bilinear", "bicubic", "lanczos")
+
+
 SPLITS = ("train", "val")
 
 
@@ -200,3 +254,65 @@ def _check(preset: Preset, path: Path) -> None:
             raise BuildError(f"{path}: {message}.")
     preset.selection_classes()
     preset.distractor_classes()
+
+
+SHIPPED = Path(__file__).parent / "class_sets"
+
+
+COLUMNS = ["index", "wnid", "name", "roots"]
+
+
+class ImageClass(NamedTuple):
+    """One class: its position among the classifier's outputs, WordNet id, lemmas, and WordNet roots."""
+
+    index: int
+    wnid: str
+    name: str
+    roots: str
+
+
+class ClassSet(NamedTuple):
+    """A named set of classes, sorted by index."""
+
+    name: str
+    classes: tuple[ImageClass, ...]
+
+    @property
+    def indices(self) -> list[int]:
+        """The positions among the classifier's outputs."""
+        return [item.index for item in self.classes]
+
+    @classmethod
+    def load(cls, name: str, folder: Path) -> ClassSet:
+        """Return the shipped class set `name`, or the one in the TSV file `name`, relative to `folder`.
+
+        Raises:
+            BuildError: It does not exist or a line is wrong; the message names the line.
+        """
+        path = folder / name if name.endswith(".tsv") else SHIPPED / f"{name}.tsv"
+        if not path.is_file():
+            shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.tsv")))
+            raise BuildError(f"There is no class set {path}.", f"Shipped class sets: {shipped}; or name a .tsv file.")
+        try:
+            rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), "excel-tab", quoting=csv.QUOTE_NONE))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BuildError(f"{path} is not a table in UTF-8: {error}.") from error
+        if not rows or rows[0] != COLUMNS:
+            raise BuildError(f"{path} must begin with the columns {', '.join(COLUMNS)}, separated by tabs.")
+        classes = []
+        for number, row in enumerate(rows[1:], start=2):
+            if len(row) != len(COLUMNS) or not row[0].isdigit() or not re.fullmatch(r"n\d{8}", row[1]):
+                raise BuildError(f"{path}, line {number}: expected index, wnid (n and 8 digits), name, roots.")
+            index = int(row[0])
+            if index >= len(wnids()) or wnids()[index] != row[1]:
+                right = wnids()[index] if index < len(wnids()) else "none"
+                raise BuildError(
+                    f"{path}, line {number}: class {index} of ImageNet-1k is {right}, not {row[1]}.",
+                    "Classes are numbered 0 to 999 in the order of their WordNet ids.",
+                )
+            classes.append(ImageClass(index, *row[1:]))
+        if len({item.index for item in classes}) != len(classes):
+            raise BuildError(f"{path}: a class stands twice.")
+        if not classes:
+            raise BuildError(f"{path} names no class.")
+        return cls(Path(name).stem, tuple(sorted(classes)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
+
+
 TOP = 10
 
 
@@ -121,3 +124,28 @@ def write_run_record(
         shutil.rmtree(folder)
     partial.rename(folder)
     return RunRecord.open(folder)
+
+
+PACKAGES = (
+    "mteb-vehicle-search",
+    "mteb",
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip_torch",
+    "timm",
+    "tokenizers",
+    "pillow",
+    "simplejpeg",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the packages that can change a score."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

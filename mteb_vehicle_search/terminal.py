@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection, Iterable, Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
 from mteb_vehicle_search.errors import VehicleSearchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEBUG = "VEHICLE_SEARCH_DEBUG"
 
@@ -53,3 +58,126 @@ def _from_mteb_command(traceback: TracebackType | None) -> bool:
             return True
         traceback = traceback.tb_next
     return False
+
+
+# Between two columns.
+GAP = 2
+
+
+def terminal_console() -> Console:
+    """Return a console that takes all text literally, wraps words and never cuts them."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def plain_console() -> Console:
+    """Return a console for text that must not be wrapped, such as JSON."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def print_columns(
+    console: Console, title: str, head: list[list[str]], cells: list[list[str]], left: Collection[str]
+) -> None:
+    """Print columns as one table, or as several below each other where the console is too narrow for one.
+
+    Args:
+        console: Where to.
+        title: Above the first of them.
+        head: Columns that every table starts with, each its name and its cells.
+        cells: The other columns, in order of importance.
+        left: Names of columns that are aligned to the left.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    def width(column: list[str]) -> int:
+        return max(Text(cell).cell_len for cell in column) + GAP
+
+    if title:
+        console.print(Text(title))
+    fixed, rest = sum(map(width, head)), list(cells)
+    while rest:
+        part: list[list[str]] = []
+        while rest and (not part or fixed + sum(map(width, [*part, rest[0]])) - GAP <= console.width):
+            part.append(rest.pop(0))
+        shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        for name, *_ in [*head, *part]:
+            shown.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True)
+        for row in zip(*([*column[1:]] for column in [*head, *part])):
+            # As Text, so that a name with brackets is not read as a style.
+            shown.add_row(*map(Text, row))
+        # A terminal narrower than the head and one column wraps lines; it never cuts a number. Rich's `print` takes no
+        # width above the console's own.
+        own, console.width = console.width, max(console.width, fixed + sum(map(width, part)))
+        console.print(shown, crop=False, no_wrap=True)
+        console.width = own
+        if rest:
+            console.print()
+
+
+T = TypeVar("T")
+
+
+class Reporter:
+    """Messages and progress on standard error, so that standard output stays for results.
+
+    Args:
+        quiet: Show nothing; messages are kept in `messages` all the same.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.messages: list[str] = []
+        from rich.console import Console
+
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def say(self, message: str) -> None:
+        """Show a message."""
+        self.messages.append(message)
+        self._console.print(message, markup=False)
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items, with a bar that counts them."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        if self.quiet:
+            yield from items
+            return
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                if not speed:
+                    return Text("- /s")
+                return Text(
+                    f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s"
+                )
+
+        columns = (
+            TextColumn("{task.description:11}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task(what, total=total)
+            for item in items:
+                yield item
+                bar.advance(task)

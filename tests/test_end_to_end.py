@@ -29,7 +29,7 @@ from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.search import ranking
-from mteb_vehicle_search.search import store as embeddings
+from mteb_vehicle_search.search import vectors as embeddings
 
 mteb_vehicle_search.register()
 

@@ -22,7 +22,7 @@ from mteb_vehicle_search.citations import FLICKR30K
 from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
 from mteb_vehicle_search.eval_set import Qrel
 from mteb_vehicle_search.run_record import RunRecord
-from mteb_vehicle_search.search import store as embeddings
+from mteb_vehicle_search.search import vectors as embeddings
 from mteb_vehicle_search.settings import embeddings_folder, home, mini_folder
 from mteb_vehicle_search.tasks import EvalSetTask
 

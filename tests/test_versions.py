@@ -6,8 +6,8 @@ import importlib.metadata
 
 import pytest
 
-from mteb_vehicle_search import versions as module
-from mteb_vehicle_search.versions import versions
+from mteb_vehicle_search import run_record as module
+from mteb_vehicle_search.run_record import versions
 
 # Everything between a file and a score: decoding, resizing, tokens, models, numbers and metrics.
 PACKAGES = [

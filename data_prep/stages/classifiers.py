@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.class_set import ClassSet
-from data_prep.preset import Classifier
+from data_prep.preset import Classifier, ClassSet
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import file_sha256
 
@@ -139,7 +138,7 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
     """
     from safetensors import SafetensorError  # Beside torch.
 
-    from data_prep.hub_models import download_model
+    from data_prep.hub import download_model
 
     local = folder / classifier.model
     here = classifier.library == "transformers" and local.is_dir()

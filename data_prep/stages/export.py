@@ -13,8 +13,8 @@ from data_prep.job import Job
 from data_prep.stages import Marker, fingerprint
 from data_prep.stages.card import dataset_card
 from data_prep.stages.duplicates import exact_groups, hash_bits, near_pairs, partners, same_text, twins_to_remove
-from data_prep.stages.parts import PartEntry
-from data_prep.stages.selection_stage import Selected
+from data_prep.stages.reduce import PartEntry
+from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import verify

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
 from data_prep.stages.decoding import ImageRejected, decode
-from mteb_vehicle_search.eval_set import ImagePolicy
+from mteb_vehicle_search.eval_set import ImagePolicy, Rejected
+from mteb_vehicle_search.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
 
     from data_prep.sources import SourceImage
+    from data_prep.stages.decoding import ImageRejected
 
 MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
+
 
 _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -149,3 +154,75 @@ def _prepare_or_reject(image: SourceImage, policy: ImagePolicy) -> Prepared | Im
         return prepare(image.data, policy, apply_exif=image.apply_exif)
     except ImageRejected as rejected:
         return rejected
+
+
+class PartEntry(NamedTuple):
+    """One finished image: where its JPEG lies, and what is known about it."""
+
+    id: str
+    path: Path
+    offset: int
+    length: int
+    facts: dict[str, Any]
+
+    def jpeg(self) -> bytes:
+        """Return the JPEG bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
+
+class WrittenPart(NamedTuple):
+    """What `write_part` wrote: its files, the number of images, and the refused ones."""
+
+    files: list[Path]
+    images: int
+    rejected: list[Rejected]
+
+
+def write_part(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | ImageRejected]], stage: str) -> WrittenPart:
+    """Write the images of one part to `path` (JPEGs) and `path` + ".index" (JSON lines).
+
+    Args:
+        path: Target; an earlier one is replaced.
+        prepared: Each image of the source with its finished form, or with why it was refused.
+        stage: Named in the rows of refused images.
+    """
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    lines, rejected, offset = [], [], 0
+    with partial.open("wb") as file:
+        for image, result in prepared:
+            if not isinstance(result, Prepared):
+                rejected.append(Rejected(image.id, stage, result.reason))
+                continue
+            file.write(result.jpeg)
+            facts = {
+                "source": image.source,
+                "split": image.split,
+                "class_index": image.class_index,
+                "wnid": image.wnid,
+                "width": result.width,
+                "height": result.height,
+                "sha256": result.sha256,
+                "perceptual_hash": result.perceptual_hash,
+                "warning": result.warning,
+                "captions": list(image.captions),
+            }
+            lines.append(json.dumps([image.id, offset, len(result.jpeg), facts], ensure_ascii=False))
+            offset += len(result.jpeg)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    index = path.with_name(path.name + ".index")
+    write_whole(index, "".join(line + "\n" for line in lines).encode())
+    return WrittenPart([path, index], len(lines), rejected)
+
+
+def read_part(path: Path) -> Iterator[PartEntry]:
+    """Yield the entries of a part that `write_part` wrote."""
+    with path.with_name(path.name + ".index").open(encoding="utf-8") as file:
+        for line in file:
+            identifier, offset, length, facts = json.loads(line)
+            yield PartEntry(identifier, path, offset, length, facts)

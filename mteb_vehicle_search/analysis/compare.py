@@ -8,12 +8,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mteb_vehicle_search.analysis.output import plain_console, print_columns, terminal_console
 from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
-from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
+from mteb_vehicle_search.analysis.runs import add_selection_arguments, choose_runs
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
 from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
 
 if TYPE_CHECKING:
     from rich.console import Console

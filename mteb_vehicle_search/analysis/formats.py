@@ -107,7 +107,7 @@ def versions(rows: list[dict[str, Any]]) -> list[str]:
 
 def show(document: dict[str, Any]) -> None:
     """Print the tables to the terminal, side by side or below each other as its width allows."""
-    from mteb_vehicle_search.analysis.output import print_columns, terminal_console
+    from mteb_vehicle_search.terminal import print_columns, terminal_console
 
     console = terminal_console()
 

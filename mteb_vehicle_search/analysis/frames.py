@@ -12,7 +12,7 @@ from mteb_vehicle_search.analysis.compare import Comparison, compare
 from mteb_vehicle_search.analysis.growth import equivalence, growth
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
-from mteb_vehicle_search.analysis.selection import choose_runs
+from mteb_vehicle_search.analysis.runs import choose_runs
 from mteb_vehicle_search.analysis.strata import queries_of
 from mteb_vehicle_search.analysis.uncertainty import holm
 

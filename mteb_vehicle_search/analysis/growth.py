@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
-from mteb_vehicle_search.analysis.output import plain_console, print_columns, terminal_console
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
-from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs, find_runs
+from mteb_vehicle_search.analysis.runs import add_selection_arguments, choose_runs, find_runs
 from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, gain, thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, resampled_means
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
 
 if TYPE_CHECKING:
     import numpy as np

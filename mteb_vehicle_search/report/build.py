@@ -13,11 +13,11 @@ from typing import Any
 from mteb_vehicle_search.analysis.columns import ROW
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
 from mteb_vehicle_search.analysis.ranks import RunRanks
-from mteb_vehicle_search.analysis.selection import RUNS_HELP
+from mteb_vehicle_search.analysis.runs import RUNS_HELP
+from mteb_vehicle_search.analysis.strata import strengths
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report.page_data import gather, growth_of, script_data
-from mteb_vehicle_search.report.strengths import strengths
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
 from mteb_vehicle_search.settings import evaluation_data, mini_folder
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mteb_vehicle_search.analysis import strata as by_part
 from mteb_vehicle_search.analysis.compare import require_same_queries
 from mteb_vehicle_search.analysis.growth import TRUSTED_FACTOR, HoldOut, default_sizes, growth, hold_out, how_known
 from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.report import strengths as by_part
 from mteb_vehicle_search.report import suspects
 
 if TYPE_CHECKING:

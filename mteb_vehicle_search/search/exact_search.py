@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.errors import EncodeError
-from mteb_vehicle_search.run_record import model_folder_name
+from mteb_vehicle_search.run_record import model_folder_name, versions
 from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking, ordered_run, rank_exactly
-from mteb_vehicle_search.search.store import EmbeddingStore
-from mteb_vehicle_search.search.vectors import checked, compares_by_cosine
+from mteb_vehicle_search.search.vectors import EmbeddingStore, checked, compares_by_cosine
 from mteb_vehicle_search.settings import embeddings_folder
-from mteb_vehicle_search.versions import versions
 
 if TYPE_CHECKING:
     import numpy as np

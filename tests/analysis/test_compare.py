@@ -21,13 +21,13 @@ from mteb_vehicle_search.analysis.compare import (
     require_same_queries,
     sentence,
 )
-from mteb_vehicle_search.analysis.output import terminal_console
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.strata import strata
 from mteb_vehicle_search.analysis.uncertainty import Interval, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import Query
 from mteb_vehicle_search.run_record import write_run_record
+from mteb_vehicle_search.terminal import terminal_console
 
 
 def run(*arguments: str) -> int:

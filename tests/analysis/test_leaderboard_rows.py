@@ -10,13 +10,7 @@ import pytest
 from hand_made_runs import hand_made, info_of, table_of
 
 from mteb_vehicle_search.analysis.columns import ROW
-from mteb_vehicle_search.analysis.leaderboard_rows import (
-    TWO_RUNS,
-    first_usable,
-    make_row,
-    pair_with_records,
-    reported_rows,
-)
+from mteb_vehicle_search.analysis.leaderboard import TWO_RUNS, first_usable, make_row, pair_with_records, reported_rows
 from mteb_vehicle_search.analysis.ranks import METRICS
 from mteb_vehicle_search.analysis.runs import Found, Result
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval

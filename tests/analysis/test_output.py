@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mteb_vehicle_search.analysis.output import plain_console, print_columns, terminal_console
+from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
 
 HEAD = [["rank", "1", "2"], ["model", "a", "long/name"]]
 CELLS = [["nDCG", "0.5", "0.25"], ["MRR", "0.75", "1"], ["note", "x", "yy"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hand_made_runs import hand_made, info_of, table_of
 
-from mteb_vehicle_search.analysis.selection import (
+from mteb_vehicle_search.analysis.runs import (
     RESULTS,
     add_selection_arguments,
     choose_runs,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.arguments import parser
+from data_prep.cli import parser
 from data_prep.stages import STAGES
 
 DEFAULTS = {

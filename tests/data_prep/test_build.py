@@ -25,14 +25,14 @@ from data_prep import build as building
 from data_prep.build import BuildOptions, build, merge, reduce_captioned, reduce_distractors
 from data_prep.job import Job
 from data_prep.preset import Distractors, Expected, load_preset
-from data_prep.progress import Reporter
 from data_prep.sources import Part, SourceImage
 from data_prep.stages import Stages
-from data_prep.stages.parts import read_part
+from data_prep.stages.reduce import read_part
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.files import locked
+from mteb_vehicle_search.terminal import Reporter
 
 CAPTIONED, TRAIN, VAL = 40, 15, 3
 KEPT = CAPTIONED * 3 // 4

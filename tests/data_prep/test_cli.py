@@ -18,7 +18,7 @@ from PIL import Image
 from small_sources import write_flickr30k, write_imagenet, write_preset
 
 from data_prep import cli
-from data_prep.options import BuildOptions
+from data_prep.job import BuildOptions
 from data_prep.plan import Plan
 from data_prep.preset import load_preset
 from mteb_vehicle_search import settings
@@ -394,8 +394,8 @@ def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes
 def test_push_warns_first_and_says_where_it_went(small, monkeypatch, capsys, public, warning):
     out, _ = small
     given = []
-    monkeypatch.setattr("data_prep.push.terms_warning", lambda evaluation, public: given.append(public) or warning)
-    monkeypatch.setattr("data_prep.push.push", lambda *what: given.append(what) or "https://hub/lab/set")
+    monkeypatch.setattr("data_prep.hub.terms_warning", lambda evaluation, public: given.append(public) or warning)
+    monkeypatch.setattr("data_prep.hub.push", lambda *what: given.append(what) or "https://hub/lab/set")
     assert cli.main(["push", str(out), "lab/set", *(["--public"] if public else [])]) == 0
     assert given == [public, (out, "lab/set", public)]
     assert capsys.readouterr() == ("Pushed to https://hub/lab/set\n", "Terms.\n" if warning else "")

@@ -16,7 +16,8 @@ import pytest
 from folder_hub import FolderHub
 from hub_server import HubServer
 
-from data_prep import cli, hub, hub_models
+from data_prep import cli, hub
+from data_prep import hub as hub_models
 from data_prep.preset import PRESETS, load_preset
 from data_prep.stages import select as selection
 from mteb_vehicle_search.errors import SourceError

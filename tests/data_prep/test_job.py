@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.job import Job
-from data_prep.options import BuildOptions
+from data_prep.job import BuildOptions, Job
 from data_prep.preset import load_preset
-from data_prep.progress import Reporter
 from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.terminal import Reporter
 
 
 def job(tmp_path: Path, rejected: list[Rejected], inputs: dict[str, int], allow: bool = False) -> Job:

@@ -6,10 +6,10 @@ import pytest
 
 from data_prep.build import BuildOptions, build
 from data_prep.preset import load_preset
-from data_prep.progress import Reporter
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.verify import verify
+from mteb_vehicle_search.terminal import Reporter
 
 
 @pytest.fixture(scope="module")

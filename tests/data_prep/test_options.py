@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_sources import write_flickr30k, write_imagenet
 
-from data_prep.options import BuildOptions, open_captioned, open_distractors
+from data_prep.job import BuildOptions, open_captioned, open_distractors
 from data_prep.preset import load_preset
 from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
 from data_prep.sources.flickr30k.source import FolderFlickr30k, HubFlickr30k

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from small_sources import write_flickr30k, write_imagenet, write_preset
 
-from data_prep import hub_models
+from data_prep import hub as hub_models
 from data_prep import plan as planning
-from data_prep.options import BuildOptions
+from data_prep.job import BuildOptions
 from data_prep.plan import plan
 from data_prep.preset import Classifier, Expected, load_preset
 from data_prep.stages import STAGES, Stages

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.class_set import ClassSet
 from data_prep.preset import (
     PRESETS,
     Captioned,
     Classifier,
+    ClassSet,
     Distractors,
     Duplicates,
     Expected,

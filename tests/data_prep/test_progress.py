@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from data_prep.progress import Reporter
+from mteb_vehicle_search.terminal import Reporter
 
 
 def wide(reporter: Reporter) -> Reporter:

@@ -7,8 +7,8 @@ import inspect
 import pytest
 from small_set import jpeg, provenance, small_set
 
-from data_prep import hub_models
-from data_prep.push import push, terms_warning
+from data_prep import hub as hub_models
+from data_prep.hub import push, terms_warning
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
 

@@ -12,12 +12,12 @@ from scored_runs import best, draw_scores, write_scored_run, write_world
 
 from mteb_vehicle_search.analysis.growth import GrowthPoint
 from mteb_vehicle_search.analysis.ranks import load_ranks
+from mteb_vehicle_search.analysis.strata import Part, groups, vehicles
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import page_data as data
 from mteb_vehicle_search.report.page_data import Growth, Rows, gather, growth_of, script_data
-from mteb_vehicle_search.report.strengths import Part, groups, vehicles
 
 # Two full blocks of the page's data and the beginning of a third.
 QUERIES = 2 * 256 + 40

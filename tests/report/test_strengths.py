@@ -9,8 +9,7 @@ import pytest
 from small_runs import MODELS, QUERIES, caption, write_run
 
 from mteb_vehicle_search.analysis.ranks import load_ranks
-from mteb_vehicle_search.analysis.uncertainty import clustered_interval
-from mteb_vehicle_search.report.strengths import (
+from mteb_vehicle_search.analysis.strata import (
     BY_LENGTH,
     BY_VEHICLE,
     NONE_NAMED,
@@ -20,6 +19,7 @@ from mteb_vehicle_search.report.strengths import (
     strengths,
     vehicles,
 )
+from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 
 # Words of captions that name one vehicle each; singular and plural are both tried.
 NAMES = {

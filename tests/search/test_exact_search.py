@@ -23,7 +23,7 @@ from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.eval_set import EvalSet, Qrel
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
 from mteb_vehicle_search.search import exact_search as search
-from mteb_vehicle_search.search import store as embeddings
+from mteb_vehicle_search.search import vectors as embeddings
 from mteb_vehicle_search.search.exact_search import ExactSearch
 from mteb_vehicle_search.settings import embeddings_folder
 
@@ -758,7 +758,7 @@ def test_a_device_is_told_without_a_description(evaluation, vectors):
 
 
 def test_versions_are_those_of_the_packages_that_can_change_a_score(evaluation, vectors, monkeypatch):
-    from mteb_vehicle_search.versions import versions
+    from mteb_vehicle_search.run_record import versions
 
     monkeypatch.setattr(search, "versions", VERSIONS)
     assert whole_run(Planted(vectors), evaluation).outcome.info["versions"] == versions()

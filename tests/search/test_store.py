@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mteb_vehicle_search.errors import EncodeError
-from mteb_vehicle_search.search import store as embeddings
-from mteb_vehicle_search.search.store import EmbeddingStore
+from mteb_vehicle_search.search import vectors as embeddings
+from mteb_vehicle_search.search.vectors import EmbeddingStore
 
 IDENTITY = {"model": "org/model", "versions": {"torch": "2", "mteb": "1"}, "fingerprint": None}
 

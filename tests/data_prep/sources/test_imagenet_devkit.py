@@ -11,7 +11,7 @@ import pytest
 from scipy.io import savemat
 
 from data_prep.sources.imagenet.classes import wnids
-from data_prep.sources.imagenet.devkit import DEVKIT, GROUND_TRUTH, ground_truth
+from data_prep.sources.imagenet.tars import DEVKIT, GROUND_TRUTH, ground_truth
 from mteb_vehicle_search.errors import SourceError
 
 # The devkit's number of a class -> its index by WordNet id. Others than a thousand stand in the real meta.mat, too.

@@ -10,9 +10,8 @@ import pytest
 import torch
 from small_sources import NAMES, picture, train_classifier
 
-from data_prep import hub_models
-from data_prep.class_set import ClassSet, ImageClass
-from data_prep.preset import Classifier
+from data_prep import hub as hub_models
+from data_prep.preset import Classifier, ClassSet, ImageClass
 from data_prep.stages import classifiers as scorers
 from data_prep.stages.classifiers import (
     Scorer,

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 from small_sources import NAMES, WNIDS, jpeg, picture, train_classifier
 
-from data_prep.class_set import ClassSet, ImageClass
-from data_prep.preset import Classifier, Selection
+from data_prep.preset import Classifier, ClassSet, ImageClass, Selection
 from data_prep.sources import SourceImage
 from data_prep.stages import Stages, classify
 from data_prep.stages import select as selection
@@ -312,8 +311,8 @@ def test_class_names_are_compared_with_the_labels(scorer):
 
 def test_threshold_is_exclusive_and_share_counts():
     scores = [("b", 0.6), ("a", 0.61), ("d", 0.9), ("c", 0.61)]
-    assert selection.select(scores, Selection("x", threshold=0.6)) == {"a": 0.61, "c": 0.61, "d": 0.9}
-    assert list(selection.select(scores, Selection("x", share=0.5))) == ["a", "d"]
+    assert selection.apply_rule(scores, Selection("x", threshold=0.6)) == {"a": 0.61, "c": 0.61, "d": 0.9}
+    assert list(selection.apply_rule(scores, Selection("x", share=0.5))) == ["a", "d"]
 
 
 def test_comparison_names_missing_and_extra():

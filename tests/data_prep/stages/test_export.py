@@ -11,20 +11,18 @@ import pytest
 from small_set import jpeg
 from small_sources import WNIDS
 
-from data_prep.job import Job
-from data_prep.options import BuildOptions
+from data_prep.job import BuildOptions, Job
 from data_prep.preset import Captioned, Distractors, Duplicates, Expected, Preset
-from data_prep.progress import Reporter
 from data_prep.sources import SourceImage
 from data_prep.stages import Marker, Stages
 from data_prep.stages import export as exporting
 from data_prep.stages.export import export, find_duplicates, queries_of
-from data_prep.stages.parts import read_part, write_part
-from data_prep.stages.reduce import Prepared
-from data_prep.stages.selection_stage import Selected
+from data_prep.stages.reduce import Prepared, read_part, write_part
+from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import Verification, Violation, verify
+from mteb_vehicle_search.terminal import Reporter
 
 CAR, BUS, TRAM = "flickr30k/100", "flickr30k/200", "flickr30k/300"
 SAME, NEAR, FAR, TWIN = (f"imagenet/train/n01440764_{n}" for n in (1, 2, 3, 4))

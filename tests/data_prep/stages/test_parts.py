@@ -10,8 +10,7 @@ import pytest
 
 from data_prep.sources import SourceImage
 from data_prep.stages.decoding import ImageRejected
-from data_prep.stages.parts import read_part, write_part
-from data_prep.stages.reduce import Prepared
+from data_prep.stages.reduce import Prepared, read_part, write_part
 from mteb_vehicle_search.eval_set import Rejected
 
 

@@ -20,13 +20,13 @@ SCORES = st.dictionaries(st.text("abc", max_size=3), st.sampled_from([0.0, 0.25,
 
 @given(SCORES, st.sampled_from([0.0, 0.25, 0.5, 0.6]))
 def test_a_threshold_keeps_what_is_above_it_by_id(scores, threshold):
-    kept = selection.select(list(scores.items()), Selection("c", threshold=threshold))
+    kept = selection.apply_rule(list(scores.items()), Selection("c", threshold=threshold))
     assert list(kept.items()) == sorted((name, score) for name, score in scores.items() if score > threshold)
 
 
 @given(SCORES, st.sampled_from([0.01, 0.1, 0.3, 0.5, 0.9, 1.0]))
 def test_a_share_keeps_the_best_and_decides_equal_scores_by_id(scores, share):
-    kept = selection.select(list(scores.items())[::-1], Selection("c", share=share))
+    kept = selection.apply_rule(list(scores.items())[::-1], Selection("c", share=share))
     best = sorted(scores, key=lambda name: (-scores[name], name))[: round(share * len(scores))]
     assert list(kept.items()) == [(name, scores[name]) for name in sorted(best)]
 

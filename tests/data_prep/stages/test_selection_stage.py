@@ -12,17 +12,17 @@ import pytest
 from PIL import Image
 from small_sources import NAMES, WNIDS, jpeg, write_preset
 
-from data_prep.job import Job
-from data_prep.options import BuildOptions
+from data_prep.job import BuildOptions, Job
 from data_prep.preset import Expected, Selection, load_preset
-from data_prep.progress import Reporter
 from data_prep.sources import SourceImage
-from data_prep.stages import Stages, selection_stage
+from data_prep.stages import Stages
 from data_prep.stages import classifiers as scorers
 from data_prep.stages import select as selection
-from data_prep.stages.selection_stage import Selected, select
+from data_prep.stages import select as selection_stage
+from data_prep.stages.select import Selected, select
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.terminal import Reporter
 
 SIZES = {"f/a": 10, "f/b": 30, "f/c": 20, "f/d": 40}
 
