@@ -117,7 +117,8 @@ class EvalSetTask(AbsTaskRetrieval):
 
     def _record(self, scores: Any) -> None:
         from mteb_vehicle_search.run_record import write_run_record
-        from mteb_vehicle_search.search.result import queries_table, show_summary
+        from mteb_vehicle_search.search.result import queries_table
+        from mteb_vehicle_search.terminal import show_summary
 
         outcome = self._search.outcome
         if outcome is None:

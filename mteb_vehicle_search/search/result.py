@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mteb_vehicle_search.eval_set import EvalSet
-    from mteb_vehicle_search.run_record import RunRecord
     from mteb_vehicle_search.search.exact_search import SearchOutcome
 
 
@@ -74,35 +73,3 @@ def queries_table(outcome: SearchOutcome, evaluation: EvalSet, top: int = 10) ->
         [top_scores[query][: len(kept[query])] for query, _ in outcome.pairs], pa.list_(pa.float32())
     )
     return pa.table(columns)
-
-
-def show_summary(record: RunRecord) -> None:
-    """Print the table that ends a run."""
-    from rich.console import Console
-    from rich.table import Table
-
-    info, scores = record.info, record.info["scores"]
-    table = Table(title=f"{info['task_name']} · {info['model_name']}", title_justify="left", box=None)
-    cells = {
-        "nDCG@10": f"[bold]{scores['ndcg_at_10']:.4f}[/]",
-        "95 % interval": f"{scores.get('ndcg_at_10_ci_low', float('nan')):.4f} – "
-        f"{scores.get('ndcg_at_10_ci_high', float('nan')):.4f}",
-        "MAP@10": f"{scores['map_at_10']:.4f}",
-        "R@1": f"{scores['recall_at_1']:.4f}",
-        "R@10": f"{scores['recall_at_10']:.4f}",
-        "median rank": f"{scores['median_rank']:g}",
-        "images/s": f"{info['images_per_s']:,.0f}" if info["images_per_s"] else "resumed",
-    }
-    for name in cells:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(*cells.values())
-    console = Console()
-    console.print()
-    console.print(table)
-    org_model = info["model_name"].replace("/", "__")
-    console.print(f"\nrun record  {record.folder}", soft_wrap=True, highlight=False)
-    console.print(
-        f"result      results/{org_model}/{info['model_revision']}/{info['task_name']}.json under mteb's output folder",
-        soft_wrap=True,
-        highlight=False,
-    )

@@ -22,12 +22,12 @@ from small_sources import (
 )
 
 from data_prep import build as building
-from data_prep.build import BuildOptions, build, merge, reduce_captioned, reduce_distractors
+from data_prep.build import BuildOptions, build
 from data_prep.job import Job
 from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.sources import Part, SourceImage
 from data_prep.stages import Stages
-from data_prep.stages.reduce import read_part
+from data_prep.stages.reduce import merge, read_part, reduce_captioned, reduce_distractors
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.eval_set.verify import verify
@@ -126,8 +126,8 @@ def test_second_run_does_nothing(private, tmp_path, monkeypatch):
     chosen = options(private, tmp_path / "carts")
     first = digest(build(chosen, Reporter(quiet=True)).folder)
     forbidden = "finished work was done again"
-    for name in ("build.write_part", "export.near_pairs", "export.write_eval_set"):
-        monkeypatch.setattr(f"data_prep.{name}", lambda *a, **k: pytest.fail(forbidden))
+    for name in ("reduce.write_part", "export.near_pairs", "export.write_eval_set"):
+        monkeypatch.setattr(f"data_prep.stages.{name}", lambda *a, **k: pytest.fail(forbidden))
     monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail(forbidden))
     reporter = Reporter(quiet=True)
     assert digest(build(chosen, reporter).folder) == first

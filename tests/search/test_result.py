@@ -15,7 +15,8 @@ from mteb_vehicle_search.eval_set.writer import write_eval_set
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.search.exact_search import SearchOutcome
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking
-from mteb_vehicle_search.search.result import extra_scores, ndcg_at_10, queries_table, show_summary
+from mteb_vehicle_search.search.result import extra_scores, ndcg_at_10, queries_table
+from mteb_vehicle_search.terminal import show_summary
 
 # Alphabetical order, in which a ranking counts, is not the order in which the corpus has them.
 SOURCES = ("imagenet", "mixed", "flickr30k")
