@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.growth import hold_out
+from mteb_vehicle_search.analysis.corpus_growth import hold_out
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval, paired_comparison
 from mteb_vehicle_search.run_record import RunRecord

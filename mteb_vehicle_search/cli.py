@@ -28,7 +28,7 @@ COMMANDS = {
     "compare": Command(
         "mteb_vehicle_search.analysis.compare", "tell whether one model is better than another, or just luckier"
     ),
-    "growth": Command("mteb_vehicle_search.analysis.growth", "predict the score on a larger or smaller corpus"),
+    "growth": Command("mteb_vehicle_search.analysis.corpus_growth", "predict the score on a larger or smaller corpus"),
     "report": Command("mteb_vehicle_search.report.build", "write an HTML report of the runs, with the images"),
     "reproduce": Command("mteb_vehicle_search.reproduce", "run the published models, compare with what was reported"),
 }

@@ -190,15 +190,15 @@ def show_summary(record: RunRecord) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mteb_vehicle_search.metrics import METRICS
+
     info, scores = record.info, record.info["scores"]
     table = Table(title=f"{info['task_name']} · {info['model_name']}", title_justify="left", box=None)
     cells = {
-        "nDCG@10": f"[bold]{scores['ndcg_at_10']:.4f}[/]",
+        METRICS["ndcg_at_10"].heading: f"[bold]{scores['ndcg_at_10']:.4f}[/]",
         "95 % interval": f"{scores.get('ndcg_at_10_ci_low', float('nan')):.4f} – "
         f"{scores.get('ndcg_at_10_ci_high', float('nan')):.4f}",
-        "MAP@10": f"{scores['map_at_10']:.4f}",
-        "R@1": f"{scores['recall_at_1']:.4f}",
-        "R@10": f"{scores['recall_at_10']:.4f}",
+        **{METRICS[key].heading: f"{scores[key]:.4f}" for key in ("map_at_10", "recall_at_1", "recall_at_10")},
         "median rank": f"{scores['median_rank']:g}",
         "images/s": f"{info['images_per_s']:,.0f}" if info["images_per_s"] else "resumed",
     }

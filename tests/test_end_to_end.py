@@ -22,8 +22,7 @@ from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores, make_
 from worlds import CAPTIONED_SOURCES, DIMENSION, World, one_relevant, several_relevant
 
 import mteb_vehicle_search
-from mteb_vehicle_search.analysis import compare
-from mteb_vehicle_search.analysis import growth as corpus_growth
+from mteb_vehicle_search.analysis import compare, corpus_growth
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.eval_set import EvalSet

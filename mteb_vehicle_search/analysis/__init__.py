@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mteb_vehicle_search.analysis.corpus_growth import equivalence, growth, hold_out
     from mteb_vehicle_search.analysis.frames import (
         comparison_frame,
         equivalence_frame,
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
         queries_frame,
         strata_frame,
     )
-    from mteb_vehicle_search.analysis.growth import equivalence, growth, hold_out
     from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, rank_groups
     from mteb_vehicle_search.analysis.ranks import load_ranks
     from mteb_vehicle_search.analysis.uncertainty import clustered_interval, holm, paired_comparison
@@ -26,11 +26,11 @@ _MODULES = {
     "build_leaderboard": "leaderboard",
     "clustered_interval": "uncertainty",
     "comparison_frame": "frames",
-    "equivalence": "growth",
+    "equivalence": "corpus_growth",
     "equivalence_frame": "frames",
-    "growth": "growth",
+    "growth": "corpus_growth",
     "growth_frame": "frames",
-    "hold_out": "growth",
+    "hold_out": "corpus_growth",
     "holm": "uncertainty",
     "leaderboard_frame": "frames",
     "load_ranks": "ranks",

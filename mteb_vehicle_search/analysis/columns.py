@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from mteb_vehicle_search.analysis.ranks import METRICS
+from mteb_vehicle_search.metrics import scored
 
 
 class Field(NamedTuple):
@@ -34,7 +34,7 @@ ROW = {
     "rank": Field(("integer", "null"), "1 + number of models better by a paired test; null without a run record"),
     "model": Field(("string",), "model name"),
     "revision": Field(("string",), "model revision"),
-    **dict.fromkeys(METRICS, SCORE),
+    **dict.fromkeys(scored(), SCORE),
     "ndcg_at_10_ci_low": Field(("number", "null"), "95 % interval, bootstrap clustered by image"),
     "ndcg_at_10_ci_high": Field(("number", "null"), "its upper end"),
     "median_rank": Field(("number", "null"), "of the relevant images"),
@@ -53,7 +53,7 @@ REPORTED = {
     "task": Field(("string",), "task name"),
     "model": Field(("string",), "model as published"),
     "source": Field(("string",), "where it was published"),
-    **dict.fromkeys(METRICS, SCORE),
+    **dict.fromkeys(scored(), SCORE),
 }
 
 

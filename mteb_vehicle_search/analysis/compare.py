@@ -8,11 +8,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import add_selection_arguments, choose_runs
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
 from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def compare(
     Args:
         a: Run of model A.
         b: Run of model B.
-        metric: One of METRICS.
+        metric: One of `metrics.scored()`.
         queries: The captions, for the strata that need them; those strata are left out if None.
         resamples: Bootstrap resamples and sign flips.
         seed: Of both.
@@ -152,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help="two or more: model name, name@revision, or run record folder"
     )
-    parser.add_argument("--metric", default="ndcg_at_10", choices=METRICS)
+    parser.add_argument("--metric", default="ndcg_at_10", choices=scored())
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="evaluation set, for strata by caption")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"(default: {RESAMPLES})")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default: 0)")

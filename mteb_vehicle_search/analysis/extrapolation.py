@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from mteb_vehicle_search.analysis.thinning import cut, gain
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import of_growth
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,13 +140,13 @@ def scores_on_grid(metric: str, evidence: Evidence, size: int) -> np.ndarray:
     import numpy as np
     from scipy.stats import binom
 
-    limit, score = cut(metric), gain(metric)
-    if limit is None:
+    followed = of_growth(metric)
+    if followed.cut is None:
         raise ResultsError(f"{metric} cannot be extrapolated; choose a metric with a last rank.")
-    further = np.arange(limit)
+    further = np.arange(followed.cut)
     chances = binom.pmf(further[:, None], size - evidence.total, evidence.grid[None, :])
     rank = 1.0 + (evidence.captioned + evidence.above)[:, None] + further[None, :]
-    return score(rank) @ chances
+    return followed.of_rank(rank) @ chances
 
 
 def extrapolate(
@@ -164,7 +164,7 @@ def extrapolate(
     """Return, for each metric, the expected score for each number of distractors in `sizes`, each at least `total`.
 
     Args:
-        metrics: Of GROWTH_METRICS, but `mrr`.
+        metrics: Of `metrics.growing()`, but `mrr`.
         captioned: int [q], captioned images above each query's relevant image.
         above: int [q], distractors above it.
         clusters: [q], the relevant image.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mteb_vehicle_search.analysis.columns import ROW
+from mteb_vehicle_search.metrics import METRICS, scored
 
 KNOWN = {True: "yes", False: "no", None: "unknown"}
 
@@ -33,15 +34,9 @@ Columns = dict[str, Callable[[dict[str, Any]], str]]
 # Two tables say it all without being wider than a page: how well, and how it was made.
 WHO: Columns = {"rank": lambda row: _number(row["rank"], "d"), "model": lambda row: row["model"]}
 SCORES: Columns = {
-    "nDCG@10": lambda row: _number(row["ndcg_at_10"]),
+    METRICS["ndcg_at_10"].heading: lambda row: _number(row["ndcg_at_10"]),
     "95 % interval": _interval,
-    "MAP@10": lambda row: _number(row["map_at_10"]),
-    "MRR@10": lambda row: _number(row["mrr_at_10"]),
-    "R@1": lambda row: _number(row["recall_at_1"]),
-    "R@5": lambda row: _number(row["recall_at_5"]),
-    "R@10": lambda row: _number(row["recall_at_10"]),
-    "R@100": lambda row: _number(row["recall_at_100"]),
-    "P@10": lambda row: _number(row["precision_at_10"]),
+    **{METRICS[key].heading: lambda row, key=key: _number(row[key]) for key in scored() if key != "ndcg_at_10"},
     "median rank": lambda row: _number(row["median_rank"], "g"),
 }
 RUN: Columns = {

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from mteb_vehicle_search.analysis.compare import Comparison, compare
-from mteb_vehicle_search.analysis.growth import equivalence, growth
+from mteb_vehicle_search.analysis.corpus_growth import equivalence, growth
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
-from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import choose_runs
 from mteb_vehicle_search.analysis.strata import queries_of
 from mteb_vehicle_search.analysis.uncertainty import holm
+from mteb_vehicle_search.metrics import scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def queries_frame(
         }
     )
     frame = frame.sort_values(["query_id", "rank"], kind="stable").drop_duplicates("query_id").set_index("query_id")
-    return frame.assign(**{metric: run.scores(metric) for metric in METRICS})
+    return frame.assign(**{metric: run.scores(metric) for metric in scored()})
 
 
 def comparison_frame(
@@ -164,7 +165,7 @@ def growth_frame(
 
     Args:
         models: One or more, as in `queries_frame`.
-        metrics: Of `thinning.GROWTH_METRICS`.
+        metrics: Of `metrics.growing()`.
         sizes: Numbers of distractors; a default set if None.
         runs: Folder of run records; the default one if None.
         content_id: Only runs on this evaluation set.

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import (
     RESULTS,
     RUNS_HELP,
@@ -23,6 +23,7 @@ from mteb_vehicle_search.analysis.runs import (
 )
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums, clustered_interval, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import runs_folder
 
@@ -32,7 +33,7 @@ SCHEMA_VERSION = 1
 SIGNIFICANCE = 0.05
 
 
-SORTABLE = (*METRICS, "median_rank")
+SORTABLE = (*scored(), "median_rank")
 
 
 class Leaderboard(NamedTuple):
@@ -302,10 +303,10 @@ def make_row(result: Result | None, ranks: RunRanks | None) -> dict[str, Any]:
     info = ranks.record.info if ranks else {}
     meta = result.meta if result else {}
     scores: dict[str, float | None] = dict.fromkeys(
-        (*METRICS, "ndcg_at_10_ci_low", "ndcg_at_10_ci_high", "median_rank")
+        (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high", "median_rank")
     )
     if ranks:
-        scores.update({metric: round(float(ranks.scores(metric).mean()), 5) for metric in METRICS})
+        scores.update({metric: round(float(ranks.scores(metric).mean()), 5) for metric in scored()})
         interval = clustered_interval(ranks.scores("ndcg_at_10"), ranks.clusters)
         scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = round(interval.low, 5), round(interval.high, 5)
         scores["median_rank"] = float(np.median(ranks.ranks))
@@ -344,7 +345,7 @@ def reported_rows(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "task": entry["task_name"],
             "model": entry["model_name"],
             "source": entry["source"],
-            **{metric: entry["scores"].get(metric) for metric in METRICS},
+            **{metric: entry["scores"].get(metric) for metric in scored()},
         }
         for entry in entries
     ]

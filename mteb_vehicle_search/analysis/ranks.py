@@ -6,23 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import Grouped, of_run
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mteb_vehicle_search.run_record import RunRecord
 
-METRICS = (
-    "ndcg_at_10",
-    "map_at_10",
-    "mrr_at_10",
-    "recall_at_1",
-    "recall_at_5",
-    "recall_at_10",
-    "recall_at_100",
-    "precision_at_10",
-)
 RERUN = "Run the model again."
 
 
@@ -49,8 +40,6 @@ class RunRanks:
     @cached_property
     def first(self) -> np.ndarray:
         """int64 [q], the first pair of each query."""
-        import numpy as np
-
         return np.unique(self.query_ids, return_index=True)[1]
 
     @property
@@ -61,8 +50,6 @@ class RunRanks:
     @cached_property
     def clusters(self) -> np.ndarray:
         """[q], a label that queries about the same images share."""
-        import numpy as np
-
         if self.one_relevant:
             return self.relevant_ids
         from scipy.sparse import coo_array
@@ -77,31 +64,14 @@ class RunRanks:
     def scores(self, metric: str) -> np.ndarray:
         """Return the metric of each query, float64 [q], in the order of sorted query ids.
 
-        As trec_eval defines them, every relevant image counting the same; checked against it in the tests.
-
         Raises:
             ResultsError: The metric is unknown.
         """
-        import numpy as np
-
-        if metric not in METRICS:
-            raise ResultsError(f"There is no metric {metric!r}.", f"Choose one of {', '.join(METRICS)}.")
-        name, cut = metric.rsplit("_at_", 1)[0], int(metric.rsplit("_", 1)[1])
         order = np.lexsort((self.ranks, self.query_ids))
-        ranks = self.ranks[order].astype(np.float64)
-        first = self.first
+        ranks, first = self.ranks[order].astype(np.float64), self.first
         relevant = np.diff(np.append(first, len(ranks)))
         number = np.arange(len(ranks)) - np.repeat(first, relevant) + 1
-        hit = ranks <= cut
-        if name == "ndcg":
-            ideal = np.cumsum(1 / np.log2(1 + np.arange(1, cut + 1)))[np.minimum(relevant, cut) - 1]
-            return np.add.reduceat(np.where(hit, 1 / np.log2(1 + ranks), 0.0), first) / ideal
-        if name == "map":
-            return np.add.reduceat(np.where(hit, number / ranks, 0.0), first) / relevant
-        if name == "mrr":
-            return np.maximum.reduceat(np.where(hit, 1 / ranks, 0.0), first)
-        hits = np.add.reduceat(hit.astype(np.float64), first)
-        return hits / (relevant if name == "recall" else cut)
+        return of_run(metric).of_query(Grouped(ranks, first, relevant, number))
 
     @cached_property
     def captioned_sources(self) -> list[str]:
@@ -125,8 +95,6 @@ class RunRanks:
         Raises:
             ResultsError: A source holds captioned and uncaptioned images, so that they cannot be told apart.
         """
-        import numpy as np
-
         total = np.zeros(len(self.ranks), dtype=np.int64)
         for name, counts in self.above.items():
             entry = self.record.info["sources"][name]
@@ -146,8 +114,6 @@ def load_ranks(record: RunRecord) -> RunRanks:
     Raises:
         ResultsError: Columns or fields are missing, ranks are impossible, or a pair occurs twice.
     """
-    import numpy as np
-
     table, where = record.queries(), record.folder
     missing = {"query_id", "relevant_id", "rank", "top_ids"} - set(table.column_names)
     if missing:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import runs_folder
 
@@ -25,20 +26,6 @@ OURS = re.compile(r"VehicleImageSearch\w*")
 
 # Files of the result tree that are no results.
 OTHER_FILES = {"model_meta.json", "leaderboard.json"}
-
-
-SCORES = (
-    "ndcg_at_10",
-    "map_at_10",
-    "recall_at_1",
-    "recall_at_5",
-    "recall_at_10",
-    "recall_at_100",
-    "precision_at_10",
-    "mrr_at_10",
-    "ndcg_at_10_ci_low",
-    "ndcg_at_10_ci_high",
-)
 
 
 class Skipped(NamedTuple):
@@ -138,9 +125,10 @@ def _result(path: Path, content: dict[str, Any]) -> Result:
         if key not in content:
             raise ResultsError(f"it is not an mteb result: it has no {key!r}")
     task, content_id = str(content["task_name"]), str(content["dataset_revision"])
+    shares = (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high")
     try:
         scores = content["scores"]["test"][0]
-        values = {name: scores[name] for name in (*SCORES, "median_rank") if scores.get(name) is not None}
+        values = {name: scores[name] for name in (*shares, "median_rank") if scores.get(name) is not None}
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ResultsError(f"it is not a result of a retrieval task: {type(error).__name__} {error}") from error
     if "ndcg_at_10" not in values:
@@ -148,7 +136,7 @@ def _result(path: Path, content: dict[str, Any]) -> Result:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ResultsError(f"its score {name} is {value!r}, not a finite number")
-        if name in SCORES and not 0 <= value <= 1:
+        if name in shares and not 0 <= value <= 1:
             raise ResultsError(f"its score {name} is {value!r}, not between 0 and 1")
     meta: dict[str, Any] = {}
     if (path.parent / "model_meta.json").is_file():

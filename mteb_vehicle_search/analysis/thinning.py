@@ -7,48 +7,21 @@ plus c plus that number, and the expectation of any score of the rank is a finit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import numpy as np
 
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import of_growth
 
-if TYPE_CHECKING:
-    import numpy as np
-
-GROWTH_METRICS = ("ndcg_at_10", "mrr_at_10", "mrr", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_100")
 # Ten standard deviations to either side leave less than 1e-20 of a hypergeometric distribution.
 WINDOW_DEVIATIONS = 10
 TERMS = 1 << 21
-
-
-def gain(metric: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the score of a query as a function of the rank of its only relevant image.
-
-    Raises:
-        ResultsError: The metric is unknown.
-    """
-    import numpy as np
-
-    if metric not in GROWTH_METRICS:
-        raise ResultsError(f"Growth knows no metric {metric!r}.", f"Choose one of {', '.join(GROWTH_METRICS)}.")
-    limit = cut(metric) or np.inf
-    if metric.startswith("ndcg"):
-        return lambda rank: np.where(rank <= limit, 1 / np.log2(1.0 + rank), 0.0)
-    if metric.startswith("mrr"):
-        return lambda rank: np.where(rank <= limit, 1.0 / rank, 0.0)
-    return lambda rank: (rank <= limit).astype(np.float64)
-
-
-def cut(metric: str) -> int | None:
-    """Return the last rank that counts; None for `mrr`, which counts all."""
-    return int(metric.rsplit("_", 1)[1]) if "_at_" in metric else None
 
 
 def thinned(metric: str, captioned: np.ndarray, above: np.ndarray, total: int, n: int) -> np.ndarray:
     """Return each query's expected score among n random distractors, float64 [q]; exact to rounding.
 
     Args:
-        metric: One of GROWTH_METRICS.
+        metric: One of `metrics.growing()`.
         captioned: int [q], captioned images above the relevant one.
         above: int [q], distractors above it.
         total: Distractors in the corpus.
@@ -57,10 +30,9 @@ def thinned(metric: str, captioned: np.ndarray, above: np.ndarray, total: int, n
     Raises:
         ResultsError: n is out of range or the metric is unknown.
     """
-    import numpy as np
     from scipy.special import gammaln
 
-    score = gain(metric)
+    followed = of_growth(metric)
     if not 0 <= n <= total:
         raise ResultsError(f"Of {total} distractors {n} cannot be kept.")
     pairs, which = np.unique(np.stack([captioned, above]), axis=1, return_inverse=True)
@@ -70,8 +42,8 @@ def thinned(metric: str, captioned: np.ndarray, above: np.ndarray, total: int, n
     reach = WINDOW_DEVIATIONS * spread + 40
     first = np.maximum(np.maximum(0, n - (total - d)), np.floor(mean - reach).astype(np.int64))
     last = np.minimum(np.minimum(d, n), np.ceil(mean + reach).astype(np.int64))
-    if (limit := cut(metric)) is not None:
-        last = np.minimum(last, limit - 1 - c)
+    if followed.cut is not None:
+        last = np.minimum(last, followed.cut - 1 - c)
     terms = np.maximum(last - first + 1, 0)
     factorial = gammaln(np.arange(total + 2) + 1.0)
 
@@ -91,7 +63,7 @@ def thinned(metric: str, captioned: np.ndarray, above: np.ndarray, total: int, n
             + choose(total - d[rows], n - x)
             - (factorial[total] - factorial[n] - factorial[total - n])
         )
-        weighted = np.exp(log_p) * score(1.0 + c[rows] + x)
+        weighted = np.exp(log_p) * followed.of_rank(1.0 + c[rows] + x)
         expected[start:stop] = np.bincount(rows - start, weights=weighted, minlength=stop - start)
         start = stop
     return expected[which.reshape(-1)]

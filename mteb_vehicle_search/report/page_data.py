@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mteb_vehicle_search.analysis import strata as by_part
 from mteb_vehicle_search.analysis.compare import require_same_queries
-from mteb_vehicle_search.analysis.growth import TRUSTED_FACTOR, HoldOut, default_sizes, growth, hold_out, how_known
+from mteb_vehicle_search.analysis.corpus_growth import (
+    TRUSTED_FACTOR,
+    HoldOut,
+    default_sizes,
+    growth,
+    hold_out,
+    how_known,
+)
 from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import suspects
 
 if TYPE_CHECKING:
-    from mteb_vehicle_search.analysis.growth import GrowthPoint
+    from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
 
 BLOCK = 256
 # Beyond the searched corpus more sizes than the command prints, so that the curve has a shape.

@@ -1,34 +1,22 @@
-"""From ranks to scores, to the run record's table, and to what is shown after a run."""
+"""From ranks to the scores that mteb does not compute, and to the run record's table."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
+import numpy as np
+import pyarrow as pa
 
+from mteb_vehicle_search.analysis.uncertainty import clustered_interval
+from mteb_vehicle_search.metrics import METRICS
+
+if TYPE_CHECKING:
     from mteb_vehicle_search.eval_set import EvalSet
     from mteb_vehicle_search.search.exact_search import SearchOutcome
 
 
-def ndcg_at_10(ranks: np.ndarray) -> np.ndarray:
-    """Return nDCG@10 of queries with one relevant image: 1 / log2(1 + rank), 0 past rank 10.
-
-    Source of the formula: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20,
-    2002, as trec_eval computes it; with a single relevant image the ideal gain is 1.
-    """
-    from mteb_vehicle_search.analysis.thinning import gain
-
-    return gain("ndcg_at_10")(ranks)
-
-
 def extra_scores(outcome: SearchOutcome, evaluation: EvalSet) -> dict[str, float]:
     """Return the scores that mteb does not compute (see `EvalSetTask.task_specific_scores`)."""
-    import numpy as np
-
-    from mteb_vehicle_search.analysis.uncertainty import clustered_interval
-
     ranks = outcome.ranking.ranks
     rows = np.array([row for _, row in outcome.pairs])
     scores = {
@@ -36,7 +24,7 @@ def extra_scores(outcome: SearchOutcome, evaluation: EvalSet) -> dict[str, float
         "beaten_only_by_distractors": float(np.mean((ranks > 1) & (_captioned_above(outcome, evaluation) == 0))),
     }
     if len({query for query, _ in outcome.pairs}) == len(outcome.pairs):
-        interval = clustered_interval(ndcg_at_10(ranks), rows)
+        interval = clustered_interval(METRICS["ndcg_at_10"].of_rank(ranks), rows)
         scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = float(interval.low), float(interval.high)
     return scores
 
@@ -53,8 +41,6 @@ def _captioned_above(outcome: SearchOutcome, evaluation: EvalSet) -> np.ndarray:
 
 def queries_table(outcome: SearchOutcome, evaluation: EvalSet, top: int = 10) -> pa.Table:
     """Return the table that `RunRecord.queries` describes."""
-    import pyarrow as pa
-
     ids, ranking, run = evaluation.corpus_ids(), outcome.ranking, outcome.run
     names = sorted(set(evaluation.sources()))
     kept = [[row for row in rows[:top] if row >= 0] for rows in run.rows[:, :top].tolist()]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mteb_vehicle_search.analysis.columns import DOCUMENT, REPORTED, ROW, TABLE, violations
-from mteb_vehicle_search.analysis.ranks import METRICS
+from mteb_vehicle_search.metrics import scored
 
 VALUES = {
     "null": None,
@@ -36,7 +36,7 @@ TYPES = {
         "rank": {"integer", "null"},
         "model": {"string"},
         "revision": {"string"},
-        **dict.fromkeys(METRICS, SCORE),
+        **dict.fromkeys(scored(), SCORE),
         "ndcg_at_10_ci_low": SCORE,
         "ndcg_at_10_ci_high": SCORE,
         "median_rank": SCORE,
@@ -51,7 +51,7 @@ TYPES = {
         "flickr30k_in_training": {"boolean", "null"},
         "has_run_record": {"boolean"},
     },
-    "REPORTED": {"task": {"string"}, "model": {"string"}, "source": {"string"}, **dict.fromkeys(METRICS, SCORE)},
+    "REPORTED": {"task": {"string"}, "model": {"string"}, "source": {"string"}, **dict.fromkeys(scored(), SCORE)},
 }
 
 

@@ -27,7 +27,7 @@ from mteb_vehicle_search.analysis.formats import (
     to_markdown,
     versions,
 )
-from mteb_vehicle_search.analysis.ranks import METRICS
+from mteb_vehicle_search.metrics import scored
 
 FULL = {
     "rank": 3,
@@ -101,7 +101,7 @@ def table(content_id: str = "5" * 64, rows: list[dict] | None = None, **changed:
 
 
 def figure(model: str, task: str = "VehicleImageSearch", source: str = "a paper", **scores: float) -> dict[str, Any]:
-    return {"task": task, "model": model, "source": source, **dict.fromkeys(METRICS), **scores}
+    return {"task": task, "model": model, "source": source, **dict.fromkeys(scored()), **scores}
 
 
 def document(*tables: dict, reported: list[dict] | None = None) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from small_set import small_set
 
 import mteb_vehicle_search.analysis as analysis
 from mteb_vehicle_search.analysis.compare import compare
-from mteb_vehicle_search.analysis.growth import equivalence, growth
+from mteb_vehicle_search.analysis.corpus_growth import equivalence, growth
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
-from mteb_vehicle_search.analysis.ranks import METRICS, RunRanks, load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.uncertainty import Paired, holm
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.run_record import write_run_record
 
 DOCS = Path(__file__).parents[2] / "mteb_vehicle_search" / "analysis" / "README.md"
@@ -144,12 +145,12 @@ def test_a_row_for_each_query_with_its_best_relevant_image(home):
     frame = analysis.queries_frame("some/model")
     assert frame.index.tolist() == ["q0", "q1", "q2"]
     assert frame.index.name == "query_id"
-    assert list(frame) == ["relevant_id", "rank", "above_flickr30k", "above_imagenet", *METRICS]
+    assert list(frame) == ["relevant_id", "rank", "above_flickr30k", "above_imagenet", *scored()]
     assert frame["relevant_id"].tolist() == ["x", "z", "x"]
     assert frame["rank"].tolist() == [3, 2, 1]
     assert frame["above_flickr30k"].tolist() == [1, 0, 0]
     assert frame["above_imagenet"].tolist() == [1, 1, 0]
-    for metric in METRICS:
+    for metric in scored():
         assert frame[metric].tolist() == run.scores(metric).tolist()
 
 

@@ -11,9 +11,9 @@ from hand_made_runs import hand_made, info_of, table_of
 
 from mteb_vehicle_search.analysis.columns import ROW
 from mteb_vehicle_search.analysis.leaderboard import TWO_RUNS, first_usable, make_row, pair_with_records, reported_rows
-from mteb_vehicle_search.analysis.ranks import METRICS
 from mteb_vehicle_search.analysis.runs import Found, Result
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
+from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.run_record import RunRecord, write_run_record
 
 
@@ -52,12 +52,12 @@ def test_a_row_of_a_run_alone():
     ranks = hand_made([9, 1, 30, 2], relevant_ids=["b", "b", "a", "a"], **RUN_INFO)
     row = make_row(None, ranks)
     assert list(row) == list(ROW)
-    for metric in METRICS:
+    for metric in scored():
         assert row[metric] == round(ranks.scores(metric).mean(), 5)
     interval = clustered_interval(ranks.scores("ndcg_at_10"), ranks.relevant_ids)
     assert (row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]) == (round(interval.low, 5), round(interval.high, 5))
     assert row["ndcg_at_10_ci_low"] < row["ndcg_at_10"] < row["ndcg_at_10_ci_high"]
-    assert {name: row[name] for name in ROW if not name.startswith("ndcg") and name not in METRICS} == {
+    assert {name: row[name] for name in ROW if not name.startswith("ndcg") and name not in scored()} == {
         "rank": None,
         "model": "some/model",
         "revision": "0" * 40,
@@ -77,7 +77,7 @@ def test_a_row_of_a_run_alone():
 
 
 def test_a_row_of_a_result_alone():
-    scores = {name: n / 100 for n, name in enumerate([*METRICS, "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"])}
+    scores = {name: n / 100 for n, name in enumerate([*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"])}
     meta = {"license": "mit", "n_parameters": 5, "embed_dim": 3, "training_datasets": []}
     row = make_row(result(scores=scores, mteb_version="2.27", meta=meta, date=None), None)
     assert row == {
@@ -136,7 +136,7 @@ def test_versions_and_model_are_texts():
 def test_scores_are_rounded_as_mteb_rounds():
     row = make_row(None, hand_made([3, 1, 1], corpus_size=200))
     assert row["mrr_at_10"] == 0.77778
-    assert all(row[name] == round(row[name], 5) for name in (*METRICS, "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"))
+    assert all(row[name] == round(row[name], 5) for name in (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"))
 
 
 @pytest.mark.parametrize("key", ["task", "content_id", "model", "revision"])
@@ -265,7 +265,7 @@ def test_published_figures_are_sorted_by_task_best_first():
         "task": "A",
         "model": "best",
         "source": "a paper",
-        **dict.fromkeys(METRICS),
+        **dict.fromkeys(scored()),
         "ndcg_at_10": 0.8,
         "map_at_10": 0.7,
     }

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
 from mteb_vehicle_search.analysis import thinning
-from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, cut, gain, thinned
+from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import growing, of_growth
 
 CUTS = {
     "ndcg_at_10": 10,
@@ -35,23 +36,23 @@ def worth(metric: str, rank: float) -> float:
 
 
 def test_the_metrics_and_their_last_ranks():
-    assert tuple(CUTS) == GROWTH_METRICS
-    assert {metric: cut(metric) for metric in GROWTH_METRICS} == CUTS
+    assert tuple(CUTS) == growing()
+    assert {metric: of_growth(metric).cut for metric in growing()} == CUTS
 
 
-@pytest.mark.parametrize("metric", GROWTH_METRICS)
+@pytest.mark.parametrize("metric", growing())
 def test_the_score_of_a_rank(metric):
     ranks = [1, 2, 5, 6, 10, 11, 100, 101, 5_000]
-    found = gain(metric)(np.array(ranks, dtype=float))
+    found = of_growth(metric).of_rank(np.array(ranks, dtype=float))
     np.testing.assert_allclose(found, [worth(metric, rank) for rank in ranks], rtol=1e-14)
     assert found.dtype == np.float64
 
 
 def test_an_unknown_metric_names_the_known_ones():
-    for ask in (gain, lambda metric: thinned(metric, np.array([0]), np.array([0]), 1, 1)):
+    for ask in (of_growth, lambda metric: thinned(metric, np.array([0]), np.array([0]), 1, 1)):
         with pytest.raises(ResultsError, match="knows no metric 'map_at_10'") as refused:
             ask("map_at_10")
-        assert all(metric in str(refused.value) for metric in GROWTH_METRICS)
+        assert all(metric in str(refused.value) for metric in growing())
 
 
 def expected(metric: str, c: int, d: int, total: int, n: int) -> float:
@@ -76,7 +77,7 @@ def test_the_expectation_of_these_tests_is_scipys():
     assert expected("mrr", 2, 300, 1_000, 400) == pytest.approx(by_scipy, rel=1e-9)
 
 
-@pytest.mark.parametrize("metric", GROWTH_METRICS)
+@pytest.mark.parametrize("metric", growing())
 @pytest.mark.parametrize("n", [0, 1, 4, 8, 9])
 def test_the_mean_over_every_choice_of_distractors(metric, n):
     captioned, above = np.array([0, 0, 2, 7, 0, 1]), np.array([0, 3, 5, 9, 9, 1])
@@ -92,7 +93,7 @@ def test_the_mean_over_every_choice_of_distractors(metric, n):
 def test_expectations_of_any_corpus(data):
     total = data.draw(st.integers(0, 3_000))
     n = data.draw(st.integers(0, total))
-    metric = data.draw(st.sampled_from(GROWTH_METRICS))
+    metric = data.draw(st.sampled_from(growing()))
     pairs = data.draw(st.lists(st.tuples(st.integers(0, 120), st.integers(0, total)), min_size=1, max_size=5))
     captioned, above = np.array(pairs).T
     found = thinned(metric, captioned, above, total, n)

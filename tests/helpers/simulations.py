@@ -7,8 +7,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
-from mteb_vehicle_search.analysis.thinning import gain
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums, clustered_interval, sign_flip_p_values
+from mteb_vehicle_search.metrics import of_growth
 
 
 def clustered_scores(generator: np.random.Generator, images: int, captions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ def extrapolations(
         seen = round(share * total)
         kept = generator.hypergeometric(above, total - above, seen)
         predicted = extrapolate([metric], captioned, kept, clusters, seen, [total], resamples=50, seed=seed)
-        truth = float(gain(metric)(1.0 + captioned + above).mean())
+        truth = float(of_growth(metric).of_rank(1.0 + captioned + above).mean())
         found[kind] = (*predicted[metric][0], truth)
     return found
 
@@ -85,7 +85,8 @@ def far_extrapolations(
         above = generator.binomial(total, p)
         predicted = extrapolate(["ndcg_at_10"], captioned, above, clusters, total, sizes, resamples=50, seed=seed)
         truths = [
-            float(gain("ndcg_at_10")(1.0 + captioned + above + generator.binomial(n - total, p)).mean()) for n in sizes
+            float(of_growth("ndcg_at_10").of_rank(1.0 + captioned + above + generator.binomial(n - total, p)).mean())
+            for n in sizes
         ]
         found[kind] = [(*interval, truth) for interval, truth in zip(predicted["ndcg_at_10"], truths)]
     return found

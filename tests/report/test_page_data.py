@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scored_runs import best, draw_scores, write_scored_run, write_world
 
-from mteb_vehicle_search.analysis.growth import GrowthPoint
+from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.strata import Part, groups, vehicles
 from mteb_vehicle_search.analysis.uncertainty import Interval

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.search import ranking
 from mteb_vehicle_search.search.ranking import Ranking, error_bound, ordered_run, rank_exactly
-from mteb_vehicle_search.search.result import ndcg_at_10
 
 
 def search(queries, images, pairs, sources, chunk=7, **given):
@@ -415,7 +415,7 @@ def test_independent_metrics_agree_with_recorded_ranks(case):
     qrels = [ir_measures.Qrel(str(q), f"{(row * 7919) % 101:03d}/{row}", 1) for q, row in pairs]
     values = ir_measures.calc_aggregate([nDCG @ 10, RR @ 10, R @ 1, R @ 10], qrels, scored)
     ranks = found.ranks
-    np.testing.assert_allclose(values[nDCG @ 10], ndcg_at_10(ranks).mean(), atol=1e-6)
+    np.testing.assert_allclose(values[nDCG @ 10], METRICS["ndcg_at_10"].of_rank(ranks).mean(), atol=1e-6)
     np.testing.assert_allclose(values[RR @ 10], np.where(ranks <= 10, 1 / ranks, 0).mean(), atol=1e-6)
     np.testing.assert_allclose(values[R @ 1], (ranks == 1).mean())
     np.testing.assert_allclose(values[R @ 10], (ranks <= 10).mean())

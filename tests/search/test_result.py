@@ -12,10 +12,11 @@ from small_set import jpeg, provenance
 
 from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.search.exact_search import SearchOutcome
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking
-from mteb_vehicle_search.search.result import extra_scores, ndcg_at_10, queries_table
+from mteb_vehicle_search.search.result import extra_scores, queries_table
 from mteb_vehicle_search.terminal import show_summary
 
 # Alphabetical order, in which a ranking counts, is not the order in which the corpus has them.
@@ -52,7 +53,7 @@ def outcome(pairs, above, tops=None) -> SearchOutcome:
 def test_ndcg_counts_the_first_ten_ranks():
     ranks = np.array([1, 2, 3, 9, 10, 11, 1000])
     expected = [1, 1 / math.log2(3), 0.5, 1 / math.log2(10), 1 / math.log2(11), 0, 0]
-    assert ndcg_at_10(ranks).tolist() == pytest.approx(expected)
+    assert METRICS["ndcg_at_10"].of_rank(ranks).tolist() == pytest.approx(expected)
 
 
 def test_the_median_rank_is_over_all_pairs(evaluation):

@@ -14,9 +14,8 @@ import pytest
 from hand_made_runs import hand_made, info_of, table_of
 from simulated_runs import MODELS, Truth, simulate, write_run
 
-from mteb_vehicle_search.analysis import growth as command
-from mteb_vehicle_search.analysis.extrapolation import extrapolate
-from mteb_vehicle_search.analysis.growth import (
+from mteb_vehicle_search.analysis import corpus_growth as command
+from mteb_vehicle_search.analysis.corpus_growth import (
     Equivalence,
     GrowthPoint,
     HoldOut,
@@ -27,10 +26,12 @@ from mteb_vehicle_search.analysis.growth import (
     hold_out,
     how_known,
 )
+from mteb_vehicle_search.analysis.extrapolation import extrapolate
 from mteb_vehicle_search.analysis.ranks import load_ranks
-from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, gain, thinned
+from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import growing, of_growth
 from mteb_vehicle_search.run_record import RunRecord, write_run_record
 
 
@@ -40,18 +41,18 @@ def run(*arguments: str) -> int:
     return command.main(parser.parse_args(arguments))
 
 
-@pytest.mark.parametrize("metric", GROWTH_METRICS)
+@pytest.mark.parametrize("metric", growing())
 def test_all_distractors_give_the_score_itself(metric):
     truth = simulate(MODELS[0], images=100)
     found = thinned(metric, truth.captioned_above, truth.distractors_above, 66_009, 66_009)
-    np.testing.assert_allclose(found, gain(metric)(truth.ranks.astype(float)), atol=1e-9)
+    np.testing.assert_allclose(found, of_growth(metric).of_rank(truth.ranks.astype(float)), atol=1e-9)
 
 
 def test_large_corpora_agree_with_drawing_at_random():
     generator = np.random.default_rng(0)
     for metric in ("mrr", "recall_at_100"):
         (found,) = thinned(metric, np.array([1]), np.array([5_000]), 66_009, 1_200)
-        drawn = gain(metric)(2.0 + generator.hypergeometric(5_000, 61_009, 1_200, 200_000))
+        drawn = of_growth(metric).of_rank(2.0 + generator.hypergeometric(5_000, 61_009, 1_200, 200_000))
         assert found == pytest.approx(drawn.mean(), abs=4 * drawn.std() / np.sqrt(200_000))
 
 
@@ -321,7 +322,7 @@ class TestCrossing:
 def dense_crossings(special, general, metric: str, resamples: int, seed: int) -> tuple[float, np.ndarray]:
     """Return the equivalent, and those of resampled images, on a line over every number of distractors."""
     total = general.distractors
-    scores = gain(metric)(special.ranks.astype(float))
+    scores = of_growth(metric).of_rank(special.ranks.astype(float))
     line = [thinned(metric, general.captioned_above, general.distractors_above, total, n) for n in range(total + 1)]
     rows = np.column_stack([scores, *line])
     images, which = np.unique(general.relevant_ids, return_inverse=True)

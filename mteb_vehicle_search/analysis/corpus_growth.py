@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import add_selection_arguments, choose_runs, find_runs
-from mteb_vehicle_search.analysis.thinning import GROWTH_METRICS, gain, thinned
+from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, resampled_means
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import growing, of_growth
 from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def growth(
 
     Args:
         ranks: Of one run.
-        metrics: Of GROWTH_METRICS; `mrr` (without a last rank) only up to the searched corpus.
+        metrics: Of `metrics.growing()`; `mrr` (without a last rank) only up to the searched corpus.
         sizes: Numbers of distractors; `default_sizes` if None.
         resamples: Bootstrap resamples of the model beyond the searched corpus.
         seed: Of all resampling.
@@ -134,7 +135,7 @@ def hold_out(ranks: RunRanks, metric: str = "ndcg_at_10", share: float = 0.1, *,
     kept = generator.hypergeometric(above, total - above, seen)
     found = extrapolate([metric], captioned, kept, ranks.clusters, seen, [total], resamples=50, seed=seed)
     predicted = found[metric][0]
-    return HoldOut(share, predicted, float(gain(metric)(1.0 + captioned + above).mean()))
+    return HoldOut(share, predicted, float(of_growth(metric).of_rank(1.0 + captioned + above).mean()))
 
 
 class Equivalence(NamedTuple):
@@ -167,7 +168,7 @@ def equivalence(
     Args:
         special: A run on the corpus of one domain.
         general: The same model and queries on a corpus of all domains.
-        metric: One of GROWTH_METRICS but `mrr`.
+        metric: One of `metrics.growing()` but `mrr`.
         resamples: Bootstrap resamples of images, shared by both runs.
         seed: Of the bootstrap.
 
@@ -187,7 +188,7 @@ def equivalence(
     ):
         raise ResultsError("The runs do not have the same queries and relevant images.")
     total, captioned, above = general.distractors, general.captioned_above, general.distractors_above
-    scores = gain(metric)(special.ranks.astype(float))
+    scores = of_growth(metric).of_rank(special.ranks.astype(float))
     spaced = np.geomspace(1, max(total, 1), 40).astype(int).tolist()
     sizes = sorted({0, total, *(n for n in spaced if n <= total)})
     curve = np.stack([thinned(metric, captioned, above, total, n) for n in sizes], axis=1)
@@ -235,7 +236,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vehicle-search growth`."""
     parser.description = "Show the score that models would have in smaller and in much larger corpora."
     parser.add_argument("models", nargs="+", metavar="MODEL", help="model name, name@revision, or run record folder")
-    parser.add_argument("--metric", action="append", choices=GROWTH_METRICS, help="repeatable (default: five of them)")
+    parser.add_argument("--metric", action="append", choices=growing(), help="repeatable (default: five of them)")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of distractors")
     parser.add_argument(
         "--general",

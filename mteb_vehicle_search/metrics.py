@@ -1,0 +1,144 @@
+"""What a rank is worth: each metric once, with its name, its heading, and its score of a rank and of a query.
+
+As trec_eval defines them, every relevant image counting the same; the tests check them against it. nDCG: Järvelin and
+Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20, 2002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from mteb_vehicle_search.errors import ResultsError
+
+
+class Grouped(NamedTuple):
+    """The ranks of all relevant images, query by query; p pairs, q queries.
+
+    Attributes:
+        ranks: float64 [p], ascending within each query; 1 = best.
+        first: int64 [q], where each query begins.
+        relevant: int64 [q], relevant images of each query.
+        number: int64 [p], 1 for the query's best relevant image, 2 for the next.
+    """
+
+    ranks: np.ndarray
+    first: np.ndarray
+    relevant: np.ndarray
+    number: np.ndarray
+
+
+class Metric(NamedTuple):
+    """A metric.
+
+    Attributes:
+        key: Its name in mteb's results, in files and on the command line.
+        heading: Its name in tables.
+        cut: The last rank that counts; None if all count.
+        of_rank: Ranks of images that are the only relevant ones of their queries [q] -> float64 [q].
+        of_query: Ranks of queries with any number of relevant images -> float64 [q].
+        scored: Whether it is one of the scores of a run.
+        grows: Whether it is followed against the size of the corpus.
+    """
+
+    key: str
+    heading: str
+    cut: int | None
+    of_rank: Callable[[np.ndarray], np.ndarray]
+    of_query: Callable[[Grouped], np.ndarray]
+    scored: bool = True
+    grows: bool = True
+
+
+def _ndcg(cut: int) -> Metric:
+    def of_rank(rank: np.ndarray) -> np.ndarray:
+        return np.where(rank <= cut, 1 / np.log2(1.0 + rank), 0.0)
+
+    def of_query(of: Grouped) -> np.ndarray:
+        ideal = np.cumsum(of_rank(np.arange(1, cut + 1)))[np.minimum(of.relevant, cut) - 1]
+        return np.add.reduceat(of_rank(of.ranks), of.first) / ideal
+
+    return Metric(f"ndcg_at_{cut}", f"nDCG@{cut}", cut, of_rank, of_query)
+
+
+def _map(cut: int) -> Metric:
+    def of_query(of: Grouped) -> np.ndarray:
+        return np.add.reduceat(np.where(of.ranks <= cut, of.number / of.ranks, 0.0), of.first) / of.relevant
+
+    # With one relevant image it is the reciprocal rank, which is followed already.
+    return Metric(f"map_at_{cut}", f"MAP@{cut}", cut, _mrr(cut).of_rank, of_query, grows=False)
+
+
+def _mrr(cut: int | None) -> Metric:
+    def of_rank(rank: np.ndarray) -> np.ndarray:
+        return np.where(rank <= (cut or np.inf), 1.0 / rank, 0.0)
+
+    def of_query(of: Grouped) -> np.ndarray:
+        return np.maximum.reduceat(of_rank(of.ranks), of.first)
+
+    key, heading = (f"mrr_at_{cut}", f"MRR@{cut}") if cut else ("mrr", "MRR")
+    return Metric(key, heading, cut, of_rank, of_query, scored=cut is not None)
+
+
+def _recall(cut: int) -> Metric:
+    def of_rank(rank: np.ndarray) -> np.ndarray:
+        return (rank <= cut).astype(np.float64)
+
+    def of_query(of: Grouped) -> np.ndarray:
+        return np.add.reduceat(of_rank(of.ranks), of.first) / of.relevant
+
+    return Metric(f"recall_at_{cut}", f"R@{cut}", cut, of_rank, of_query)
+
+
+def _precision(cut: int) -> Metric:
+    def of_rank(rank: np.ndarray) -> np.ndarray:
+        return (rank <= cut) / cut
+
+    def of_query(of: Grouped) -> np.ndarray:
+        return np.add.reduceat((of.ranks <= cut).astype(np.float64), of.first) / cut
+
+    # With one relevant image it is a tenth of the recall.
+    return Metric(f"precision_at_{cut}", f"P@{cut}", cut, of_rank, of_query, grows=False)
+
+
+METRICS = {
+    metric.key: metric
+    for metric in (
+        *(_ndcg(10), _map(10), _mrr(10), _mrr(None)),
+        *(_recall(1), _recall(5), _recall(10), _recall(100), _precision(10)),
+    )
+}
+
+
+def of_run(key: str) -> Metric:
+    """Return one of the scores of a run.
+
+    Raises:
+        ResultsError: The metric is unknown.
+    """
+    if key not in scored():
+        raise ResultsError(f"There is no metric {key!r}.", f"Choose one of {', '.join(scored())}.")
+    return METRICS[key]
+
+
+def of_growth(key: str) -> Metric:
+    """Return one of the metrics that are followed against the size of the corpus.
+
+    Raises:
+        ResultsError: The metric is unknown.
+    """
+    if key not in growing():
+        raise ResultsError(f"Growth knows no metric {key!r}.", f"Choose one of {', '.join(growing())}.")
+    return METRICS[key]
+
+
+def scored() -> tuple[str, ...]:
+    """Return the metrics that are scores of a run, in the order in which tables have them."""
+    return tuple(key for key, metric in METRICS.items() if metric.scored)
+
+
+def growing() -> tuple[str, ...]:
+    """Return the metrics that are followed against the size of the corpus."""
+    return tuple(key for key, metric in METRICS.items() if metric.grows)
