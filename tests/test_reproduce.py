@@ -40,7 +40,7 @@ def test_published_scores_are_those_of_the_results_folder():
 def test_the_defaults_are_the_published_way():
     given = arguments()
     assert vars(given) == {"models": ["metaclip", "jina"], "tolerance": 0.001, "batch_size": 32, "device": None}
-    assert reproduce.MODE == {"VEHICLE_SEARCH_PRECISION": "fp32", "VEHICLE_SEARCH_PREPROCESS": "exact"}
+    assert reproduce.MODE == {"precision": "fp32", "preprocess": "exact"}
     assert (reproduce.ORIGINAL_IMAGES, reproduce.ORIGINAL_QUERIES) == (68_154, 10_725)
     assert [reproduce.PUBLISHED[name].model for name in given.models] == [metaclip_1_2().name, jina_clip_v2().name]
 
@@ -69,11 +69,11 @@ def test_an_option_without_sense_is_a_usage_error(given, capsys):
 
 
 def stand_in(monkeypatch, shifts):
-    """Put measured scores in place of an evaluation; returns what each was asked for, and the mode it ran in."""
+    """Put measured scores in place of an evaluation; returns what each was asked for."""
     asked = []
 
     def evaluate(model, batch_size, device):
-        asked.append((model, batch_size, device, {name: os.environ.get(name) for name in reproduce.MODE}))
+        asked.append((model, batch_size, device))
         measured = next(p for p in reproduce.PUBLISHED.values() if p.model == model).ndcg_at_10 + shifts[model]
         ends = {"ndcg_at_10_ci_low": measured - 0.01, "ndcg_at_10_ci_high": measured + 0.02}
         return {"ndcg_at_10": measured, **ends, "map_at_10": 0.1}
@@ -130,26 +130,10 @@ def test_the_table_shows_each_figure_under_its_heading():
     assert reproduce.table(given).endswith("\n")
 
 
-def test_a_model_is_asked_for_with_its_options_in_the_published_mode(original, monkeypatch, capsys):
+def test_a_model_is_asked_for_with_its_options(original, monkeypatch, capsys):
     asked = stand_in(monkeypatch, {METACLIP: 0.0, JINA: 0.0})
-    monkeypatch.setenv("VEHICLE_SEARCH_PRECISION", "bf16")
     reproduce.main(arguments("--batch-size", "3", "--device", "cuda:1"))
-    assert asked == [(model, 3, "cuda:1", reproduce.MODE) for model in (METACLIP, JINA)]
-    assert os.environ["VEHICLE_SEARCH_PRECISION"] == "bf16"
-    assert "VEHICLE_SEARCH_PREPROCESS" not in os.environ
-
-
-def test_the_mode_ends_with_a_failure_too(original, monkeypatch):
-    monkeypatch.setenv("VEHICLE_SEARCH_PRECISION", "bf16")
-
-    def fail(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(reproduce, "evaluate", fail)
-    with pytest.raises(MemoryError):
-        reproduce.main(arguments())
-    assert os.environ["VEHICLE_SEARCH_PRECISION"] == "bf16"
-    assert "VEHICLE_SEARCH_PREPROCESS" not in os.environ
+    assert asked == [(model, 3, "cuda:1") for model in (METACLIP, JINA)]
 
 
 def test_only_the_models_that_are_named_are_run(original, monkeypatch, capsys):
@@ -170,7 +154,7 @@ def test_an_evaluation_encodes_anew_on_the_device_and_in_batches_as_asked(origin
     monkeypatch.setattr(mteb, "get_model", lambda *a, **kw: loaded.append((a, kw)) or get_model(*a, **kw))
     found = reproduce.evaluate("mteb/baseline-random-encoder", 5, "cpu")
     again = reproduce.evaluate("mteb/baseline-random-encoder", 6, "cpu")
-    assert loaded == [(("mteb/baseline-random-encoder",), {"device": "cpu"})] * 2
+    assert loaded == [(("mteb/baseline-random-encoder",), {"device": "cpu", **reproduce.MODE})] * 2
     # Had the second been taken from mteb's cache, the record would be of the first.
     (record,) = RunRecord.find()
     assert record.info["batch_size"] == 6

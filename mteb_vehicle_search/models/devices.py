@@ -48,20 +48,19 @@ def _device(name: str | int) -> torch.device:
     return found
 
 
-def choose_precision(device: torch.device) -> str:
-    """Return `VEHICLE_SEARCH_PRECISION`, else bf16 on CUDA (fp16 where bf16 is not supported) and fp32 elsewhere.
+def choose_precision(device: torch.device, wanted: str | None = None) -> str:
+    """Return `wanted`, else `VEHICLE_SEARCH_PRECISION`, else bf16 on CUDA (fp16 without it) and fp32 elsewhere.
 
     Raises:
         ModelLoadError: The name is unknown.
     """
     import torch
 
-    wanted = os.environ.get("VEHICLE_SEARCH_PRECISION")
+    where = "precision" if wanted else "VEHICLE_SEARCH_PRECISION"
+    wanted = wanted or os.environ.get("VEHICLE_SEARCH_PRECISION")
     if wanted:
         if wanted not in PRECISIONS:
-            raise ModelLoadError(
-                f"VEHICLE_SEARCH_PRECISION={wanted!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}."
-            )
+            raise ModelLoadError(f"{where}={wanted!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}.")
         return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

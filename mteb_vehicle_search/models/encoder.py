@@ -56,6 +56,13 @@ class ImageTextEncoder(AbsEncoder):
         model_name: Name on the hub.
         revision: Full commit hash.
         device: As mteb passes it: None, "cuda", "cpu", or the number of a CUDA device.
+        precision: fp32, bf16 or fp16, whatever the environment says.
+        preprocess: exact or fast, whatever the environment says.
+
+    Raises:
+        TypeError: A keyword is unknown.
+        ModelLoadError: The precision is unknown.
+        EncodeError: The preprocessing is unknown.
     """
 
     crop: ShortestSideCrop
@@ -63,13 +70,19 @@ class ImageTextEncoder(AbsEncoder):
     std: tuple[float, float, float]
 
     def __init__(
-        self, model_name: str, revision: str | None = None, device: str | int | None = None, **kwargs: Any
+        self,
+        model_name: str,
+        revision: str | None = None,
+        device: str | int | None = None,
+        *,
+        precision: str | None = None,
+        preprocess: str | None = None,
     ) -> None:
         self.model_name, self.revision = model_name, revision
         self.devices = choose_devices(device)
         self.device = self.devices[0]
-        self.precision = choose_precision(self.device)
-        self.mode = chosen_mode()
+        self.precision = choose_precision(self.device, precision)
+        self.mode = chosen_mode(preprocess)
         self._replicas: list[Towers] = []
         self._largest_batch: int | None = None
         self._workers = 0

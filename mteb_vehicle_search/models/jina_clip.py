@@ -60,9 +60,9 @@ class JinaClipEncoder(ImageTextEncoder):
         folder: str | Path | None = None,
         task: str | None = None,
         embed_dim: int | None = None,
-        **kwargs: Any,
+        **mode: str,
     ) -> None:
-        super().__init__(model_name, revision, device)
+        super().__init__(model_name, revision, device, **mode)
         self.files = ModelFiles(model_name, revision, FILES, folder, DIGESTS if revision == REVISION else None)
         # Two small files; the weights follow with the first batch.
         small = self.files.folder(CONFIG, PREPROCESS)

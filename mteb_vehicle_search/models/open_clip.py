@@ -46,9 +46,9 @@ class OpenClipEncoder(ImageTextEncoder):
         folder: str | Path | None = None,
         quick_gelu: bool = False,
         bpe_file: str | None = None,
-        **kwargs: Any,
+        **mode: str,
     ) -> None:
-        super().__init__(model_name, revision, device)
+        super().__init__(model_name, revision, device, **mode)
         # The configuration is small; the rest follows with the first batch.
         self.names = [CONFIG, WEIGHTS, *([bpe_file] if bpe_file else [])]
         self.files = ModelFiles(model_name, revision, self.names, folder)

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 MODES = ("exact", "fast")
 
 
-def chosen_mode() -> str:
-    """Return `VEHICLE_SEARCH_PREPROCESS`: "exact" (default) or "fast".
+def chosen_mode(wanted: str | None = None) -> str:
+    """Return `wanted`, else `VEHICLE_SEARCH_PREPROCESS`: "exact" (default) or "fast".
 
     Raises:
         EncodeError: It is something else.
     """
-    mode = os.environ.get("VEHICLE_SEARCH_PREPROCESS", "exact")
+    mode = wanted or os.environ.get("VEHICLE_SEARCH_PREPROCESS", "exact")
     if mode not in MODES:
-        raise EncodeError(f"VEHICLE_SEARCH_PREPROCESS={mode!r} is unknown.", f"Choose from {', '.join(MODES)}.")
+        where = "preprocess" if wanted else "VEHICLE_SEARCH_PREPROCESS"
+        raise EncodeError(f"{where}={mode!r} is unknown.", f"Choose from {', '.join(MODES)}.")
     return mode
 
 

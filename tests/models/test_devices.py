@@ -124,5 +124,15 @@ def test_an_unknown_precision_is_refused_with_the_choice(monkeypatch, name):
     assert caught.value.hint == "Choose from fp32, bf16, fp16."
 
 
+def test_what_is_wanted_decides_before_the_variable(monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_PRECISION", "fp16")
+    assert choose_precision(torch.device("cpu"), "bf16") == "bf16"
+    with pytest.raises(ModelLoadError, match=r"^precision='fp8' is unknown"):
+        choose_precision(torch.device("cpu"), "fp8")
+    monkeypatch.setenv("VEHICLE_SEARCH_PRECISION", "fp8")
+    with pytest.raises(ModelLoadError, match=r"^VEHICLE_SEARCH_PRECISION='fp8' is unknown"):
+        choose_precision(torch.device("cpu"))
+
+
 def test_the_precisions_are_those_of_the_documentation():
     assert devices.PRECISIONS == ("fp32", "bf16", "fp16")

@@ -539,6 +539,20 @@ def test_precision_and_mode_are_chosen_when_the_model_is_made(monkeypatch):
     assert (model.model_name, model.revision) == ("org/plain", "0123")
 
 
+def test_arguments_decide_before_the_environment(monkeypatch):
+    for name, value in [("PRECISION", "fp16"), ("PREPROCESS", "fast")]:
+        monkeypatch.setenv(f"VEHICLE_SEARCH_{name}", value)
+    model = tiny(precision="bf16", preprocess="exact")
+    assert (model.precision, model.mode) == ("bf16", "exact")
+    for name, value in [("PRECISION", "fp16"), ("PREPROCESS", "fast")]:
+        assert os.environ[f"VEHICLE_SEARCH_{name}"] == value
+
+
+def test_an_unknown_keyword_is_refused_by_name():
+    with pytest.raises(TypeError, match="batchsize"):
+        tiny(batchsize=3)
+
+
 TEXTS = [f"a {colour} car {'by the sea ' * n}" for n, colour in enumerate(["red", "blue", "white", "black", "green"])]
 
 

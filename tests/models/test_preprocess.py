@@ -57,6 +57,16 @@ def test_the_mode_is_exact_unless_the_variable_says_fast(monkeypatch):
         assert chosen_mode() == name
 
 
+def test_what_is_wanted_decides_before_the_variable(monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_PREPROCESS", "fast")
+    assert chosen_mode("exact") == "exact"
+    with pytest.raises(EncodeError, match=r"^preprocess='quick' is unknown"):
+        chosen_mode("quick")
+    monkeypatch.setenv("VEHICLE_SEARCH_PREPROCESS", "quick")
+    with pytest.raises(EncodeError, match=r"^VEHICLE_SEARCH_PREPROCESS='quick' is unknown"):
+        chosen_mode()
+
+
 @pytest.mark.parametrize("kind", [ShortestSideCrop, Squash])
 def test_nothing_said_means_exact_and_bicubic(kind):
     assert kind(96) == kind(96, "exact", "bicubic") == kind(size_px=96, mode="exact", interpolation="bicubic")
