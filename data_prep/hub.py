@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import re
 import time
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.verify import verify
+from mteb_vehicle_search.files import file_sha256
 
 T = TypeVar("T")
 
@@ -216,11 +216,7 @@ def _difference(path: Path, file: HubFile) -> str:
         return f"{size:,} bytes instead of {file.size_bytes:,}"
     if not file.sha256:
         return ""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    found = digest.hexdigest()
+    found = file_sha256(path)
     return "" if found == file.sha256 else f"sha256 {found} instead of {file.sha256}"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.files import new_folder
 from mteb_vehicle_search.settings import runs_folder
 
 if TYPE_CHECKING:
@@ -112,17 +112,11 @@ def write_run_record(
     import pyarrow.parquet as pq
 
     folder = runs_folder() / content_id / model_folder_name(model_name, revision)
-    partial = folder.with_name(f".{folder.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
     ordered = queries.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
-    pq.write_table(ordered, partial / "queries.parquet", compression="zstd")
     text = json.dumps({"schema_version": SCHEMA_VERSION, **info}, indent=2, allow_nan=False, ensure_ascii=False)
-    (partial / "run.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    with new_folder(folder) as partial:
+        pq.write_table(ordered, partial / "queries.parquet", compression="zstd")
+        (partial / "run.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     return RunRecord.open(folder)
 
 

@@ -183,7 +183,7 @@ def test_the_folders_above_are_made(tmp_path):
 
 def test_what_a_killed_run_set_aside_is_deleted(tmp_path):
     new, target = folder(tmp_path / "new", "new"), folder(tmp_path / "set", "old")
-    folder(tmp_path / "new.old", "older")
+    folder(tmp_path / ".set.old", "older")
     replace_folder(new, target)
     assert content(target) == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
@@ -200,7 +200,7 @@ def test_the_earlier_folder_is_deleted_only_when_the_new_one_stands(tmp_path, ca
 
     monkeypatch.setattr(shutil, "rmtree", removed)
     replace_folder(new, target)
-    assert calls == [("rename", "set", "new.old"), ("rename", "new", "set"), ("delete", "new.old", "new")]
+    assert calls == [("rename", "set", ".set.old"), ("rename", "new", "set"), ("delete", ".set.old", "new")]
 
 
 def test_an_earlier_folder_outlives_a_failed_rename(tmp_path, monkeypatch):
@@ -216,7 +216,7 @@ def test_an_earlier_folder_outlives_a_failed_rename(tmp_path, monkeypatch):
         patch.setattr(Path, "rename", failing)
         with pytest.raises(OSError, match="Input/output"):
             replace_folder(new, target)
-    assert content(tmp_path / "new.old") == "old"
+    assert content(tmp_path / ".set.old") == "old"
     assert content(new) == "new"
     replace_folder(new, target)
     assert content(target) == "new"

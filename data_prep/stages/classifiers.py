@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.preset import Classifier, ClassSet
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import file_sha256
+from mteb_vehicle_search.files import file_sha256
 
 if TYPE_CHECKING:
     import numpy as np

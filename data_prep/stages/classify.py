@@ -16,6 +16,7 @@ from data_prep.stages import Stages
 from data_prep.stages.classifiers import Scorer
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.files import new_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,9 +103,8 @@ def _score_chunk(
     width = probabilities.shape[1]
     column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), width)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(pa.table({"id": [identifier for identifier, _ in kept], "p": column}), partial, compression="zstd")
-    partial.replace(path)
+    with new_file(path) as file:
+        pq.write_table(pa.table({"id": [identifier for identifier, _ in kept], "p": column}), file, compression="zstd")
     return rejected
 
 

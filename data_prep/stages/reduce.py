@@ -21,7 +21,7 @@ from data_prep.job import Job
 from data_prep.stages import Marker, fingerprint
 from data_prep.stages.decoding import ImageRejected, decode
 from mteb_vehicle_search.eval_set import ImagePolicy, Rejected
-from mteb_vehicle_search.files import write_whole
+from mteb_vehicle_search.files import new_file, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -194,9 +194,8 @@ def write_part(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | Imag
     """
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     lines, rejected, offset = [], [], 0
-    with partial.open("wb") as file:
+    with new_file(path) as file:
         for image, result in prepared:
             if not isinstance(result, Prepared):
                 rejected.append(Rejected(image.id, stage, result.reason))
@@ -216,9 +215,6 @@ def write_part(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | Imag
             }
             lines.append(json.dumps([image.id, offset, len(result.jpeg), facts], ensure_ascii=False))
             offset += len(result.jpeg)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
     index = path.with_name(path.name + ".index")
     write_whole(index, "".join(line + "\n" for line in lines).encode())
     return WrittenPart([path, index], len(lines), rejected)

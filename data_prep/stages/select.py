@@ -15,8 +15,7 @@ from data_prep.job import Job
 from data_prep.preset import Selection
 from data_prep.stages import fingerprint
 from mteb_vehicle_search.errors import BuildError, SourceError
-from mteb_vehicle_search.eval_set import file_sha256
-from mteb_vehicle_search.files import write_whole
+from mteb_vehicle_search.files import file_sha256, write_whole
 
 if TYPE_CHECKING:
     from data_prep.preset import ClassSet

@@ -36,6 +36,7 @@ from data_prep.tiny_clip.scenes import (
     two_captions,
 )
 from data_prep.tiny_clip.vocabulary import CONTEXT_LENGTH, VOCABULARY_FILE, tokenize, train_vocabulary, vocabulary_size
+from mteb_vehicle_search.files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -196,9 +197,7 @@ def save(folder: Path, model: Any, vocabulary: bytes) -> int:
         VOCABULARY_FILE: vocabulary,
     }
     for name, data in files.items():
-        temporary = folder / f".{name}.partial"
-        temporary.write_bytes(data)
-        temporary.replace(folder / name)
+        write_whole(folder / name, data)
     return sum(len(data) for data in files.values())
 
 

@@ -23,6 +23,7 @@ from mteb_vehicle_search.analysis.runs import (
 )
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums, clustered_interval, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.files import new_file
 from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import runs_folder
@@ -207,12 +208,10 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ResultsError: It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
+        with new_file(path, f".{os.getpid()}.partial") as file:
+            file.write(text.encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ResultsError(f"{path} cannot be written: {error.strerror}.") from error
 
 

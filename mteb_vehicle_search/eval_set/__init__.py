@@ -151,15 +151,6 @@ def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Itera
     return digest.hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 class EvalSet:
     """An evaluation set on disk, opened by reading its manifest only.
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mteb_vehicle_search.errors import EvalSetError
-from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, content_id, file_sha256, schemas
+from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, content_id, schemas
+from mteb_vehicle_search.files import file_sha256
 
 
 class Violation(NamedTuple):

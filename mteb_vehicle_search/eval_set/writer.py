@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +21,9 @@ from mteb_vehicle_search.eval_set import (
     Query,
     Rejected,
     content_id,
-    file_sha256,
     schemas,
 )
+from mteb_vehicle_search.files import file_sha256, new_folder
 
 
 def write_eval_set(
@@ -65,43 +64,39 @@ def write_eval_set(
         EvalSetError: Ids are unsorted or stand twice, or a judgement names an unknown id.
     """
     folder = Path(folder).absolute()
-    partial = folder.with_name(f".{folder.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    queries, qrels, rejected = sorted(queries), sorted(qrels), sorted(rejected)
-    ids, sources = _write_images(partial, images, rows_per_file)
-    _check_judgements(ids, queries, qrels)
-    _write_table(partial / "queries" / "test-00000-of-00001.parquet", "queries", queries)
-    _write_table(partial / "qrels" / "test-00000-of-00001.parquet", "qrels", qrels)
-    _write_table(partial / "rejected.parquet", "rejected", rejected)
-    (partial / "README.md").write_text(_card(title, card), encoding="utf-8", newline="\n")
-    files = {
-        path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(partial.rglob("*"))
-        if path.is_file()
-    }
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "title": title,
-        "content_id": content_id(ids, queries, qrels, policy),
-        "bytes_id": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
-        "policy": asdict(policy),
-        "counts": {
-            "corpus": len(ids),
-            "queries": len(queries),
-            "qrels": len(qrels),
-            "rejected": len(rejected),
-            "sources": dict(sorted(sources.items())),
-        },
-        "preset": preset or {},
-        "notes": notes or {},
-        "files": files,
-    }
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    (partial / "manifest.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    _replace(partial, folder)
+    with new_folder(folder) as partial:
+        queries, qrels, rejected = sorted(queries), sorted(qrels), sorted(rejected)
+        ids, sources = _write_images(partial, images, rows_per_file)
+        _check_judgements(ids, queries, qrels)
+        _write_table(partial / "queries" / "test-00000-of-00001.parquet", "queries", queries)
+        _write_table(partial / "qrels" / "test-00000-of-00001.parquet", "qrels", qrels)
+        _write_table(partial / "rejected.parquet", "rejected", rejected)
+        (partial / "README.md").write_text(_card(title, card), encoding="utf-8", newline="\n")
+        files = {
+            path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            for path in sorted(partial.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "name": name,
+            "title": title,
+            "content_id": content_id(ids, queries, qrels, policy),
+            "bytes_id": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+            "policy": asdict(policy),
+            "counts": {
+                "corpus": len(ids),
+                "queries": len(queries),
+                "qrels": len(qrels),
+                "rejected": len(rejected),
+                "sources": dict(sorted(sources.items())),
+            },
+            "preset": preset or {},
+            "notes": notes or {},
+            "files": files,
+        }
+        text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
+        (partial / "manifest.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     return EvalSet.open(folder)
 
 
@@ -189,15 +184,3 @@ def _card(title: str, body: str) -> str:
     )
     head = "---\ntask_categories:\n- text-to-image\ntags:\n- mteb\n- image\n- text\n"
     return f"{head}configs:\n{configs}---\n\n# {title}\n\n{body.strip()}\n"
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    """Put the finished folder in place of an earlier one."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)

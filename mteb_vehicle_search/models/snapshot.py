@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mteb_vehicle_search.errors import ModelLoadError
-from mteb_vehicle_search.eval_set import file_sha256
+from mteb_vehicle_search.files import file_sha256
 
 
 class ModelFiles:

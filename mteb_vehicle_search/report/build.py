@@ -17,6 +17,7 @@ from mteb_vehicle_search.analysis.runs import RUNS_HELP
 from mteb_vehicle_search.analysis.strata import strengths
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.files import new_folder
 from mteb_vehicle_search.report.page_data import gather, growth_of, script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
 from mteb_vehicle_search.settings import evaluation_data, mini_folder
@@ -118,19 +119,11 @@ def build_report(board: Leaderboard, evaluation: EvalSet, out: Path) -> int:
         raise ResultsError(f"{out} holds other files; they are left alone.", "Choose another folder with --out.")
     table = next(table for table in board.document["tables"] if table["content_id"] == evaluation.content_id)
     ranks = board.ranks[table["task"], table["content_id"]]
-    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
     try:
-        _write_site(partial, board, evaluation, table, ranks)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        with new_folder(out.absolute()) as partial:
+            _write_site(partial, board, evaluation, table, ranks)
     except OSError as error:
         raise ResultsError(f"{out} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return _size(out)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.errors import EncodeError
+from mteb_vehicle_search.files import new_file, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,7 @@ class EmbeddingStore:
             shutil.rmtree(folder)
         if not folder.exists():
             folder.mkdir(parents=True)
-            _write(path, lambda file: file.write(text.encode()))
+            write_whole(path, text.encode())
 
     def ranges(self) -> list[range]:
         """Return the row numbers of each chunk."""
@@ -120,7 +120,8 @@ class EmbeddingStore:
         import numpy as np
 
         try:
-            _write(self.path(chunk), lambda file: np.save(file, vectors, allow_pickle=False))
+            with new_file(self.path(chunk)) as file:
+                np.save(file, vectors, allow_pickle=False)
         except OSError as error:
             raise EncodeError(
                 f"Cannot store vectors in {self.folder}: {error}.",
@@ -156,12 +157,3 @@ class EmbeddingStore:
     def delete(self) -> None:
         """Delete the store."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _write(path: Path, write: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

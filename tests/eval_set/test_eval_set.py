@@ -11,8 +11,9 @@ from small_set import jpeg, provenance, small_set
 
 from mteb_vehicle_search import eval_set
 from mteb_vehicle_search.errors import DataNotFoundError, EvalSetError
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query, content_id, file_sha256
+from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query, content_id
 from mteb_vehicle_search.eval_set.verify import verify
+from mteb_vehicle_search.files import file_sha256
 
 
 def test_written_set_reads_back_and_verifies(tmp_path):

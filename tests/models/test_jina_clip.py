@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stand_ins import put_into_hub_cache, tiny_jina
 
 from mteb_vehicle_search.errors import ModelLoadError
-from mteb_vehicle_search.eval_set import file_sha256
+from mteb_vehicle_search.files import file_sha256
 from mteb_vehicle_search.models import jina_clip, jina_clip_v2, jina_layout
 from mteb_vehicle_search.models.checkpoint import Checkpoint
 from mteb_vehicle_search.models.jina_clip import JinaClipEncoder

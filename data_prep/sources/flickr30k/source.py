@@ -22,7 +22,7 @@ from data_prep.sources.flickr30k.captions import (
 )
 from data_prep.sources.flickr30k.parquet import ParquetFlickr30k
 from mteb_vehicle_search.errors import SourceError
-from mteb_vehicle_search.eval_set import file_sha256
+from mteb_vehicle_search.files import file_sha256
 
 if TYPE_CHECKING:
     from data_prep.hub import HubFile, HubRepository

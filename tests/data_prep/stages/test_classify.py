@@ -232,8 +232,8 @@ def test_one_odd_probability_is_enough(tmp_path, monkeypatch, odd):
 def test_an_interrupted_chunk_leaves_no_file_under_its_name(tmp_path, monkeypatch):
     import pyarrow.parquet as pq
 
-    def full(table, path, **options):
-        path.write_bytes(b"half")
+    def full(table, file, **options):
+        file.write(b"half")
         raise OSError("full")
 
     monkeypatch.setattr(pq, "write_table", full)
