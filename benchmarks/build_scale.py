@@ -146,8 +146,8 @@ def main() -> int:
     options = parser.parse_args()
 
     from data_prep.build import BuildOptions, build
+    from data_prep.markers import Stages
     from data_prep.preset import load_preset
-    from data_prep.stages import Stages
     from mteb_vehicle_search.terminal import Reporter
 
     folder = Path(tempfile.mkdtemp(prefix="build-scale-"))

@@ -7,7 +7,7 @@ depends on has changed.
 from __future__ import annotations
 
 from data_prep.job import BuildOptions, Job, open_captioned, open_distractors
-from data_prep.stages import Stages
+from data_prep.markers import Stages
 from data_prep.stages.export import export, find_duplicates
 from data_prep.stages.reduce import merge, reduce_captioned, reduce_distractors
 from data_prep.stages.select import select

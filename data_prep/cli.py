@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.stages import STAGES
+from data_prep.markers import STAGES
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import VehicleSearchError
 

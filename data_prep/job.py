@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.markers import Stages
 from data_prep.preset import Preset
-from data_prep.stages import Stages
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.terminal import Reporter

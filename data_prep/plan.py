@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_prep.job import BuildOptions, open_captioned, open_distractors
-from data_prep.stages import STAGES, Stages
+from data_prep.markers import STAGES, Stages
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.files import check_replaceable
 

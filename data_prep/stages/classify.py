@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.stages import Stages
+from data_prep.markers import Stages
 from data_prep.stages.classifiers import Scorer
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from data_prep.job import Job
-from data_prep.stages import Marker, fingerprint
+from data_prep.markers import Marker, fingerprint
 from data_prep.stages.card import dataset_card
 from data_prep.stages.duplicates import exact_groups, hash_bits, near_pairs, partners, same_text, twins_to_remove
 from data_prep.stages.reduce import PartEntry

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_prep.job import Job
+from data_prep.markers import fingerprint
 from data_prep.preset import Selection
-from data_prep.stages import fingerprint
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.files import file_sha256, write_whole
 

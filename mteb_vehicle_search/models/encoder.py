@@ -65,6 +65,8 @@ class ImageTextEncoder(AbsEncoder):
         EncodeError: The preprocessing is unknown.
     """
 
+    # `encode` takes `num_proc` and `on_progress` and decodes the images of the dataset in threads of its own.
+    reads_images_itself = True
     crop: ShortestSideCrop
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -230,9 +230,7 @@ class ExactSearch:
     def _encoder(
         self, task_metadata: Any, hf_split: str, hf_subset: str, encode_kwargs: dict[str, Any]
     ) -> Callable[..., Any]:
-        from mteb_vehicle_search.models.encoder import ImageTextEncoder
-
-        own = isinstance(self.model, ImageTextEncoder)
+        own = getattr(self.model, "reads_images_itself", False)
         passed = {**encode_kwargs, "show_progress_bar": False}
 
         def encode(loader: Any, prompt_type: Any, num_proc: int | None = None, on_progress: Any = None) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.cli import parser
-from data_prep.stages import STAGES
+from data_prep.markers import STAGES
 
 DEFAULTS = {
     "build": {

@@ -24,9 +24,9 @@ from small_sources import (
 from data_prep import build as building
 from data_prep.build import BuildOptions, build
 from data_prep.job import Job
+from data_prep.markers import Stages
 from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.sources import Part, SourceImage
-from data_prep.stages import Stages
 from data_prep.stages.reduce import merge, read_part, reduce_captioned, reduce_distractors
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected

@@ -12,9 +12,9 @@ from small_sources import write_flickr30k, write_imagenet, write_preset
 from data_prep import hub as hub_models
 from data_prep import plan as planning
 from data_prep.job import BuildOptions
+from data_prep.markers import STAGES, Stages
 from data_prep.plan import plan
 from data_prep.preset import Classifier, Expected, load_preset
-from data_prep.stages import STAGES, Stages
 from mteb_vehicle_search.errors import BuildError, SourceError
 
 

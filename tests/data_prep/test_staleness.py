@@ -19,11 +19,11 @@ import pytest
 from small_sources import NAMES, WNIDS, jpeg, picture, write_flickr30k, write_imagenet
 
 from data_prep.build import BuildOptions, build
+from data_prep.markers import STAGES
 from data_prep.preset import Preset, load_preset
 from data_prep.sources import Part
 from data_prep.sources.drawn import mini_scenes
 from data_prep.sources.imagenet.classes import wnids
-from data_prep.stages import STAGES
 from data_prep.stages import classifiers as scorers
 from mteb_vehicle_search.terminal import Reporter
 

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 from small_sources import NAMES, WNIDS, jpeg, picture, train_classifier
 
+from data_prep.markers import Stages
 from data_prep.preset import Classifier, ClassSet, ImageClass, Selection
 from data_prep.sources import SourceImage
-from data_prep.stages import Stages, classify
+from data_prep.stages import classify
 from data_prep.stages import select as selection
 from data_prep.stages.classifiers import Scorer, TimmScorer, check_classes, choose_device, load_scorer
 from data_prep.stages.classify import score_images, summed_scores

@@ -12,9 +12,9 @@ from small_set import jpeg
 from small_sources import WNIDS
 
 from data_prep.job import BuildOptions, Job
+from data_prep.markers import Marker, Stages
 from data_prep.preset import Captioned, Distractors, Duplicates, Expected, Preset
 from data_prep.sources import SourceImage
-from data_prep.stages import Marker, Stages
 from data_prep.stages import export as exporting
 from data_prep.stages.export import export, find_duplicates, queries_of
 from data_prep.stages.reduce import Prepared, read_part, write_part

@@ -13,9 +13,9 @@ from PIL import Image
 from small_sources import NAMES, WNIDS, jpeg, write_preset
 
 from data_prep.job import BuildOptions, Job
+from data_prep.markers import Stages
 from data_prep.preset import Expected, Selection, load_preset
 from data_prep.sources import SourceImage
-from data_prep.stages import Stages
 from data_prep.stages import classifiers as scorers
 from data_prep.stages import select as selection
 from data_prep.stages import select as selection_stage

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from data_prep.stages import STAGES, Marker, Stages, fingerprint
+from data_prep.markers import STAGES, Marker, Stages, fingerprint
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.files import locked, write_whole
