@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
@@ -105,10 +105,7 @@ def in_order(
     with _threads(len(places), "device") as pool:
         try:
             for future in _window((pool.submit(one, batch) for batch in batches), 2 * len(places)):
-                # An untimed wait would not notice Ctrl-C where a library has set that signal to resume system calls.
-                while not wait([future], timeout=0.2).done:
-                    pass
-                yield future.result()
+                yield _result(future)
         except BaseException:
             with lock:
                 stopped.set()
@@ -116,6 +113,17 @@ def in_order(
                 for thread in working:
                     _interrupt(thread)
             raise
+
+
+def _result(future: Future[_Result]) -> _Result:
+    """Wait for a result, and be ready to be interrupted.
+
+    An untimed wait would notice neither Ctrl-C, where a library has set that signal to resume system calls, nor what
+    `_interrupt` raises.
+    """
+    while not wait([future], timeout=0.2).done:
+        pass
+    return future.result()
 
 
 def _interrupt(thread: int) -> None:
@@ -159,7 +167,7 @@ def decoded_ahead(
 
         def filled() -> torch.Tensor:
             for future in futures:
-                future.result()
+                _result(future)
             return batch
 
         return filled

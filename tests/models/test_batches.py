@@ -222,6 +222,26 @@ def test_leaving_interrupts_the_batches_at_work():
 
 
 @pytest.mark.usefixtures("no_collection")
+def test_a_batch_that_waits_for_its_pixels_is_interrupted_too():
+    release, in_time = Event(), []
+
+    def decode(row):
+        if row:
+            in_time.append(release.wait(PATIENCE_S))
+        return picture(row)
+
+    ahead = decoded_ahead(ranges(6, 1), decode, 4, workers=1, ahead=2, pinned=False)
+    found = in_order(places(2), ahead, lambda pixels, place: pixels())
+    assert next(found).max() == 0
+    found.close()
+    assert named("device") == []
+    release.set()
+    ahead.close()
+    assert all(in_time)
+    assert named("decode") == []
+
+
+@pytest.mark.usefixtures("no_collection")
 def test_an_interrupted_thread_begins_no_other_batch(monkeypatch):
     # The batches that wait are only cancelled later, and nobody would interrupt the thread a second time.
     class SlowToEnd(ThreadPoolExecutor):
