@@ -27,6 +27,7 @@ from data_prep.job import Job
 from data_prep.markers import Stages
 from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.sources import Part, SourceImage
+from data_prep.stages import reduce
 from data_prep.stages.reduce import merge, read_part, reduce_captioned, reduce_distractors
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
@@ -420,8 +421,8 @@ def test_the_folder_of_downloads_goes_when_all_is_read(tmp_path):
 @pytest.mark.parametrize(("early", "stops_after"), [(2, ["a"]), (3, ["a"]), (4, ["a", "b"]), (100, ["a", "b", "c"])])
 def test_too_many_rejects_stop_a_build_before_its_end(tmp_path, monkeypatch, early, stops_after):
     """Not before enough inputs were read: three in the first part, six in two."""
-    assert building.EARLY_CHECK == 2_000
-    monkeypatch.setattr(building, "EARLY_CHECK", early)
+    assert reduce.EARLY_CHECK == 2_000
+    monkeypatch.setattr(reduce, "EARLY_CHECK", early)
     source = PartedSource({name: [image(f"x/{name}{n}", sound=n > 0) for n in range(3)] for name in "abc"})
     reducing = reduce_distractors(job(tmp_path), source)
     if early == 100:
