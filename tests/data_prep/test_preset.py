@@ -105,6 +105,18 @@ IMAGENET = MINIMAL.replace('[distractors]\nsource = "drawn"', '[distractors]\nso
 PINNED = CLASSIFIED.format("a" * 40, "threshold = 0.6")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PINNED + "\n[images]\nresample = 'magic'\n", "images.resample must be one of"),
+        (PINNED.replace("threshold = 0.6", "threshold = 7"), "selection.threshold must be in"),
+    ],
+)
+def test_a_classifier_does_not_make_up_for_another_mistake(tmp_path, text, message):
+    with pytest.raises(BuildError, match=message):
+        load_preset(write(tmp_path, text))
+
+
 def test_defaults(tmp_path):
     found = load_preset(write(tmp_path, MINIMAL))
     assert asdict(found) == {
