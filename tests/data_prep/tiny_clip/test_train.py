@@ -319,7 +319,7 @@ def test_files_are_written_aside_and_then_moved_to_their_place(tmp_path, monkeyp
     vocabulary = train_vocabulary(["a red bus"], 3)
     train_tiny_clip.save(tmp_path / "a" / "b", train_tiny_clip.create_model(517), vocabulary)
     assert [to.name for _, to in moved] == [FILES[2], FILES[1], FILES[0]]
-    assert [source.name for source, _ in moved] == [f".{to.name}.partial" for _, to in moved]
+    assert [source.name for source, _ in moved] == [f"{to.name}.partial" for _, to in moved]
     assert {source.parent for source, _ in moved} == {tmp_path / "a" / "b"}
 
 
