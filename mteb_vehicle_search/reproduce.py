@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from mteb_vehicle_search.errors import ResultsError
 
 # fp32 and Pillow preprocessing: the mode in which the published scores were made.
-MODE = {"precision": "fp32", "preprocess": "exact"}
+MODE: dict[str, Any] = {"precision": "fp32", "preprocess": "exact"}
 ORIGINAL_IMAGES, ORIGINAL_QUERIES = 68_154, 10_725
 TOLERANCE = 0.001
 
