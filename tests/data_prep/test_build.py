@@ -13,6 +13,7 @@ from PIL import Image
 from small_sources import (
     NAMES,
     VEHICLES,
+    Recorder,
     jpeg,
     picture,
     train_classifier,
@@ -298,19 +299,6 @@ class CaptionedImages(PartedSource):
     def images(self):
         """Yield all."""
         yield from self.given["all"]
-
-
-class Recorder(Reporter):
-    """A quiet reporter that remembers what was tracked."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.tracked: list[tuple[str, int | None]] = []
-
-    def track(self, items, what, total=None):
-        """Remember, and go on."""
-        self.tracked.append((what, total))
-        return super().track(items, what, total)
 
 
 def job(tmp_path: Path, **changes) -> Job:

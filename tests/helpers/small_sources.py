@@ -14,6 +14,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from mteb_vehicle_search.terminal import Reporter
+
 WNIDS = {0: "n01440764", 1: "n01443537", 2: "n01484850", 3: "n01491361"}  # ImageNet's first four.
 NAMES = {0: "red cart", 1: "green cart", 2: "blue cart", 3: "grey wall"}
 COLOURS = {0: (210, 40, 40), 1: (40, 170, 60), 2: (50, 70, 210), 3: (128, 128, 128)}
@@ -141,3 +143,16 @@ captioned = 30
     path.unlink(missing_ok=True)  # It may be a hard link.
     path.write_text(text, encoding="utf-8")
     return path
+
+
+class Recorder(Reporter):
+    """A quiet reporter that remembers what was tracked."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.tracked: list[tuple[str, int | None]] = []
+
+    def track(self, items, what, total=None):
+        """Remember, and go on."""
+        self.tracked.append((what, total))
+        return super().track(items, what, total)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_sources import NAMES, WNIDS, jpeg, write_preset
+from small_sources import NAMES, WNIDS, Recorder, jpeg, write_preset
 
 from data_prep.job import BuildOptions, Job
 from data_prep.markers import Stages
@@ -22,7 +22,6 @@ from data_prep.stages import select as selection_stage
 from data_prep.stages.select import Selected, select
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
-from mteb_vehicle_search.terminal import Reporter
 
 SIZES = {"f/a": 10, "f/b": 30, "f/c": 20, "f/d": 40}
 
@@ -62,19 +61,6 @@ class WidthScorer(scorers.Scorer):
         """Return 4 probabilities."""
         self.batch_sizes.append(batch_size)
         return np.array([[w / 400, w / 400, w / 200, 1 - w / 100] for (w,) in inputs], dtype=np.float32)
-
-
-class Recorder(Reporter):
-    """A quiet reporter that remembers what was tracked."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.tracked: list[tuple[str, int | None]] = []
-
-    def track(self, items, what, total=None):
-        """Remember, and go on."""
-        self.tracked.append((what, total))
-        return super().track(items, what, total)
 
 
 @pytest.fixture

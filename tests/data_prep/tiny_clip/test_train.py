@@ -31,15 +31,6 @@ SMALL = Training(seed="test", pairs=11, steps=7, batch_pairs=4, warm_up=2, threa
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
 def drawn_in_this_process(monkeypatch):
     monkeypatch.setattr(training_scenes, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
 

@@ -33,15 +33,6 @@ from data_prep.tiny_clip.scenes import (
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Draws in a thread; records with how many workers and from which start method it would have been."""
