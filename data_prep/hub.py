@@ -1,4 +1,7 @@
-"""Files from the hub at pinned revisions: the only module that talks to it."""
+"""Files from the hub at pinned revisions, and finished sets sent to it, private unless the user insists.
+
+The only module that talks to it.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,9 @@ from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.files import file_sha256
 
 T = TypeVar("T")
-
-
 ATTEMPTS = 6
-
-
 LONGEST_WAIT_S = 300.0
-
-
 _log = logging.getLogger(__name__)
-
-
 _FULL_HASH = re.compile(r"[0-9a-f]{40}")
 
 
@@ -192,11 +187,7 @@ class HubRepository:
 
 
 FLICKR30K = HubRepository("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
-
-
 FLICKR30K_PARQUET = HubRepository("nlphuji/flickr30k", "refs/convert/parquet")
-
-
 IMAGENET = HubRepository("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
 
 

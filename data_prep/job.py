@@ -1,4 +1,4 @@
-"""One build under way: its options and markers, and what it has read and refused so far."""
+"""What to build, from where, and how; and one build under way: what it has read and refused so far."""
 
 from __future__ import annotations
 

@@ -68,11 +68,7 @@ def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
 
 
 PRESETS = Path(__file__).parent / "presets"
-
-
 RESAMPLE = ("box", "bilinear", "bicubic", "lanczos")
-
-
 SPLITS = ("train", "val")
 
 
@@ -257,8 +253,6 @@ def _check(preset: Preset, path: Path) -> None:
 
 
 SHIPPED = Path(__file__).parent / "class_sets"
-
-
 COLUMNS = ["index", "wnid", "name", "roots"]
 
 

@@ -118,9 +118,7 @@ def of_run(key: str) -> Metric:
     Raises:
         ResultsError: The metric is unknown.
     """
-    if key not in scored():
-        raise ResultsError(f"There is no metric {key!r}.", f"Choose one of {', '.join(scored())}.")
-    return METRICS[key]
+    return _one_of(scored(), key, "There is no metric")
 
 
 def of_growth(key: str) -> Metric:
@@ -129,8 +127,12 @@ def of_growth(key: str) -> Metric:
     Raises:
         ResultsError: The metric is unknown.
     """
-    if key not in growing():
-        raise ResultsError(f"Growth knows no metric {key!r}.", f"Choose one of {', '.join(growing())}.")
+    return _one_of(growing(), key, "Growth knows no metric")
+
+
+def _one_of(keys: tuple[str, ...], key: str, refusal: str) -> Metric:
+    if key not in keys:
+        raise ResultsError(f"{refusal} {key!r}.", f"Choose one of {', '.join(keys)}.")
     return METRICS[key]
 
 

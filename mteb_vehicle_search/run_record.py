@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
-
-
 TOP = 10
 
 

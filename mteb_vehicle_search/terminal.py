@@ -1,4 +1,7 @@
-"""How errors reach a terminal: one message for what a user can mend, a traceback only when asked for."""
+"""What is shown on a terminal: errors, tables, progress, and the summary that ends a run.
+
+An error is one message for what a user can mend, and a traceback only when it is asked for.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Images made small: decoded safely, resized, encoded as JPEG, hashed."""
+"""Images made small: decoded safely, resized, encoded as JPEG, hashed.
+
+The images of one part of a source become a file of JPEGs end to end, and an index of what each is. Parts are read back
+in any order with one seek an image, so that the export can merge hundreds of shuffled shards by id without holding the
+images.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from data_prep.sources import CaptionedSource, DistractorSource, Part, SourceImage
-    from data_prep.stages.decoding import ImageRejected
 
 MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
-
-
 _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,

@@ -1,4 +1,4 @@
-"""Which captioned images are kept, and how that compares with the published selection."""
+"""The stages `classify` and `select`: which captioned images are kept, and how the published selection compares."""
 
 from __future__ import annotations
 
@@ -22,19 +22,11 @@ if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource
 
 PUBLISHED_REPOSITORY = "lukemerrick/vehicle-image-search-eval"
-
-
 PUBLISHED_COMMIT = "5320e45153c783bbae0e810a553ed379ae5f45ff"
-
-
 PUBLISHED_URL = (
     f"https://raw.githubusercontent.com/{PUBLISHED_REPOSITORY}/{PUBLISHED_COMMIT}/vehicle_image_search/qrels.csv"
 )
-
-
 PUBLISHED_SHA256 = "f4e4c1d3122ac1894b5a2b4a8b3eb0c99ec455f1834dbcd53e24452867dc8c59"
-
-
 PUBLISHED_BYTES = 413_446
 
 

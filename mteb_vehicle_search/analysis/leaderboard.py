@@ -29,11 +29,7 @@ from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import runs_folder
 
 SCHEMA_VERSION = 1
-
-
 SIGNIFICANCE = 0.05
-
-
 SORTABLE = (*scored(), "median_rank")
 
 

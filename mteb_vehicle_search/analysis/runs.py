@@ -22,8 +22,6 @@ from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import runs_folder
 
 OURS = re.compile(r"VehicleImageSearch\w*")
-
-
 # Files of the result tree that are no results.
 OTHER_FILES = {"model_meta.json", "leaderboard.json"}
 
@@ -198,8 +196,6 @@ def _iso_date(value: object) -> str | None:
 
 # mteb writes to this folder of the working directory unless told otherwise.
 RESULTS = Path("results")
-
-
 RUNS_HELP = "folder that holds run records (default: where runs are written, and ./results)"
 
 

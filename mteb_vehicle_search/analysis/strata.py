@@ -146,17 +146,9 @@ VEHICLES = {
     "car": r"cars?|race ?cars?|taxis?|taxicabs?|cabs?|jeeps?|convertibles?|sedans?|limousines?|limos?|suvs?"
     r"|automobiles?|autos?|go-?karts?|karts?",
 }
-
-
 NONE_NAMED = "none named"
-
-
 LENGTHS = {"up to 8 words": 8, "9 to 12 words": 12, "13 to 16 words": 16, "17 words or more": 10**9}
-
-
 BY_VEHICLE, BY_LENGTH = "Vehicle named in the caption", "Caption length"
-
-
 RESAMPLES = 2_000
 
 

@@ -1,4 +1,7 @@
-"""What an encoder returned, checked: a vector that cannot be searched is refused, and its id named."""
+"""What an encoder returned, checked, and stored chunk by chunk, so that an interrupted run goes on where it stopped.
+
+A vector that cannot be searched is refused, and its id named.
+"""
 
 from __future__ import annotations
 

@@ -17,11 +17,7 @@ from data_prep.sources.imagenet.folders import LocalImagenet, class_folders, fol
 from mteb_vehicle_search.errors import SourceError
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
-
-
 VAL_TAR = "ILSVRC2012_img_val.tar"
-
-
 _VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
@@ -164,8 +160,6 @@ class _Window(io.RawIOBase):
 
 
 DEVKIT = "ILSVRC2012_devkit_t12"
-
-
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
