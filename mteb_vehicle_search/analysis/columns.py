@@ -1,11 +1,71 @@
-"""What is in `leaderboard.json`, version 1; README.md beside this file lists the same and a test keeps them in step."""
+"""What is in `leaderboard.json`, version 1, and in the tables that show it: each column once.
+
+README.md beside this file lists the same fields, and a test keeps them in step.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from mteb_vehicle_search.metrics import scored
+import numpy as np
+
+from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.runs import Result, holds_flickr30k
+from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
+from mteb_vehicle_search.metrics import METRICS, scored
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one model on one evaluation set, whole from the files to the page.
+
+    Attributes:
+        result: mteb's result; None if there is only a run record.
+        ranks: Of the run that gave it; None without a usable run record. One of the two is there.
+        rank: 1 + the number of models better by a paired test; None without ranks.
+    """
+
+    result: Result | None
+    ranks: RunRanks | None
+    rank: int | None = None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the run record says; empty without one."""
+        return self.ranks.record.info if self.ranks else {}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What mteb says of the model; empty without a result."""
+        return self.result.meta if self.result else {}
+
+    @property
+    def evaluation(self) -> tuple[str, str]:
+        """Task and content id."""
+        result = self.result
+        return (result.task, result.content_id) if result else (self.info["task_name"], self.info["content_id"])
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The mean nDCG@10 with its 95 % interval."""
+        return clustered_interval(self.ranks.scores("ndcg_at_10"), self.ranks.clusters) if self.ranks else None
+
+    @cached_property
+    def row(self) -> Row:
+        """The row of the leaderboard: key -> value for each of `row_columns()`."""
+        return {key: column.value(self) for key, column in row_columns().items()}
+
+    def score(self, key: str, of_ranks: Callable[[RunRanks], float]) -> float | None:
+        """Return a score of the result, or else what the ranks give."""
+        if self.result and key in self.result.scores:
+            return self.result.scores[key]
+        return round(of_ranks(self.ranks), 5) if self.ranks else None
 
 
 class Field(NamedTuple):
@@ -15,7 +75,94 @@ class Field(NamedTuple):
     meaning: str
 
 
-SCORE = Field(("number", "null"), "mean over queries, 0 to 1")
+class Cell(NamedTuple):
+    """How tables show a column.
+
+    Attributes:
+        table: "who", "scores" or "run".
+        heading: In that table.
+        text: What a row has there.
+        left: Whether it is aligned to the left.
+        headline: Whether it stands before the others of its table.
+    """
+
+    table: str
+    heading: str
+    text: Callable[[Row], str]
+    left: bool = False
+    headline: bool = False
+
+
+class Column(NamedTuple):
+    """A field of the rows: its JSON types, what it says, what an entry has there, and its cell if tables show it."""
+
+    key: str
+    types: tuple[str, ...]
+    meaning: str
+    value: Callable[[Entry], Any]
+    cell: Cell | None = None
+
+
+def number(key: str, form: str = ".4f") -> Callable[[Row], str]:
+    """Return what shows a number, or a dash where there is none."""
+    return lambda row: "–" if row[key] is None else format(row[key], form)
+
+
+def words(key: str, length: int | None = None) -> Callable[[Row], str]:
+    """Return what shows a text, as far as `length`, or a dash where there is none."""
+    return lambda row: (row[key] or "–")[:length]
+
+
+def _parameters(row: Row) -> str:
+    count = row["n_parameters"]
+    if not count:
+        return "–" if count is None else "0"
+    return f"{count / 1e6:,.0f} M" if count >= 10_000_000 else f"{count / 1e6:.1f} M"
+
+
+def _interval(row: Row) -> str:
+    low, high = row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]
+    return "–" if low is None or high is None else f"{low:.4f}–{high:.4f}"
+
+
+def _end(side: str) -> Callable[[Entry], float | None]:
+    return lambda entry: entry.score(f"ndcg_at_10_ci_{side}", lambda _: getattr(entry.interval, side))
+
+
+def _model(entry: Entry) -> str:
+    return entry.result.model if entry.result else str(entry.info["model_name"])
+
+
+def _revision(entry: Entry) -> str:
+    return entry.result.revision if entry.result else str(entry.info.get("model_revision"))
+
+
+def _run(key: str) -> Callable[[Entry], Any]:
+    return lambda entry: entry.info.get(key)
+
+
+def _run_or_meta(key: str) -> Callable[[Entry], Any]:
+    return lambda entry: entry.meta.get(key) if entry.info.get(key) is None else entry.info[key]
+
+
+def _versions(entry: Entry) -> dict[str, str]:
+    versions = dict(entry.info.get("versions") or {})
+    if entry.result and entry.result.mteb_version:
+        versions.setdefault("mteb", entry.result.mteb_version)
+    return {name: str(version) for name, version in sorted(versions.items())}
+
+
+def _score(key: str) -> Column:
+    def of_ranks(ranks: RunRanks) -> float:
+        return float(ranks.scores(key).mean())
+
+    cell = Cell("scores", METRICS[key].heading, number(key), headline=key == "ndcg_at_10")
+    return Column(key, *SCORE, lambda entry: entry.score(key, of_ranks), cell)
+
+
+TEXT, INTEGER, NUMBER = ("string", "null"), ("integer", "null"), ("number", "null")
+KNOWN = {True: "yes", False: "no", None: "unknown"}
+SCORE = Field(NUMBER, "mean over queries, 0 to 1")
 DOCUMENT = {
     "schema_version": Field(("integer",), "1"),
     "sorted_by": Field(("string",), "the score that orders and ranks the rows"),
@@ -25,36 +172,115 @@ DOCUMENT = {
 TABLE = {
     "task": Field(("string",), "task name"),
     "content_id": Field(("string",), "of the evaluation set; scores compare only within one"),
-    "corpus_size": Field(("integer", "null"), "images in the corpus"),
-    "query_count": Field(("integer", "null"), "queries"),
+    "corpus_size": Field(INTEGER, "images in the corpus"),
+    "query_count": Field(INTEGER, "queries"),
     "sources": Field(("object", "null"), "images by source"),
     "rows": Field(("array",), "one for each model and revision"),
 }
-ROW = {
-    "rank": Field(("integer", "null"), "1 + number of models better by a paired test; null without a run record"),
-    "model": Field(("string",), "model name"),
-    "revision": Field(("string",), "model revision"),
-    **dict.fromkeys(scored(), SCORE),
-    "ndcg_at_10_ci_low": Field(("number", "null"), "95 % interval, bootstrap clustered by image"),
-    "ndcg_at_10_ci_high": Field(("number", "null"), "its upper end"),
-    "median_rank": Field(("number", "null"), "of the relevant images"),
-    "n_parameters": Field(("integer", "null"), "parameters of the model"),
-    "embed_dim": Field(("integer", "null"), "dimension of its vectors"),
-    "precision": Field(("string", "null"), "of the computation"),
-    "device": Field(("string", "null"), "that encoded"),
-    "images_per_s": Field(("number", "null"), "images encoded per second"),
-    "date": Field(("string", "null"), "end of the run, ISO 8601 or as mteb writes it"),
-    "versions": Field(("object",), "package -> version"),
-    "licence": Field(("string", "null"), "of the model, as mteb's metadata has it"),
-    "flickr30k_in_training": Field(("boolean", "null"), "whether training data is known to hold Flickr30k"),
-    "has_run_record": Field(("boolean",), "whether ranks by query were at hand"),
-}
-REPORTED = {
-    "task": Field(("string",), "task name"),
-    "model": Field(("string",), "model as published"),
-    "source": Field(("string",), "where it was published"),
-    **dict.fromkeys(scored(), SCORE),
-}
+# Which model; then come the scores, then the facts.
+WHO = [
+    Column(
+        "rank",
+        INTEGER,
+        "1 + number of models better by a paired test; null without a run record",
+        lambda entry: entry.rank,
+        Cell("who", "rank", number("rank", "d")),
+    ),
+    Column("model", ("string",), "model name", _model, Cell("who", "model", words("model"), left=True)),
+    Column("revision", ("string",), "model revision", _revision, Cell("run", "revision", words("revision", 12), True)),
+]
+FACTS = [
+    Column(
+        "ndcg_at_10_ci_low",
+        NUMBER,
+        "95 % interval, bootstrap clustered by image",
+        _end("low"),
+        Cell("scores", "95 % interval", _interval, headline=True),
+    ),
+    Column("ndcg_at_10_ci_high", NUMBER, "its upper end", _end("high")),
+    Column(
+        "median_rank",
+        NUMBER,
+        "of the relevant images",
+        lambda entry: entry.score("median_rank", lambda ranks: float(np.median(ranks.ranks))),
+        Cell("scores", "median rank", number("median_rank", "g")),
+    ),
+    Column(
+        "n_parameters",
+        INTEGER,
+        "parameters of the model",
+        _run_or_meta("n_parameters"),
+        Cell("run", "parameters", _parameters),
+    ),
+    Column(
+        "embed_dim",
+        INTEGER,
+        "dimension of its vectors",
+        _run_or_meta("embed_dim"),
+        Cell("run", "dimension", number("embed_dim", "d")),
+    ),
+    Column(
+        "precision", TEXT, "of the computation", _run("precision"), Cell("run", "precision", words("precision"), True)
+    ),
+    Column("device", TEXT, "that encoded", _run("device"), Cell("run", "device", words("device"), True)),
+    Column(
+        "images_per_s",
+        NUMBER,
+        "images encoded per second",
+        _run("images_per_s"),
+        Cell("run", "images/s", number("images_per_s", ",.0f")),
+    ),
+    Column(
+        "date",
+        TEXT,
+        "end of the run, ISO 8601 or as mteb writes it",
+        lambda entry: (entry.result and entry.result.date) or entry.info.get("finished"),
+        Cell("run", "date", words("date", 10)),
+    ),
+    Column("versions", ("object",), "package -> version", _versions),
+    Column(
+        "licence",
+        TEXT,
+        "of the model, as mteb's metadata has it",
+        lambda entry: entry.meta.get("license"),
+        Cell("run", "licence", words("licence"), left=True),
+    ),
+    Column(
+        "flickr30k_in_training",
+        ("boolean", "null"),
+        "whether training data is known to hold Flickr30k",
+        lambda entry: holds_flickr30k((entry.info if entry.ranks else entry.meta).get("training_datasets")),
+        Cell("run", "Flickr30k seen", lambda row: KNOWN[row["flickr30k_in_training"]], left=True),
+    ),
+    Column(
+        "has_run_record",
+        ("boolean",),
+        "whether ranks by query were at hand",
+        lambda entry: entry.ranks is not None,
+    ),
+]
+
+
+def row_columns() -> dict[str, Column]:
+    """Return the columns of a row by key, in the order in which files have them."""
+    return {column.key: column for column in (*WHO, *map(_score, scored()), *FACTS)}
+
+
+def reported_fields() -> dict[str, Field]:
+    """Return the fields of a published figure."""
+    return {
+        "task": Field(("string",), "task name"),
+        "model": Field(("string",), "model as published"),
+        "source": Field(("string",), "where it was published"),
+        **dict.fromkeys(scored(), SCORE),
+    }
+
+
+def cells_of(*tables: str) -> list[Cell]:
+    """Return the cells of a row in these tables, in their order."""
+    cells = [column.cell for column in row_columns().values() if column.cell]
+    cells.sort(key=lambda cell: not cell.headline)
+    return [cell for table in tables for cell in cells if cell.table == table]
 
 
 def violations(document: Any) -> list[str]:
@@ -64,17 +290,18 @@ def violations(document: Any) -> list[str]:
         return found
     if document["schema_version"] != 1:
         return [f"document.schema_version is {document['schema_version']}, not 1"]
+    columns = row_columns()
     for i, table in enumerate(document["tables"]):
         wrong = _check(f"tables[{i}]", table, TABLE)
         found += wrong
         for j, row in enumerate([] if wrong else table["rows"]):
-            found += _check(f"tables[{i}].rows[{j}]", row, ROW)
+            found += _check(f"tables[{i}].rows[{j}]", row, columns)
     for i, row in enumerate(document["reported"]):
-        found += _check(f"reported[{i}]", row, REPORTED)
+        found += _check(f"reported[{i}]", row, reported_fields())
     return found
 
 
-def _check(where: str, value: Any, fields: dict[str, Field]) -> list[str]:
+def _check(where: str, value: Any, fields: dict[str, Any]) -> list[str]:
     if not isinstance(value, dict):
         return [f"{where} is not an object"]
     found = [f"{where}.{name} is missing" for name in fields if name not in value]

@@ -5,57 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from typing import Any
 
-from mteb_vehicle_search.analysis.columns import ROW
-from mteb_vehicle_search.metrics import METRICS, scored
+from mteb_vehicle_search.analysis.columns import Cell, Row, cells_of, row_columns
+from mteb_vehicle_search.terminal import print_columns, terminal_console
 
-KNOWN = {True: "yes", False: "no", None: "unknown"}
-
-
-def _number(value: float | None, form: str = ".4f") -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _parameters(count: int | None) -> str:
-    if not count:
-        return "–" if count is None else "0"
-    return f"{count / 1e6:,.0f} M" if count >= 10_000_000 else f"{count / 1e6:.1f} M"
-
-
-def _interval(row: dict[str, Any]) -> str:
-    low, high = row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]
-    return "–" if low is None or high is None else f"{low:.4f}–{high:.4f}"
-
-
-Columns = dict[str, Callable[[dict[str, Any]], str]]
-
-# Two tables say it all without being wider than a page: how well, and how it was made.
-WHO: Columns = {"rank": lambda row: _number(row["rank"], "d"), "model": lambda row: row["model"]}
-SCORES: Columns = {
-    METRICS["ndcg_at_10"].heading: lambda row: _number(row["ndcg_at_10"]),
-    "95 % interval": _interval,
-    **{METRICS[key].heading: lambda row, key=key: _number(row[key]) for key in scored() if key != "ndcg_at_10"},
-    "median rank": lambda row: _number(row["median_rank"], "g"),
-}
-RUN: Columns = {
-    "revision": lambda row: row["revision"][:12],
-    "parameters": lambda row: _parameters(row["n_parameters"]),
-    "dimension": lambda row: _number(row["embed_dim"], "d"),
-    "precision": lambda row: row["precision"] or "–",
-    "device": lambda row: row["device"] or "–",
-    "images/s": lambda row: _number(row["images_per_s"], ",.0f"),
-    "date": lambda row: (row["date"] or "–")[:10],
-    "licence": lambda row: row["licence"] or "–",
-    "Flickr30k seen": lambda row: KNOWN[row["flickr30k_in_training"]],
-}
-LEFT = {"model", "revision", "precision", "device", "licence", "Flickr30k seen"}
 RANK_NOTE = "Models share a rank unless a paired test over images separates them (Holm, 5 %)."
 
 
-def _reported_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {**dict.fromkeys(ROW), **row, "model": f"{row['model']} (reported)"}
+def reported_row(row: Row) -> Row:
+    """Return a published figure as a row, empty where it says nothing."""
+    return {**dict.fromkeys(row_columns()), **row, "model": f"{row['model']} (reported)"}
 
 
 def heading(table: dict[str, Any]) -> str:
@@ -102,54 +62,57 @@ def versions(rows: list[dict[str, Any]]) -> list[str]:
 
 def show(document: dict[str, Any]) -> None:
     """Print the tables to the terminal, side by side or below each other as its width allows."""
-    from mteb_vehicle_search.terminal import print_columns, terminal_console
-
     console = terminal_console()
 
-    def add(title: str, rows: list[dict[str, Any]], who: Columns, columns: Columns) -> None:
-        head, cells = ([[name, *map(cell, rows)] for name, cell in part.items()] for part in (who, columns))
-        print_columns(console, title, head, cells, LEFT)
+    def add(title: str, rows: list[Row], who: list[Cell], cells: list[Cell]) -> None:
+        left = {cell.heading for cell in (*who, *cells) if cell.left}
+        head, rest = ([[cell.heading, *map(cell.text, rows)] for cell in part] for part in (who, cells))
+        print_columns(console, title, head, rest, left)
 
     for table in document["tables"]:
-        add(heading(table), table["rows"], WHO, {**SCORES, **RUN})
+        add(heading(table), table["rows"], cells_of("who"), cells_of("scores", "run"))
         for line in (difference(document["tables"], table), *versions(table["rows"])):
             if line:
                 console.print(line)
         console.print()
     if document["reported"]:
-        reported = [_reported_row(row) for row in document["reported"]]
-        add(reported_heading(document), reported, {"model": WHO["model"]}, _given(reported))
+        reported = [reported_row(row) for row in document["reported"]]
+        add(reported_heading(document), reported, _model(), _given(reported))
         console.print()
     if document["tables"]:
         console.print(RANK_NOTE)
 
 
-def _given(rows: list[dict[str, Any]]) -> Columns:
+def _model() -> list[Cell]:
+    return [cell for cell in cells_of("who") if cell.heading == "model"]
+
+
+def _given(rows: list[Row]) -> list[Cell]:
     """Return the scores that at least one row has."""
-    return {name: cell for name, cell in SCORES.items() if any(cell(row) != "–" for row in rows)}
+    return [cell for cell in cells_of("scores") if any(cell.text(row) != "–" for row in rows)]
 
 
 def to_markdown(document: dict[str, Any]) -> str:
     """Return the tables in Markdown."""
     lines: list[str] = []
 
-    def add(rows: list[dict[str, Any]], columns: Columns) -> None:
-        lines.append("| " + " | ".join(columns) + " |")
-        lines.append("|" + "|".join("---" if name in LEFT else "---:" for name in columns) + "|")
-        lines.extend("| " + " | ".join(_escape(cell(row)) for cell in columns.values()) + " |" for row in rows)
+    def add(rows: list[Row], cells: list[Cell]) -> None:
+        lines.append("| " + " | ".join(cell.heading for cell in cells) + " |")
+        lines.append("|" + "|".join("---" if cell.left else "---:" for cell in cells) + "|")
+        lines.extend("| " + " | ".join(_escape(cell.text(row)) for cell in cells) + " |" for row in rows)
         lines.append("")
 
     for table in document["tables"]:
         lines += [f"**{_escape(heading(table))}**", ""]
         if line := difference(document["tables"], table):
             lines += [_escape(line), ""]
-        add(table["rows"], {**WHO, **SCORES})
-        add(table["rows"], {"model": WHO["model"], **RUN})
+        add(table["rows"], cells_of("who", "scores"))
+        add(table["rows"], [*_model(), *cells_of("run")])
         lines += [line for text in versions(table["rows"]) for line in (_escape(text), "")]
     if document["reported"]:
-        reported = [_reported_row(row) for row in document["reported"]]
+        reported = [reported_row(row) for row in document["reported"]]
         lines += [f"**{_escape(reported_heading(document))}**", ""]
-        add(reported, {"model": WHO["model"], **_given(reported)})
+        add(reported, [*_model(), *_given(reported)])
         sources = sorted({row["source"] for row in document["reported"]})
         lines += [f"Reported by: {', '.join(_escape(source) for source in sources)}.", ""]
     if document["tables"]:
@@ -170,7 +133,7 @@ def to_json(document: dict[str, Any]) -> str:
 def to_csv(document: dict[str, Any]) -> str:
     """Return all rows as CSV; reported ones have no content id."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, ["task", "content_id", *ROW, "source"], lineterminator="\n")
+    writer = csv.DictWriter(out, ["task", "content_id", *row_columns(), "source"], lineterminator="\n")
     writer.writeheader()
     for table in document["tables"]:
         for row in table["rows"]:

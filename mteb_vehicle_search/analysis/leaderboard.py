@@ -6,10 +6,15 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from mteb_vehicle_search.analysis import formats
+from mteb_vehicle_search.analysis.columns import Entry, Row, violations
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import (
     RESULTS,
@@ -18,10 +23,9 @@ from mteb_vehicle_search.analysis.runs import (
     Result,
     Skipped,
     find_results,
-    holds_flickr30k,
     record_key,
 )
-from mteb_vehicle_search.analysis.uncertainty import cluster_sums, clustered_interval, holm, sign_flip_p_values
+from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.files import new_file
 from mteb_vehicle_search.metrics import scored
@@ -37,14 +41,14 @@ class Leaderboard(NamedTuple):
     """The leaderboard and what was left out of it.
 
     Attributes:
-        document: JSON content; `leaderboard_schema.py` says what is in it.
+        document: JSON content; `columns.py` says what is in it.
         skipped: Files that were not used, and why.
-        ranks: By (task, content id), then by (model, revision), the ranks behind the rows that have a run record.
+        entries: By (task, content id), the entries of the table's rows, in their order.
     """
 
     document: dict[str, Any]
     skipped: list[Skipped]
-    ranks: dict[tuple[str, str], dict[tuple[str, str], RunRanks]]
+    entries: dict[tuple[str, str], list[Entry]]
 
 
 def build_leaderboard(
@@ -73,22 +77,13 @@ def build_leaderboard(
     found = find_results(places, task)
     root = runs or runs_folder()
     known = find_results([root], task) if root.is_dir() else Found()
-    entries = pair_with_records(found, known, results is None)
+    pairs = pair_with_records(found, known, results is None)
     skipped = found.skipped + known.skipped
-    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    loaded: dict[tuple[str, str], dict[int, RunRanks]] = {}
-    sizes: dict[tuple[str, str], dict[str, Any]] = {}
-    for result, records in entries:
-        ranks = first_usable(result, records, skipped)
-        if result is None and ranks is None:
-            continue
-        info = ranks.record.info if ranks else {}
-        key = (result.task, result.content_id) if result else (info["task_name"], info["content_id"])
-        rows = tables.setdefault(key, [])
-        if ranks:
-            loaded.setdefault(key, {})[len(rows)] = ranks
-            sizes.setdefault(key, info)
-        rows.append(make_row(result, ranks))
+    tables: dict[tuple[str, str], list[Entry]] = {}
+    for result, records in pairs:
+        entry = Entry(result, first_usable(result, records, skipped))
+        if entry.result or entry.ranks:
+            tables.setdefault(entry.evaluation, []).append(entry)
     reported = reported_rows(found.reported + known.reported)
     if not tables and not reported:
         lines = [f"{one.path}: {one.reason}" for one in skipped]
@@ -97,35 +92,43 @@ def build_leaderboard(
             "\n".join([f"There are no usable results in {where}.", *lines]),
             "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
         )
-    out, unsorted = [], {key: list(rows) for key, rows in tables.items()}
-    for key in sorted(tables):
-        rows = tables[key]
-        for at, rank in rank_groups(loaded.get(key, {}), sort).items():
-            rows[at]["rank"] = rank
-        info = sizes.get(key, {})
-        out.append(
-            {
-                "task": key[0],
-                "content_id": key[1],
-                "corpus_size": info.get("corpus_size"),
-                "query_count": info.get("query_count"),
-                "sources": {name: entry["images"] for name, entry in sorted(info.get("sources", {}).items())} or None,
-                "rows": sorted(rows, key=lambda row: _order(row, sort)),
-            }
-        )
-    document = {"schema_version": SCHEMA_VERSION, "sorted_by": sort, "tables": out, "reported": reported}
-    ranks = {
-        key: {(rows[at]["model"], rows[at]["revision"]): of_row for at, of_row in loaded[key].items()}
-        for key, rows in unsorted.items()
-        if key in loaded
+    entries = {key: _ranked(tables[key], sort) for key in sorted(tables)}
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "sorted_by": sort,
+        "tables": [_table(task, content_id, rows) for (task, content_id), rows in entries.items()],
+        "reported": reported,
     }
-    return Leaderboard(document, skipped, ranks)
+    return Leaderboard(document, skipped, entries)
 
 
-def _order(row: dict[str, Any], sort: str) -> tuple:
+def _ranked(entries: list[Entry], sort: str) -> list[Entry]:
+    ranks = rank_groups({at: entry.ranks for at, entry in enumerate(entries) if entry.ranks}, sort)
+    ranked = [replace(entry, rank=ranks.get(at)) for at, entry in enumerate(entries)]
+    return sorted(ranked, key=lambda entry: _order(entry.row, sort))
+
+
+def _order(row: Row, sort: str) -> tuple:
     value = row[sort]
     best_first = float("inf") if value is None else value if sort == "median_rank" else -value
     return (best_first, row["model"], row["revision"])
+
+
+def _table(task: str, content_id: str, entries: list[Entry]) -> dict[str, Any]:
+    # The run that comes first by its name says how large the set is.
+    info = min((entry for entry in entries if entry.ranks), key=_name, default=entries[0]).info
+    return {
+        "task": task,
+        "content_id": content_id,
+        "corpus_size": info.get("corpus_size"),
+        "query_count": info.get("query_count"),
+        "sources": {name: entry["images"] for name, entry in sorted(info.get("sources", {}).items())} or None,
+        "rows": [entry.row for entry in entries],
+    }
+
+
+def _name(entry: Entry) -> tuple[str, str]:
+    return entry.row["model"], entry.row["revision"]
 
 
 def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[int, int]:
@@ -138,8 +141,6 @@ def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[i
         runs: Any key -> ranks of a run; all on one evaluation set. Runs with other queries get no rank.
         metric: To test.
     """
-    import numpy as np
-
     if not runs:
         return {}
     metric = "mrr_at_10" if metric == "median_rank" else metric
@@ -182,8 +183,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print or write the leaderboard; return the exit code."""
-    from mteb_vehicle_search.analysis import formats
-
     board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort)
     for one in board.skipped:
         sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
@@ -217,7 +216,6 @@ def read_leaderboard(path: Path) -> dict[str, Any]:
     Raises:
         ResultsError: It is not strict JSON, or not of this schema.
     """
-    from mteb_vehicle_search.analysis.columns import violations
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
@@ -291,50 +289,8 @@ def _require_agreement(result: Result | None, ranks: RunRanks) -> None:
         raise ResultsError(f"its ndcg_at_10 is {here:.5f}, but {result.path} says {there:.5f}: {TWO_RUNS}")
 
 
-def make_row(result: Result | None, ranks: RunRanks | None) -> dict[str, Any]:
-    """Return a row as `leaderboard_schema.ROW` describes it, not yet ranked."""
-    import numpy as np
-
-    info = ranks.record.info if ranks else {}
-    meta = result.meta if result else {}
-    scores: dict[str, float | None] = dict.fromkeys(
-        (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high", "median_rank")
-    )
-    if ranks:
-        scores.update({metric: round(float(ranks.scores(metric).mean()), 5) for metric in scored()})
-        interval = clustered_interval(ranks.scores("ndcg_at_10"), ranks.clusters)
-        scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = round(interval.low, 5), round(interval.high, 5)
-        scores["median_rank"] = float(np.median(ranks.ranks))
-    if result:
-        scores.update({name: result.scores[name] for name in scores if name in result.scores})
-    versions = dict(info.get("versions") or {})
-    if result and result.mteb_version:
-        versions.setdefault("mteb", result.mteb_version)
-    trained_on = info.get("training_datasets") if ranks else meta.get("training_datasets")
-    return {
-        "rank": None,
-        "model": result.model if result else str(info["model_name"]),
-        "revision": result.revision if result else str(info.get("model_revision")),
-        **scores,
-        "n_parameters": _first(info.get("n_parameters"), meta.get("n_parameters")),
-        "embed_dim": _first(info.get("embed_dim"), meta.get("embed_dim")),
-        "precision": info.get("precision"),
-        "device": info.get("device"),
-        "images_per_s": info.get("images_per_s"),
-        "date": _first(result.date if result else None, info.get("finished")),
-        "versions": {name: str(version) for name, version in sorted(versions.items())},
-        "licence": meta.get("license"),
-        "flickr30k_in_training": holds_flickr30k(trained_on),
-        "has_run_record": ranks is not None,
-    }
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
 def reported_rows(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return published figures as `leaderboard_schema.REPORTED` describes them, each once, best first by task."""
+    """Return published figures as `columns.reported_fields` describes them, each once, best first by task."""
     rows = [
         {
             "task": entry["task_name"],

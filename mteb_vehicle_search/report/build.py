@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mteb_vehicle_search.analysis.columns import ROW
+from mteb_vehicle_search.analysis.columns import Row, cells_of, row_columns
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
-from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.runs import RUNS_HELP
 from mteb_vehicle_search.analysis.strata import strengths
+from mteb_vehicle_search.citations import bibtex
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.files import new_folder
-from mteb_vehicle_search.report.page_data import gather, growth_of, script_data
+from mteb_vehicle_search.report.page_data import gather, models_of, script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
 from mteb_vehicle_search.settings import evaluation_data, mini_folder
 
@@ -72,7 +72,7 @@ def choose_evaluation(board: Leaderboard, data: Path | None = None) -> EvalSet:
         ResultsError: There is no run on it; says what there is.
         DataNotFoundError, EvalSetError: `data` is not an evaluation set.
     """
-    with_runs = {content_id for _, content_id in board.ranks}
+    with_runs = {content_id for (_, content_id), of_set in board.entries.items() if any(one.ranks for one in of_set)}
     if data is not None:
         evaluation = EvalSet.open(data)
         if evaluation.content_id in with_runs:
@@ -117,47 +117,36 @@ def build_report(board: Leaderboard, evaluation: EvalSet, out: Path) -> int:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / MARKER).is_file():
         raise ResultsError(f"{out} holds other files; they are left alone.", "Choose another folder with --out.")
-    table = next(table for table in board.document["tables"] if table["content_id"] == evaluation.content_id)
-    ranks = board.ranks[table["task"], table["content_id"]]
     try:
         with new_folder(out.absolute()) as partial:
-            _write_site(partial, board, evaluation, table, ranks)
+            _write_site(partial, board, evaluation)
     except OSError as error:
         raise ResultsError(f"{out} cannot be written: {error}.") from error
     return _size(out)
 
 
-def _write_site(
-    folder: Path,
-    board: Leaderboard,
-    evaluation: EvalSet,
-    table: dict[str, Any],
-    ranks: dict[tuple[str, str], RunRanks],
-) -> None:
-    shown = [row for row in table["rows"] if (row["model"], row["revision"]) in ranks]
-    runs = [ranks[row["model"], row["revision"]] for row in shown]
-    names = [_name(row, table["rows"]) for row in shown]
+def _write_site(folder: Path, board: Leaderboard, evaluation: EvalSet) -> None:
+    table = next(table for table in board.document["tables"] if table["content_id"] == evaluation.content_id)
+    models = models_of(board.entries[table["task"], table["content_id"]])
+    runs = [model.ranks for model in models if model.ranks]
     rows = gather(evaluation, runs)
-    growths = [growth_of(run, name) for run, name in zip(runs, names)]
     parts = strengths([rows.texts[at] for at in runs[0].first.tolist()], runs)
     shutil.copytree(STATIC, folder / "assets")
     (folder / "data").mkdir()
-    files = script_data(evaluation, rows, names, growths, parts)
+    files = script_data(evaluation, rows, models, parts)
+    core = files.pop("core")
     for name, value in files.items():
-        write_script(folder / "data" / f"{name}.js", name, value)
-    thumbnails = write_thumbnails(evaluation, rows.shown, folder / "thumbs", SITE_BYTES - _size(folder))
-    files["core"]["thumbs"] = thumbnail_index(thumbnails)
-    write_script(folder / "data" / "core.js", "core", files["core"])
-    reported = [{**dict.fromkeys(ROW), **row} for row in board.document["reported"]]
+        (folder / "data" / f"{name}.js").write_bytes(script(name, value))
+    room = SITE_BYTES - _size(folder) - len(script("core", core))
+    thumbnails = write_thumbnails(evaluation, rows.shown, folder / "thumbs", room)
+    (folder / "data" / "core.js").write_bytes(script("core", {**core, "thumbs": thumbnail_index(thumbnails)}))
+    reported = [{**dict.fromkeys(row_columns()), **row} for row in board.document["reported"]]
     html = render(
         table=table,
-        rows=[(row, _name(row, table["rows"]), shown.index(row) if row in shown else None) for row in table["rows"]],
+        models=models,
         reported=[row for row in reported if row["task"] == table["task"]],
         elsewhere=[row for row in reported if row["task"] != table["task"]],
         evaluation=evaluation,
-        names=names,
-        runs=[run.record.info for run in runs],
-        growths=growths,
         strengths=parts,
         others=[_what(other) for other in _others(board, evaluation)],
         skipped=[(one.path.name, one.reason) for one in board.skipped],
@@ -166,12 +155,6 @@ def _write_site(
     )
     (folder / "index.html").write_text(html, encoding="utf-8", newline="\n")
     (folder / MARKER).write_text(json.dumps({"content_id": evaluation.content_id}) + "\n", encoding="utf-8")
-
-
-def _name(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """Return the model's name, with its revision if several of them are shown."""
-    several = sum(other["model"] == row["model"] for other in rows) > 1
-    return f"{row['model']}@{row['revision'][:12]}" if several else row["model"]
 
 
 def thumbnail_index(thumbnails: Thumbnails) -> dict[str, Any]:
@@ -188,9 +171,6 @@ def render(**content: Any) -> str:
     """Return the HTML of the page; all content is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from mteb_vehicle_search.analysis.formats import RUN, SCORES
-    from mteb_vehicle_search.citations import bibtex
-
     page = Environment(
         loader=PackageLoader("mteb_vehicle_search.report"),
         autoescape=True,
@@ -198,12 +178,13 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = content["table"]["rows"] + content["reported"]
-    highest = max(row[key] or 0 for row in shown for key in ("ndcg_at_10", "ndcg_at_10_ci_high"))
+    rows: list[Row] = content["table"]["rows"] + content["reported"]
+    highest = max(row[key] or 0 for row in rows for key in ("ndcg_at_10", "ndcg_at_10_ci_high"))
     return page.get_template("index.html.j2").render(
+        runs=[model for model in content["models"] if model.ranks],
         axis_end=max(1, math.ceil(10 * highest)) / 10,
-        score_columns=SCORES,
-        run_columns=RUN,
+        score_cells=cells_of("scores"),
+        run_cells=cells_of("run"),
         bibtex=bibtex(content["table"]),
         **content,
     )
@@ -217,11 +198,10 @@ def embed(value: Any) -> str:
     return text
 
 
-def write_script(path: Path, name: str, value: Any) -> None:
-    """Write a script that puts a value into `window.VS`; `file://` pages may load scripts but not JSON."""
-    text = f"(window.VS=window.VS||{{}}).{name}={embed(value)};\n"
+def script(name: str, value: Any) -> bytes:
+    """Return a script that puts a value into `window.VS`; `file://` pages may load scripts but not JSON."""
     # Half of a surrogate pair in a caption has no UTF-8; it becomes a question mark.
-    path.write_text(text, encoding="utf-8", newline="\n", errors="replace")
+    return f"(window.VS=window.VS||{{}}).{name}={embed(value)};\n".encode(errors="replace")
 
 
 def _size(folder: Path) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mteb_vehicle_search.analysis import strata as by_part
+from mteb_vehicle_search.analysis.columns import Entry, Row
 from mteb_vehicle_search.analysis.compare import require_same_queries
 from mteb_vehicle_search.analysis.corpus_growth import (
     TRUSTED_FACTOR,
+    GrowthPoint,
     HoldOut,
     default_sizes,
     growth,
@@ -21,9 +25,6 @@ from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import suspects
 
-if TYPE_CHECKING:
-    from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
-
 BLOCK = 256
 # Beyond the searched corpus more sizes than the command prints, so that the curve has a shape.
 BEYOND = (2, 5, TRUSTED_FACTOR)
@@ -34,18 +35,47 @@ class Growth(NamedTuple):
     """The growth curve of one model, or why there is none.
 
     Attributes:
-        model: Its name.
         points: Of nDCG@10.
         kinds: How each point is known: "exact", "measured", "modelled" or "too far to trust".
         check: The hold-out check, if the corpus has distractors.
         why: What is wrong, if there are no points.
     """
 
-    model: str
     points: list[GrowthPoint]
     kinds: list[str]
     check: HoldOut | None
     why: str
+
+
+class Model(NamedTuple):
+    """One model of the page.
+
+    Attributes:
+        name: With its revision if several revisions are shown.
+        row: Of the leaderboard.
+        number: In the charts and in `Rows`; None without a run record.
+        ranks: Of its run; None without a run record.
+        growth: Its curve; None without a run record.
+    """
+
+    name: str
+    row: Row
+    number: int | None
+    ranks: RunRanks | None
+    growth: Growth | None
+
+
+def models_of(entries: Sequence[Entry]) -> list[Model]:
+    """Return the models of a table, in its order; those with a run record are numbered."""
+    several = Counter(entry.row["model"] for entry in entries)
+    numbers = itertools.count()
+    models = []
+    for entry in entries:
+        name, revision = entry.row["model"], entry.row["revision"]
+        name = f"{name}@{revision[:12]}" if several[name] > 1 else name
+        number, growth = (next(numbers), growth_of(entry.ranks)) if entry.ranks else (None, None)
+        models.append(Model(name, entry.row, number, entry.ranks, growth))
+    return models
 
 
 class Rows(NamedTuple):
@@ -146,11 +176,11 @@ def _captioned_above(run: RunRanks) -> list[int] | None:
 def script_data(
     evaluation: EvalSet,
     rows: Rows,
-    names: Sequence[str],
-    growths: Sequence[Growth],
+    models: Sequence[Model],
     parts: dict[str, list[by_part.Part]],
 ) -> dict[str, Any]:
     """Return what the page's scripts read, by file name: `core` at once, the rest when it is needed."""
+    shown = [model for model in models if model.number is not None]
     facts = {row["corpus-id"]: row for row in evaluation.provenance().to_pylist()}
     labels = [_label(facts[image]) for image in rows.shown]
     classes = sorted(set(labels))
@@ -158,18 +188,18 @@ def script_data(
     groups = by_part.groups(rows.texts)
     core = {
         "block": BLOCK,
-        "models": list(names),
+        "models": [model.name for model in shown],
         "ids": rows.ids,
         "texts": rows.texts,
         "relevant": rows.relevant,
         "ranks": rows.ranks,
         "wrong": rows.wrong,
-        "loss": [_losses(rows, m) for m in range(len(names))],
+        "loss": [_losses(rows, m) for m in range(len(shown))],
         "classes": classes,
         "classOf": [place[label] for label in labels],
         "groups": [{"title": title, "labels": list(of_title)} for title, of_title in groups.items()],
         "groupsOf": _masks(groups, len(rows.ids)),
-        "growth": [_curve(growth) for growth in growths],
+        "growth": [_curve(model.name, model.growth) for model in shown if model.growth],
         "strengths": [
             {"title": title, "parts": [{"label": p.label, "queries": p.queries, "scores": p.scores} for p in found]}
             for title, found in parts.items()
@@ -228,20 +258,20 @@ def _suspects(evaluation: EvalSet, rows: Rows, facts: dict[str, dict[str, Any]])
     }
 
 
-def growth_of(run: RunRanks, name: str) -> Growth:
+def growth_of(run: RunRanks) -> Growth:
     """Return the growth curve of nDCG@10 with its check; a run that has none says why."""
     total = run.distractors
     sizes = {*default_sizes(total), *(n * total for n in BEYOND), *(n for n in FAR if n > TRUSTED_FACTOR * total)}
     try:
         points = growth(run, ("ndcg_at_10",), sorted(sizes) if total else [0])["ndcg_at_10"]
-        return Growth(name, points, [how_known(p, total) for p in points], hold_out(run) if total else None, "")
+        return Growth(points, [how_known(p, total) for p in points], hold_out(run) if total else None, "")
     except VehicleSearchError as error:
-        return Growth(name, [], [], None, error.message)
+        return Growth([], [], None, error.message)
 
 
-def _curve(found: Growth) -> dict[str, Any]:
+def _curve(model: str, found: Growth) -> dict[str, Any]:
     points = [
         [point.corpus_size, round(point.value, 5), round(point.low, 5), round(point.high, 5), kind]
         for point, kind in zip(found.points, found.kinds)
     ]
-    return {"model": found.model, "points": points}
+    return {"model": model, "points": points}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mteb_vehicle_search.analysis.columns import DOCUMENT, REPORTED, ROW, TABLE, violations
+from mteb_vehicle_search.analysis.columns import DOCUMENT, TABLE, reported_fields, row_columns, violations
 from mteb_vehicle_search.metrics import scored
 
 VALUES = {
@@ -76,11 +76,12 @@ WHERE = {
     "ROW": ("tables[1].rows[1]", lambda d: d["tables"][1]["rows"][1]),
     "REPORTED": ("reported[1]", lambda d: d["reported"][1]),
 }
+FIELDS_OF = {"DOCUMENT": DOCUMENT, "TABLE": TABLE, "ROW": row_columns(), "REPORTED": reported_fields()}
 FIELDS = [(kind, name) for kind, types in TYPES.items() for name in types]
 
 
 def test_the_fields_and_their_order():
-    for fields, kind in ((DOCUMENT, "DOCUMENT"), (TABLE, "TABLE"), (ROW, "ROW"), (REPORTED, "REPORTED")):
+    for kind, fields in FIELDS_OF.items():
         assert list(fields) == list(TYPES[kind])
         assert all(field.meaning for field in fields.values())
     assert violations(document()) == []
@@ -120,7 +121,7 @@ def test_every_field_has_its_types_and_no_others(kind, name):
 
 
 def _as_listed(kind: str, name: str) -> tuple[str, ...]:
-    return {"DOCUMENT": DOCUMENT, "TABLE": TABLE, "ROW": ROW, "REPORTED": REPORTED}[kind][name].types
+    return FIELDS_OF[kind][name].types
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), (1,), {1}])

@@ -11,13 +11,9 @@ from typing import Any
 
 import pytest
 
-from mteb_vehicle_search.analysis.columns import REPORTED, ROW, violations
+from mteb_vehicle_search.analysis.columns import cells_of, reported_fields, row_columns, violations
 from mteb_vehicle_search.analysis.formats import (
-    LEFT,
-    RUN,
-    SCORES,
     TEXT,
-    WHO,
     difference,
     heading,
     reported_heading,
@@ -85,7 +81,12 @@ EMPTY = {
     "versions": {},
     "has_run_record": False,
 }
-COLUMNS = {**WHO, **SCORES, **RUN}
+LEFT = {"model", "revision", "precision", "device", "licence", "Flickr30k seen"}
+COLUMNS = {cell.heading: cell.text for cell in cells_of("who", "scores", "run")}
+
+
+def headings(*tables: str) -> list[str]:
+    return [cell.heading for cell in cells_of(*tables)]
 
 
 def table(content_id: str = "5" * 64, rows: list[dict] | None = None, **changed: Any) -> dict[str, Any]:
@@ -215,8 +216,8 @@ def markdown_tables(text: str) -> list[list[list[str]]]:
 def test_markdown_has_every_column_in_two_tables():
     text = to_markdown(document(table(rows=[FULL, EMPTY])))
     scores, made = markdown_tables(text)
-    assert scores[0] == [*WHO, *SCORES]
-    assert made[0] == ["model", *RUN]
+    assert scores[0] == headings("who", "scores")
+    assert made[0] == ["model", *headings("run")]
     for one in (scores, made):
         assert one[1] == ["---" if name in LEFT else "---:" for name in one[0]]
         assert one[2] == [SHOWN[name] for name in one[0]]
@@ -233,7 +234,7 @@ def test_markdown_has_every_column_in_two_tables():
 
 
 def test_names_are_aligned_to_the_left_and_figures_to_the_right():
-    assert {"model", "revision", "precision", "device", "licence", "Flickr30k seen"} == LEFT
+    assert {cell.heading for cell in cells_of("who", "scores", "run") if cell.left} == LEFT
 
 
 def test_markdown_names_differences_and_published_figures():
@@ -274,7 +275,7 @@ def test_csv_has_every_field_of_rows_and_published_figures():
     reported = [figure("M", ndcg_at_10=0.5)]
     text = to_csv(document(table("1" * 64), table("2" * 64, rows=[EMPTY], task="T"), reported=reported))
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert list(rows[0]) == ["task", "content_id", *ROW, "source"]
+    assert list(rows[0]) == ["task", "content_id", *row_columns(), "source"]
     assert rows[0] == {
         "task": "VehicleImageSearch",
         "content_id": "1" * 64,
@@ -293,7 +294,7 @@ def test_csv_has_every_field_of_rows_and_published_figures():
         "map_at_10": "",
     }
     assert len(rows) == 3
-    assert set(REPORTED) < set(rows[2])
+    assert set(reported_fields()) < set(rows[2])
     assert text.count("\n") == 4
     assert "\r" not in text
 

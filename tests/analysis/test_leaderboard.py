@@ -17,8 +17,8 @@ from hand_made_runs import hand_made, info_of, table_of
 from simulated_runs import CONTENT_ID, MODELS, write_run
 
 from mteb_vehicle_search.analysis import leaderboard as command
-from mteb_vehicle_search.analysis.columns import DOCUMENT, REPORTED, ROW, TABLE, violations
-from mteb_vehicle_search.analysis.formats import RUN, SCORES, to_json, to_markdown
+from mteb_vehicle_search.analysis.columns import DOCUMENT, TABLE, cells_of, reported_fields, row_columns, violations
+from mteb_vehicle_search.analysis.formats import to_json, to_markdown
 from mteb_vehicle_search.analysis.leaderboard import (
     SORTABLE,
     build_leaderboard,
@@ -258,7 +258,7 @@ def test_csv_has_every_row(runs, capsys):
     assert run("--format", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["content_id"] for row in rows] == [CONTENT_ID] * 3
-    assert set(ROW) < set(rows[0])
+    assert set(row_columns()) < set(rows[0])
 
 
 @pytest.mark.parametrize("width", [80, 120, 300])
@@ -267,7 +267,8 @@ def test_the_table_fits_and_says_everything(runs, capsys, monkeypatch, width):
     assert run() == 0
     shown = capsys.readouterr().out
     cells = [cell for line in shown.splitlines() for cell in re.split(r"\s{2,}", line.strip())]
-    assert [cells.count(name) for name in (*SCORES, *RUN)] == [1] * len({**SCORES, **RUN})
+    headings = [cell.heading for cell in cells_of("scores", "run")]
+    assert [cells.count(name) for name in headings] == [1] * len(headings)
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
     assert "simulated/twin-of-good" in shown
     assert "…" not in shown
@@ -283,7 +284,7 @@ def test_the_repositorys_leaderboard_conforms():
 
 def test_the_docs_list_every_field():
     text = (ROOT / "mteb_vehicle_search" / "analysis" / "README.md").read_text(encoding="utf-8")
-    for fields in (DOCUMENT, TABLE, ROW, REPORTED):
+    for fields in (DOCUMENT, TABLE, row_columns(), reported_fields()):
         for name, field in fields.items():
             assert f"| `{name}` | {' or '.join(field.types)} | {field.meaning} |" in text
 
@@ -408,7 +409,7 @@ def test_rows_are_sorted_best_first_then_by_name_and_those_without_the_score_las
 
 
 def test_the_scores_to_sort_by():
-    assert (*(name for name in ROW if "_at_" in name and "_ci_" not in name), "median_rank") == SORTABLE
+    assert (*(name for name in row_columns() if "_at_" in name and "_ci_" not in name), "median_rank") == SORTABLE
 
 
 def test_ranks_are_of_the_score_that_sorts(home):
@@ -420,19 +421,29 @@ def test_ranks_are_of_the_score_that_sorts(home):
         assert board.document["sorted_by"] == sort
 
 
-def test_the_ranks_behind_the_rows_are_kept_by_model_and_revision(home, write_result):
+def test_the_entries_are_those_of_the_rows(home, write_result):
     put("worse", [3, 4])
     put("better", [1, 2])
     put("better", [1, 1], content_id="6" * 64)
     write_result("without/record", {"ndcg_at_10": 0.6})
     write_result("without/record", {"ndcg_at_10": 0.6}, content_id="7" * 64, task="VehicleImageSearchMini")
     board = build_leaderboard()
-    found = {key: {run: of.ranks.tolist() for run, of in runs.items()} for key, runs in board.ranks.items()}
     zero = "0" * 40
-    assert found == {
-        ("VehicleImageSearch", CONTENT_ID): {("worse", zero): [3, 4], ("better", zero): [1, 2]},
-        ("VehicleImageSearch", "6" * 64): {("better", zero): [1, 1]},
+    found = {
+        key: [(one.row["model"], one.row["revision"], one.ranks and one.ranks.ranks.tolist()) for one in of_set]
+        for key, of_set in board.entries.items()
     }
+    assert found == {
+        ("VehicleImageSearch", CONTENT_ID): [
+            ("better", zero, [1, 2]),
+            ("without/record", zero, None),
+            ("worse", zero, [3, 4]),
+        ],
+        ("VehicleImageSearch", "6" * 64): [("better", zero, [1, 1])],
+        ("VehicleImageSearchMini", "7" * 64): [("without/record", zero, None)],
+    }
+    for table in board.document["tables"]:
+        assert table["rows"] == [one.row for one in board.entries[table["task"], table["content_id"]]]
     assert [(table["task"], table["content_id"][0]) for table in board.document["tables"]] == [
         ("VehicleImageSearch", "5"),
         ("VehicleImageSearch", "6"),

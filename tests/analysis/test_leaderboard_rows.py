@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hand_made_runs import hand_made, info_of, table_of
 
-from mteb_vehicle_search.analysis.columns import ROW
-from mteb_vehicle_search.analysis.leaderboard import TWO_RUNS, first_usable, make_row, pair_with_records, reported_rows
+from mteb_vehicle_search.analysis.columns import Entry, row_columns
+from mteb_vehicle_search.analysis.leaderboard import TWO_RUNS, first_usable, pair_with_records, reported_rows
+from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.runs import Found, Result
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.metrics import scored
@@ -48,16 +49,20 @@ RUN_INFO = {
 }
 
 
+def row_of(result: Result | None, ranks: RunRanks | None) -> dict[str, Any]:
+    return Entry(result, ranks).row
+
+
 def test_a_row_of_a_run_alone():
     ranks = hand_made([9, 1, 30, 2], relevant_ids=["b", "b", "a", "a"], **RUN_INFO)
-    row = make_row(None, ranks)
-    assert list(row) == list(ROW)
+    row = row_of(None, ranks)
+    assert list(row) == list(row_columns())
     for metric in scored():
         assert row[metric] == round(ranks.scores(metric).mean(), 5)
     interval = clustered_interval(ranks.scores("ndcg_at_10"), ranks.relevant_ids)
     assert (row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]) == (round(interval.low, 5), round(interval.high, 5))
     assert row["ndcg_at_10_ci_low"] < row["ndcg_at_10"] < row["ndcg_at_10_ci_high"]
-    assert {name: row[name] for name in ROW if not name.startswith("ndcg") and name not in scored()} == {
+    assert {name: row[name] for name in row_columns() if not name.startswith("ndcg") and name not in scored()} == {
         "rank": None,
         "model": "some/model",
         "revision": "0" * 40,
@@ -79,7 +84,7 @@ def test_a_row_of_a_run_alone():
 def test_a_row_of_a_result_alone():
     scores = {name: n / 100 for n, name in enumerate([*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"])}
     meta = {"license": "mit", "n_parameters": 5, "embed_dim": 3, "training_datasets": []}
-    row = make_row(result(scores=scores, mteb_version="2.27", meta=meta, date=None), None)
+    row = row_of(result(scores=scores, mteb_version="2.27", meta=meta, date=None), None)
     assert row == {
         **scores,
         "rank": None,
@@ -97,8 +102,8 @@ def test_a_row_of_a_result_alone():
         "flickr30k_in_training": False,
         "has_run_record": False,
     }
-    assert make_row(result(scores={"ndcg_at_10": 0.5, "median_rank": 3.0}), None)["median_rank"] == 3.0
-    bare = make_row(result(), None)
+    assert row_of(result(scores={"ndcg_at_10": 0.5, "median_rank": 3.0}), None)["median_rank"] == 3.0
+    bare = row_of(result(), None)
     assert (bare["versions"], bare["flickr30k_in_training"], bare["map_at_10"]) == ({}, None, None)
 
 
@@ -108,7 +113,7 @@ def test_a_result_goes_before_its_run_and_the_run_adds_what_it_lacks():
     of_result = result(scores=given, mteb_version="2.27", meta=meta, model="Some/Name", revision="main")
     info = {**RUN_INFO, "training_datasets": None, "versions": {"torch": "2.9"}}
     ranks = hand_made([9, 1, 30, 2], **info)
-    row = make_row(of_result, ranks)
+    row = row_of(of_result, ranks)
     assert {name: row[name] for name in given} == given
     assert row["map_at_10"] == round(ranks.scores("map_at_10").mean(), 5)
     assert (row["model"], row["revision"], row["date"]) == ("Some/Name", "main", "2026-01-01")
@@ -116,25 +121,25 @@ def test_a_result_goes_before_its_run_and_the_run_adds_what_it_lacks():
     # The run knows what it was trained on as well as the metadata: it says that it is not known.
     assert row["flickr30k_in_training"] is None
     assert row["versions"] == {"mteb": "2.27", "torch": "2.9"}
-    known = make_row(of_result, hand_made([1], **{**info, "versions": {"mteb": "2.26"}, "n_parameters": None}))
+    known = row_of(of_result, hand_made([1], **{**info, "versions": {"mteb": "2.26"}, "n_parameters": None}))
     assert known["versions"] == {"mteb": "2.26"}
     assert known["n_parameters"] == 5
-    assert make_row(result(date=None), ranks)["date"] == "2026-03-04T05:06:07+00:00"
+    assert row_of(result(date=None), ranks)["date"] == "2026-03-04T05:06:07+00:00"
 
 
 def test_a_zero_is_a_value():
-    row = make_row(result(meta={"n_parameters": 5}), hand_made([1], n_parameters=0, images_per_s=0.0))
+    row = row_of(result(meta={"n_parameters": 5}), hand_made([1], n_parameters=0, images_per_s=0.0))
     assert (row["n_parameters"], row["images_per_s"]) == (0, 0.0)
 
 
 def test_versions_and_model_are_texts():
-    row = make_row(None, hand_made([1], versions={"torch": 2}, model_name="m", model_revision=None))
+    row = row_of(None, hand_made([1], versions={"torch": 2}, model_name="m", model_revision=None))
     assert (row["versions"], row["model"], row["revision"]) == ({"torch": "2"}, "m", "None")
-    assert make_row(None, hand_made([1], versions=None))["versions"] == {}
+    assert row_of(None, hand_made([1], versions=None))["versions"] == {}
 
 
 def test_scores_are_rounded_as_mteb_rounds():
-    row = make_row(None, hand_made([3, 1, 1], corpus_size=200))
+    row = row_of(None, hand_made([3, 1, 1], corpus_size=200))
     assert row["mrr_at_10"] == 0.77778
     assert all(row[name] == round(row[name], 5) for name in (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"))
 

@@ -55,8 +55,11 @@ def test_forked_and_spawned_processes_encode_alike(tmp_path):
 
 
 FOREVER = """
-    import sys, time
+    import signal, sys, time
     from mteb_vehicle_search.models.preprocess import ShortestSideCrop
+
+    # A suite in the background of a shell script is started with interrupts ignored, and so are its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def endless(self, jpeg):
         print("decoding", flush=True)

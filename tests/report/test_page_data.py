@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scored_runs import best, draw_scores, write_scored_run, write_world
 
+from mteb_vehicle_search.analysis.columns import Entry
 from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
 from mteb_vehicle_search.analysis.ranks import load_ranks
+from mteb_vehicle_search.analysis.runs import Result
 from mteb_vehicle_search.analysis.strata import Part, groups, vehicles
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import page_data as data
-from mteb_vehicle_search.report.page_data import Growth, Rows, gather, growth_of, script_data
+from mteb_vehicle_search.report.page_data import Growth, Model, Rows, gather, growth_of, models_of, script_data
 
 # Two full blocks of the page's data and the beginning of a third.
 QUERIES = 2 * 256 + 40
@@ -38,8 +41,12 @@ def page(tmp_path_factory):
             for name, of_model in zip(NAMES, scores)
         ]
     rows = gather(world.evaluation, runs)
-    growths = [Growth(name, [], [], None, "") for name in NAMES]
-    return world, scores, rows, script_data(world.evaluation, rows, NAMES, growths, {})
+    return world, scores, rows, script_data(world.evaluation, rows, models(*NAMES), {})
+
+
+def models(*names: str, growth: Growth | None = None) -> list[Model]:
+    """Return models with run records, as far as the scripts' data look at them."""
+    return [Model(name, {}, number, None, growth) for number, name in enumerate(names)]
 
 
 def kept(model: int) -> int:
@@ -163,7 +170,7 @@ def test_blocks_tell_how_many_captioned_images_are_above(page):
 def test_a_full_last_block_is_followed_by_no_empty_one(tmp_path):
     world = write_world(tmp_path / "set", 256)
     rows = gather(world.evaluation, [write_scored_run(world, "a", draw_scores(world, 0))])
-    files = script_data(world.evaluation, rows, ["a"], [Growth("a", [], [], None, "")], {})
+    files = script_data(world.evaluation, rows, models("a"), {})
     assert [len(block["top"][0]) for block in blocks(files)] == [256]
 
 
@@ -240,7 +247,7 @@ def near_pairs(world, run, hashes, preset=None) -> set[tuple[str, str, int]]:
     """Return (relevant image, near duplicate, differing bits) as the page has them."""
     evaluation = hashed(world, hashes, preset)
     rows = gather(evaluation, [run])
-    found = script_data(evaluation, rows, ["a"], [], {})["suspects"]["near"]
+    found = script_data(evaluation, rows, models("a"), {})["suspects"]["near"]
     return {(rows.shown[one["relevant"]], rows.shown[one["image"]], one["weight"]) for one in found}
 
 
@@ -301,9 +308,9 @@ def test_charts_get_their_points_and_parts(small):
         GrowthPoint(0, 8, "ndcg_at_10", 0.9000049, 0.8, 1.0, "exact"),
         GrowthPoint(12, 20, "ndcg_at_10", 0.1234567, 0.0123456, 0.2345678, "exact"),
     ]
-    growth = Growth("a", points, ["exact", "measured"], None, "")
+    growth = Growth(points, ["exact", "measured"], None, "")
     parts = {"Length": [Part("short", 3, [Interval(0.5, 0.4, 0.6)]), Part("long", 5, [Interval(0.25, 0.0, 0.75)])]}
-    core = script_data(world.evaluation, gather(world.evaluation, [run]), ["a"], [growth], parts)["core"]
+    core = script_data(world.evaluation, gather(world.evaluation, [run]), models("a", growth=growth), parts)["core"]
     assert core["strengths"] == [
         {
             "title": "Length",
@@ -346,8 +353,8 @@ def test_a_curve_has_a_shape_on_both_sides_of_what_was_searched(tmp_path, distra
     sources = {"flickr30k": {"images": 8, "captioned": 8}, "imagenet": {"images": distractors, "captioned": 0}}
     run = write_scored_run(world, "a", draw_scores(world, 0), sources=sources)
     run.record.info["corpus_size"] = 8 + distractors
-    found = growth_of(run, "the name")
-    assert (found.model, found.why) == ("the name", "")
+    found = growth_of(run)
+    assert found.why == ""
     assert [point.distractors for point in found.points] == [*exact, *beyond, *far]
     kinds = ["exact"] * (len(exact) - 1) + ["measured"] + ["modelled"] * len(beyond) + ["too far to trust"] * len(far)
     assert found.kinds == kinds
@@ -361,15 +368,46 @@ def test_a_curve_has_a_shape_on_both_sides_of_what_was_searched(tmp_path, distra
 def test_a_corpus_of_captioned_images_only_has_one_point_and_no_check(tmp_path):
     world = write_world(tmp_path / "set", 16, captioned=8, distractors=0)
     sources = {"flickr30k": {"images": 8, "captioned": 8}, "imagenet": {"images": 0, "captioned": 0}}
-    found = growth_of(write_scored_run(world, "a", draw_scores(world, 0), sources=sources), "a")
+    found = growth_of(write_scored_run(world, "a", draw_scores(world, 0), sources=sources))
     assert [(point.distractors, point.corpus_size) for point in found.points] == [(0, 8)]
     assert (found.kinds, found.check, found.why) == (["measured"], None, "")
 
 
+def test_models_are_named_by_revision_where_several_are_shown_and_numbered_where_they_have_ranks(tmp_path):
+    world = write_world(tmp_path / "set", 8)
+    runs = [write_scored_run(world, name, draw_scores(world, seed)) for seed, name in enumerate("ab")]
+    result = Result(tmp_path, "VehicleImageSearch", "5" * 64, "b", "f" * 40, {"ndcg_at_10": 0.5}, None, None, {})
+    found = models_of([Entry(None, runs[0]), Entry(result, None), Entry(None, runs[1])])
+    revision = runs[1].record.info["model_revision"]
+    assert [model.name for model in found] == ["a", "b@ffffffffffff", f"b@{revision[:12]}"]
+    assert [model.number for model in found] == [0, None, 1]
+    assert [model.ranks for model in found] == [runs[0], None, runs[1]]
+    assert [model.row["model"] for model in found] == ["a", "b", "b"]
+    assert [model.growth and len(model.growth.points) for model in found] == [
+        len(growth_of(runs[0]).points),
+        None,
+        len(growth_of(runs[1]).points),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("revisions", "shown"),
+    [
+        ([("a", "1" * 40)], "a"),
+        ([("a", "1" * 40), ("b", "1" * 40)], "a"),
+        ([("a", "1" * 40), ("b", "1" * 40), ("a", "2" * 40)], "a@111111111111"),
+    ],
+)
+def test_a_revision_is_named_where_there_are_several(revisions, shown):
+    scores = {"ndcg_at_10": 0.5}
+    results = [Result(Path(), "Search", "5" * 64, *one, scores, None, None, {}) for one in revisions]
+    assert models_of([Entry(result, None) for result in results])[0].name == shown
+
+
 def test_a_run_without_a_curve_says_why(tmp_path):
     world = write_world(tmp_path / "set", 8, two_relevant=[2])
-    found = growth_of(write_scored_run(world, "a", draw_scores(world, 0)), "a")
-    assert (found.model, found.points, found.kinds, found.check) == ("a", [], [], None)
+    found = growth_of(write_scored_run(world, "a", draw_scores(world, 0)))
+    assert (found.points, found.kinds, found.check) == ([], [], None)
     assert "several relevant images" in found.why
 
 
@@ -388,7 +426,7 @@ def test_runs_that_cannot_tell_captioned_images_have_no_such_numbers(tmp_path):
     rows = gather(world.evaluation, runs)
     assert rows.captioned_above[0] is not None
     assert rows.captioned_above[1] is None
-    (block,) = blocks(script_data(world.evaluation, rows, ["a", "b"], [], {}))
+    (block,) = blocks(script_data(world.evaluation, rows, models("a", "b"), {}))
     assert block["captioned"] == [rows.captioned_above[0], None]
 
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_made_runs import hand_made
 from jinja2 import UndefinedError
 from small_runs import HOSTILE, MODELS, QUERIES, write_run
 
 from mteb_vehicle_search import cli
+from mteb_vehicle_search.analysis.columns import Entry
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
-from mteb_vehicle_search.analysis.runs import Skipped
+from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.runs import Result, Skipped
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import build, page_data
 from mteb_vehicle_search.report.build import build_report, choose_evaluation, embed, render
+from mteb_vehicle_search.report.page_data import Model
 from mteb_vehicle_search.report.thumbnails import PER_SHEET, Thumbnails, write_thumbnails
+from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import evaluation_data, mini_folder
 
 OTHER = "e" * 64
@@ -165,7 +171,7 @@ def test_nothing_can_end_a_script():
 
 
 def test_half_a_character_is_replaced(tmp_path):
-    build.write_script(tmp_path / "a.js", "a", "half \ud83d of one")
+    (tmp_path / "a.js").write_bytes(build.script("a", "half \ud83d of one"))
     assert (tmp_path / "a.js").read_text(encoding="utf-8") == '(window.VS=window.VS||{}).a="half ? of one";\n'
 
 
@@ -179,7 +185,9 @@ def row_of(model: str, revision: str = "1", **fields: Any) -> dict[str, Any]:
 def board_of(*tables: tuple[str, list[dict[str, Any]]], records: tuple[str, ...] = ()) -> Leaderboard:
     """Return a leaderboard of (content id, rows); `records` are the content ids that have run records."""
     listed = [{"task": "Search", "content_id": content_id, "rows": rows} for content_id, rows in tables]
-    return Leaderboard({"tables": listed, "reported": []}, [], {("Search", content_id): {} for content_id in records})
+    entries = {("Search", content_id): [Entry(None, hand_made([1]))] for content_id in records}
+    without = [Entry(Result(Path(), "Search", OTHER, "m", "1", {"ndcg_at_10": 0.5}, None, None, {}), None)]
+    return Leaderboard({"tables": listed, "reported": []}, [], {("Other", mini_id()): without, **entries})
 
 
 @pytest.fixture
@@ -261,7 +269,7 @@ def page_of(evaluation, monkeypatch):
 
     def build_page(out: Path, write=lambda folder: (folder / "new.txt").write_text("12345")):
         def write_site(folder, *given):
-            assert given == (board, evaluation, board.document["tables"][1], {})
+            assert given == (board, evaluation)
             write(folder)
 
         monkeypatch.setattr(build, "_write_site", write_site)
@@ -473,6 +481,7 @@ def made(evaluation, tmp_path_factory):
 
     def spy_thumbnails(evaluation, shown, target, budget):
         seen.update(budget=budget, written=sum(path.stat().st_size for path in target.parent.rglob("*.*")))
+        assert not (target.parent / "data" / "core.js").exists()
         return write_thumbnails(evaluation, shown, target, budget)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -503,15 +512,14 @@ def page_text(site: Path) -> str:
 
 def test_the_template_gets_rows_names_and_runs_that_belong_together(made):
     _, content, _ = made
-    rows = content["rows"]
-    assert [name for _, name, _ in rows] == LISTED
-    assert [row for row, _, _ in rows] == content["table"]["rows"]
+    models = content["models"]
+    assert [model.name for model in models] == LISTED
+    assert [model.row for model in models] == content["table"]["rows"]
     # Results without a record have no colour in the charts.
-    assert [number for _, _, number in rows] == [0, 1, 2, None]
-    assert content["names"] == LISTED[:3]
-    assert [run["device"] for run in content["runs"]] == [f"device of {model}" for model in MODELS]
-    assert [growth.model for growth in content["growths"]] == LISTED[:3]
-    for row, growth in zip(content["table"]["rows"], content["growths"]):
+    assert [model.number for model in models] == [0, 1, 2, None]
+    assert [model.ranks.record.info["device"] for model in models[:3]] == [f"device of {model}" for model in MODELS]
+    assert models[3][3:] == (None, None)
+    for row, growth in zip(content["table"]["rows"], [model.growth for model in models[:3]]):
         measured = growth.points[growth.kinds.index("measured")]
         assert measured.value == pytest.approx(row["ndcg_at_10"], abs=1e-5)
     by_length = list(content["strengths"].values())[1]
@@ -566,8 +574,11 @@ def test_the_page_shows_its_pictures_once_and_can_cut_them_out(made):
 
 
 def test_pictures_get_what_scripts_leave_of_58_megabytes(made):
-    _, content, _ = made
-    assert content["budget"] == build.SITE_BYTES - content["written"] == 58_000_000 - content["written"]
+    site, content, _ = made
+    core = read(site, "core")
+    del core["thumbs"]
+    written = content["written"] + len(build.script("core", core))
+    assert content["budget"] == build.SITE_BYTES - written == 58_000_000 - written
     assert content["written"] > 500_000, "with the chart libraries"
 
 
@@ -638,7 +649,7 @@ def test_the_axis_ends_at_the_first_tenth_above_everything(made, scores, reporte
     html = rendered(
         content,
         table={**content["table"], "rows": rows},
-        rows=[(row, row["model"], None) for row in rows],
+        models=[Model(row["model"], row, None, None, None) for row in rows],
         reported=published,
     )
     assert re.findall(r"<span>nDCG@10</span><span>([\d.]+)</span>", html) == [end]
@@ -652,6 +663,8 @@ def hostile(value: Any) -> Any:
         return {key: hostile(one) for key, one in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(hostile(one) for one in value))
+    if isinstance(value, RunRanks):
+        return replace(value, record=RunRecord(value.record.folder, hostile(value.record.info)))
     if isinstance(value, list | tuple):
         return type(value)(hostile(one) for one in value)
     return value
@@ -666,7 +679,7 @@ def test_no_text_can_be_markup(made, evaluation):
     assert html.count("&lt;script&gt;alert(") > 50
 
 
-@pytest.mark.parametrize("name", ["skipped", "others", "names"])
+@pytest.mark.parametrize("name", ["skipped", "others", "strengths"])
 def test_what_the_template_is_not_given_is_no_empty_text(made, name):
     _, content, _ = made
     with pytest.raises(UndefinedError, match=f"'{name}' is undefined"):
@@ -678,19 +691,6 @@ def test_the_score_is_cited_with_its_content_id(made, evaluation):
     cited = re.search(r'<pre id="bibtex"[^>]*>(.*?)</pre>', page_text(site), flags=re.DOTALL)
     assert cited
     assert f"Task VehicleImageSearch, content id {evaluation.content_id}" in cited[1]
-
-
-@pytest.mark.parametrize(
-    ("revisions", "shown"),
-    [
-        ([("a", "1" * 40)], "a"),
-        ([("a", "1" * 40), ("b", "1" * 40)], "a"),
-        ([("a", "1" * 40), ("b", "1" * 40), ("a", "2" * 40)], "a@111111111111"),
-    ],
-)
-def test_a_revision_is_named_where_there_are_several(revisions, shown):
-    rows = [row_of(*one) for one in revisions]
-    assert build._name(rows[0], rows) == shown
 
 
 def test_sizes_of_pictures_are_one_number():
@@ -722,6 +722,6 @@ def test_what_is_no_json_is_not_embedded(value):
 
 
 def test_a_script_puts_its_value_beside_those_of_others(tmp_path):
-    build.write_script(tmp_path / "a.js", "core", {"é": "<\n>"})
+    (tmp_path / "a.js").write_bytes(build.script("core", {"é": "<\n>"}))
     expected = r'(window.VS=window.VS||{}).core={"é":"\u003c\n\u003e"};' + "\n"
     assert (tmp_path / "a.js").read_bytes() == expected.encode()
