@@ -6,14 +6,25 @@ depends on has changed.
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+
 from data_prep.job import BuildOptions, Job, open_captioned, open_distractors
-from data_prep.markers import Stages
+from data_prep.markers import STAGES, Stages
+from data_prep.plan import plan
+from data_prep.preset import load_preset
 from data_prep.stages.export import export, find_duplicates
 from data_prep.stages.reduce import merge, reduce_captioned, reduce_distractors
 from data_prep.stages.select import select
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.files import check_replaceable, locked
-from mteb_vehicle_search.terminal import Reporter
+from mteb_vehicle_search.terminal import Reporter, positive, print_rows
+
+SHOWN_REJECTS = 5
 
 
 def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
@@ -40,3 +51,102 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         entries = merge(job, markers)
         duplicates = find_duplicates(job, entries, markers)
         return export(job, entries, selected, duplicates, markers)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vehicle-search-data build`."""
+    parser.add_argument(
+        "--preset", default="original", metavar="NAME", help="original (default), wordnet, mini, or a .toml file"
+    )
+    parser.add_argument(
+        "--flickr30k",
+        default="hub",
+        metavar="SRC",
+        help="'hub' (default), or a folder with the captions CSV and the zip or the images, or of parquet files",
+    )
+    parser.add_argument(
+        "--imagenet",
+        default="hub",
+        metavar="SRC",
+        help="'hub' (default), or a folder with the hub's shards, the original tar files, or train/ and val/",
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
+    parser.add_argument(
+        "--selection",
+        metavar="LIST",
+        help="'published', or a file of image names: keep these images and run no classifier",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="threads that decode and resize (default: one per core)",
+    )
+    parser.add_argument("--device", default="auto", help="of the classifier: auto (default), cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--batch-size", type=positive, default=32, metavar="N", help="of the classifier (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rebuild",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        choices=STAGES,
+        help=f"do a stage again although nothing changed: {', '.join(STAGES)}",
+    )
+    parser.add_argument("--allow-rejects", action="store_true", help="go on with more than 0.5 %% of bad images")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Build, or show the plan; return the exit status."""
+    # Pillow tells of broken EXIF and of large images; both are dealt with, and rejects say why.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    if args.quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # Before the hub's client is imported.
+    preset = load_preset(args.preset)
+    default = settings.evaluation_data() if args.preset == "original" else settings.data_folder(preset.name)
+    options = BuildOptions(
+        preset=preset,
+        out=(args.out.expanduser() if args.out else default).absolute(),
+        flickr30k=args.flickr30k,
+        imagenet=args.imagenet,
+        selection=args.selection,
+        workers=args.workers,
+        device=args.device,
+        batch_size=args.batch_size,
+        rebuild=tuple(args.rebuild),
+        allow_rejects=args.allow_rejects,
+    )
+    if args.dry_run:
+        planned = plan(options)
+        print_rows("Plan", ("what", ""), planned.rows)
+        if planned.needed_gb > planned.free_gb:
+            sys.stdout.write("There is not enough space on the disk.\n")
+            return 1
+        return 0
+    _show(build(options, Reporter(args.quiet)), options)
+    return 0
+
+
+def _show(evaluation: EvalSet, options: BuildOptions) -> None:
+    notes = evaluation.manifest["notes"]
+    counts, expected = notes["counts"], notes["expected"]
+    rows = [
+        (name.replace("_", " "), counts[name], expected.get(name, "-"), _compared(counts[name], expected.get(name)))
+        for name in ("captioned", "distractors", "queries", "distinct_texts", "rejected")
+    ]
+    columns = ("count", "built", "published", "difference")[: 4 if expected else 2]
+    print_rows(evaluation.manifest["title"], columns, [row[: len(columns)] for row in rows])
+    lines = ["  {} ({}): {}".format(*row.values()) for row in evaluation.rejected().slice(0, SHOWN_REJECTS).to_pylist()]
+    if counts["rejected"] > SHOWN_REJECTS:
+        lines.append(f"  ...; all of them are in {evaluation.folder / 'rejected.parquet'}")
+    lines += [f"Content id {evaluation.content_id}", f"Verified; at {evaluation.folder}"]
+    lines.append(f"{options.work} holds the finished stages; delete it when no rebuild is planned.")
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _compared(built: int, published: int | None) -> str:
+    return "-" if published is None else f"{built - published:+,}" if built != published else "same"

@@ -5,9 +5,11 @@ The only module that talks to it.
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -318,3 +320,18 @@ def push(folder: Path, repository: str, public: bool = False) -> str:
             f"{folder} does not verify, so it is not pushed.", f"See 'vehicle-search-data verify {folder}'."
         )
     return upload_folder(folder, repository, private=not public)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vehicle-search-data push`."""
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("repository", metavar="REPO", help="name on the hub, such as my-lab/vehicle-image-search")
+    parser.add_argument("--public", action="store_true", help="visible to everybody: read the warning first")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Warn of the sources' terms, upload, and say where it is; return the exit status."""
+    if warning := terms_warning(EvalSet.open(args.folder), args.public):
+        sys.stderr.write(f"{warning}\n")
+    sys.stdout.write(f"Pushed to {push(args.folder, args.repository, args.public)}\n")
+    return 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import random
+import sys
 import textwrap
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.terminal import positive, print_rows
 
 CELL_PX, LINE_PX, LINES, COLUMNS = 200, 13, 6, 6
 SIDES_PX = (160, 240, 320, 400, 500, 640, 1000)
@@ -76,3 +79,29 @@ def contact_sheet(evaluation: EvalSet, path: Path, count: int = 24, seed: int = 
             fill = "gray" if line_number < 2 else "black"
             pen.text((left + 4, top + CELL_PX + LINE_PX * line_number), line, fill=fill, font=font)
     sheet.save(path, "PNG")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vehicle-search-data inspect`."""
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="default: contact-sheet.png in the working directory")
+    parser.add_argument(
+        "--count", type=positive, default=24, metavar="N", help="images on the contact sheet (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which images (default: %(default)s)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Show the counts and draw the sheet; return the exit status."""
+    evaluation = EvalSet.open(args.folder)
+    summary = summarise(evaluation)
+    print_rows("Images by source", ("source", "images"), list(summary.sources.items()))
+    if summary.classes:
+        print_rows("\nImages by class", ("class", "images"), list(summary.classes.items()))
+    most = max(summary.sides.values())
+    rows = [(name, count, "#" * round(40 * count / most)) for name, count in summary.sides.items()]
+    print_rows("\nShorter side of the originals", ("shorter side", "images", ""), rows)
+    sheet = args.sheet or Path("contact-sheet.png")
+    contact_sheet(evaluation, sheet, args.count, args.seed)
+    sys.stdout.write(f"Contact sheet: {sheet}\n")
+    return 0

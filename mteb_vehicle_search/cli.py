@@ -1,4 +1,4 @@
-"""`vehicle-search`: run mteb with our tasks, and read what the runs gave."""
+"""`vehicle-search`: run mteb with our tasks, and read what the runs gave; and how both programs run a command."""
 
 from __future__ import annotations
 
@@ -6,22 +6,42 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mteb_vehicle_search import terminal
-
-PROG = "vehicle-search"
+from mteb_vehicle_search.settings import VARIABLES
 
 
 class Command(NamedTuple):
-    """A subcommand; its module gives `add_arguments(parser)` and `main(args) -> int`, and is imported when chosen."""
+    """A subcommand; its module is imported when it is chosen.
+
+    Attributes:
+        module: Gives `add_arguments(parser)` and `main(args) -> int`; of a raw command only `main(words) -> int`.
+        summary: What it does, in a line of the program's help.
+        more: What its own help says beside the summary.
+        raw: Whether all that follows its name is its own to parse, `--help` included.
+    """
 
     module: str
     summary: str
+    more: str = ""
+    raw: bool = False
+
+
+class Program(NamedTuple):
+    """A command line: its name, what its help says before and after the commands, and the commands by name."""
+
+    name: str
+    description: str
+    epilog: str
+    commands: Mapping[str, Command]
 
 
 COMMANDS = {
+    "run": Command(
+        "mteb_vehicle_search.plugin.run", "evaluate a model; takes exactly the arguments of 'mteb run'", raw=True
+    ),
     "leaderboard": Command(
         "mteb_vehicle_search.analysis.leaderboard", "rank models by the results on one evaluation set"
     ),
@@ -32,8 +52,6 @@ COMMANDS = {
     "report": Command("mteb_vehicle_search.report.build", "write an HTML report of the runs, with the images"),
     "reproduce": Command("mteb_vehicle_search.reproduce", "run the published models, compare with what was reported"),
 }
-RUN_SUMMARY = "evaluate a model; takes exactly the arguments of 'mteb run'"
-
 EXAMPLES = """\
 examples:
   vehicle-search run -t VehicleImageSearchMini -m vehicle-search/tiny-clip
@@ -46,40 +64,43 @@ examples:
 'mteb run' knows the same tasks and models; 'vehicle-search run' is for installations that skip start-up hooks.
 
 environment:
-  VEHICLE_SEARCH_HOME     folder of data, run records and embeddings
-  VEHICLE_SEARCH_DATA     evaluation set of the task VehicleImageSearch
-  VEHICLE_SEARCH_KEEP_EMBEDDINGS
-                          1: a finished run keeps its vectors
-  VEHICLE_SEARCH_DEVICE   cpu, cuda, cuda:1, mps, or several separated by commas
-  VEHICLE_SEARCH_PRECISION
-                          fp32, bf16 or fp16; default: bf16 on CUDA, fp32 on a CPU
-  VEHICLE_SEARCH_PREPROCESS
-                          exact (default) or fast, which is up to 3/255 off
-  VEHICLE_SEARCH_COMPILE  1: compile the towers with torch.compile
-  VEHICLE_SEARCH_STOCK_JINA
-                          1: leave jinaai/jina-clip-v2 to mteb's own wrapper
-  VEHICLE_SEARCH_NO_HOOK  1: leave Python's start-up alone; plain 'mteb' then does not know the tasks
-  VEHICLE_SEARCH_DEBUG    1: the same as --debug
+{variables}
 
-exit status: 0 done, 1 failed, 2 wrong usage
+exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted
 """
+PROGRAM = Program(
+    "vehicle-search",
+    "Vehicle Image Search: evaluate image-text models and see what their scores mean.",
+    EXAMPLES.format(
+        variables="\n".join(
+            f"  {name:23} {says}" if len(name) < 24 else f"  {name}\n{'':26}{says}" for name, says in VARIABLES.items()
+        )
+    ),
+    COMMANDS,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 for an error, 130 if interrupted; usage errors exit 2."""
+    """Run `vehicle-search`; see `run_program`."""
+    return run_program(PROGRAM, argv)
+
+
+def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status: 0, 1 for an error, 130 if interrupted; usage errors exit 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # No global option takes a value, so the first word is the command.
     position = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
     chosen = arguments[position] if position < len(arguments) else None
-    debug = "--debug" in (arguments[:position] if chosen == "run" else arguments)
-    if debug:
+    command = program.commands.get(chosen or "")
+    raw = command is not None and command.raw
+    if "--debug" in (arguments[:position] if raw else arguments):
         os.environ[terminal.DEBUG] = "1"
     try:
-        if chosen == "run":
-            # What follows `run` is mteb's to parse, --help included.
-            _parser(None).parse_args(arguments[: position + 1])
-            return _run(arguments[position + 1 :])
-        args = _parser(chosen).parse_args(arguments)
+        parser = _parser(program, chosen)
+        if command and command.raw:
+            parser.parse_args(arguments[: position + 1])
+            return importlib.import_module(command.module).main(arguments[position + 1 :])
+        args = parser.parse_args(arguments)
         return int(args.main(args) or 0)
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
@@ -88,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if terminal.debugging():
             raise
-        sys.stderr.write("interrupted\n")
+        sys.stderr.write("interrupted; run the same command again to go on\n")
         return 130
     except Exception as error:
         if terminal.debugging():
@@ -97,20 +118,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
+def _parser(program: Program, chosen: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROG,
-        description="Vehicle Image Search: evaluate image-text models and see what their scores mean.",
-        epilog=EXAMPLES,
+        prog=program.name,
+        description=program.description,
+        epilog=program.epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the versions of this package and of mteb")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    commands.add_parser("run", help=RUN_SUMMARY, add_help=False)
-    for name, command in COMMANDS.items():
-        subparser = commands.add_parser(name, help=command.summary, description=_sentence(command.summary))
-        if name == chosen:
+    for name, command in program.commands.items():
+        described = f"{command.summary[0].upper()}{command.summary[1:]}. {command.more}".strip()
+        subparser = commands.add_parser(name, help=command.summary, description=described, add_help=not command.raw)
+        if name == chosen and not command.raw:
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)
             subparser.set_defaults(main=module.main)
@@ -127,39 +148,8 @@ class _Version(argparse.Action):
             ours = version("mteb-vehicle-search")
         except PackageNotFoundError:
             ours = "(not installed)"
-        print(f"{PROG} {ours}, mteb {version('mteb')}")
+        sys.stdout.write(f"{parser.prog} {ours}, mteb {version('mteb')}\n")
         parser.exit()
-
-
-def _sentence(summary: str) -> str:
-    return f"{summary[0].upper()}{summary[1:]}."
-
-
-def _run(arguments: list[str]) -> int:
-    import mteb_vehicle_search
-
-    mteb_vehicle_search.register()
-    from mteb.cli import build_cli
-
-    sys.argv = [PROG, "run", *arguments]
-    _require_data(build_cli.build_cli().parse_args(sys.argv[1:]).tasks or [])
-    build_cli.main()
-    return 0
-
-
-def _require_data(names: Sequence[str]) -> None:
-    """Refuse a run without data at once: mteb loads the model first, which may be a long download.
-
-    Raises:
-        VehicleSearchError: The evaluation set of one of our tasks is missing or damaged.
-    """
-    from mteb_vehicle_search import tasks
-    from mteb_vehicle_search.eval_set import EvalSet
-
-    for name in names:
-        task = getattr(tasks, name, None)
-        if isinstance(task, type) and issubclass(task, tasks.EvalSetTask):
-            EvalSet.open(task.data_folder())
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ class EvalSetTask(AbsTaskRetrieval):
             info,
         )
         self._search.finish()
-        show_summary(record)
+        show_summary(record.info, record.folder)
 
     def unload_data(self) -> None:
         """Forget the data and the last search."""

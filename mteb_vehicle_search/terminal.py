@@ -5,30 +5,37 @@ An error is one message for what a user can mend, and a traceback only when it i
 
 from __future__ import annotations
 
-import os
+import argparse
+import errno
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import VehicleSearchError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from mteb_vehicle_search.run_record import RunRecord
+    from tqdm import tqdm
 
 DEBUG = "VEHICLE_SEARCH_DEBUG"
 
 
 def debugging() -> bool:
     """Tell whether tracebacks are wanted (`--debug`, or the environment variable)."""
-    return os.environ.get(DEBUG, "0") not in ("", "0")
+    return settings.flag(DEBUG)
 
 
 def show(error: BaseException) -> None:
-    """Print one error to stderr: our own as they are, any other with its type and how to see more."""
-    if isinstance(error, VehicleSearchError):
+    """Print one error to stderr: our own and the system's as they are, others with their type and how to see more."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        text = (
+            f"the disk is full ({error.filename or error.strerror}).\n"
+            "Free some space and run the same command again; finished work is kept."
+        )
+    elif isinstance(error, (VehicleSearchError, OSError)):
         text = str(error)
     else:
         text = (
@@ -65,22 +72,38 @@ def _from_mteb_command(traceback: TracebackType | None) -> bool:
     return False
 
 
+def positive(text: str) -> int:
+    """Return the whole number of an argument; argparse reports those below 1.
+
+    Raises:
+        ArgumentTypeError: It is below 1.
+        ValueError: It is no whole number.
+    """
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
 # Between two columns.
 GAP = 2
 
 
-def terminal_console() -> Console:
-    """Return a console that takes all text literally, wraps words and never cuts them."""
+def console() -> Console:
+    """Return the console of standard output; it takes all text literally, wraps words and never cuts them."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def plain_console() -> Console:
-    """Return a console for text that must not be wrapped, such as JSON."""
-    from rich.console import Console
-
-    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+def print_rows(title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows as a table: the first column to the left, columns without a name too; whole numbers by thousands."""
+    columns = list(zip(*rows)) or [()] * len(names)
+    cells = [
+        [name, *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in column)]
+        for name, column in zip(names, columns)
+    ]
+    print_columns(console(), title, cells[:1], cells[1:], {names[0], ""})
 
 
 def print_columns(
@@ -123,6 +146,14 @@ def print_columns(
             console.print()
 
 
+def progress_bar(what: str, total: int | None, *, unit: str = "image", quiet: bool = False) -> tqdm:
+    """Return a bar on standard error; where that is a file, it says a line every half minute."""
+    from tqdm.auto import tqdm
+
+    often_s = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc=what, unit=unit, disable=quiet, mininterval=often_s, smoothing=0.1)
+
+
 T = TypeVar("T")
 
 
@@ -136,85 +167,39 @@ class Reporter:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.messages: list[str] = []
-        from rich.console import Console
-
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def say(self, message: str) -> None:
-        """Show a message."""
+        """Show a message, above a bar if there is one."""
+        from tqdm.auto import tqdm
+
         self.messages.append(message)
-        self._console.print(message, markup=False)
+        if not self.quiet:
+            tqdm.write(message, file=sys.stderr)
 
-    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    def track(self, items: Iterable[T], what: str, total: int | None = None, unit: str = "image") -> Iterator[T]:
         """Yield the items, with a bar that counts them."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            ProgressColumn,
-            Task,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.text import Text
-
-        if self.quiet:
-            yield from items
-            return
-
-        class Rate(ProgressColumn):
-            def render(self, task: Task) -> Text:
-                speed = task.finished_speed or task.speed
-                if not speed:
-                    return Text("- /s")
-                return Text(
-                    f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s"
-                )
-
-        columns = (
-            TextColumn("{task.description:11}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._console) as bar:
-            task = bar.add_task(what, total=total)
+        with progress_bar(what, total, unit=unit, quiet=self.quiet) as bar:
             for item in items:
                 yield item
-                bar.advance(task)
+                bar.update()
 
 
-def show_summary(record: RunRecord) -> None:
-    """Print the table that ends a run."""
-    from rich.console import Console
-    from rich.table import Table
-
+def show_summary(info: dict[str, Any], record: Path) -> None:
+    """Print the table that ends a run, from its `run.json`, and where its record lies."""
     from mteb_vehicle_search.metrics import METRICS
 
-    info, scores = record.info, record.info["scores"]
-    table = Table(title=f"{info['task_name']} · {info['model_name']}", title_justify="left", box=None)
+    scores = info["scores"]
+    low, high = (scores.get(f"ndcg_at_10_ci_{end}", float("nan")) for end in ("low", "high"))
     cells = {
-        METRICS["ndcg_at_10"].heading: f"[bold]{scores['ndcg_at_10']:.4f}[/]",
-        "95 % interval": f"{scores.get('ndcg_at_10_ci_low', float('nan')):.4f} – "
-        f"{scores.get('ndcg_at_10_ci_high', float('nan')):.4f}",
+        METRICS["ndcg_at_10"].heading: f"{scores['ndcg_at_10']:.4f}",
+        "95 % interval": f"{low:.4f} – {high:.4f}",
         **{METRICS[key].heading: f"{scores[key]:.4f}" for key in ("map_at_10", "recall_at_1", "recall_at_10")},
         "median rank": f"{scores['median_rank']:g}",
         "images/s": f"{info['images_per_s']:,.0f}" if info["images_per_s"] else "resumed",
     }
-    for name in cells:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(*cells.values())
-    console = Console()
-    console.print()
-    console.print(table)
-    org_model = info["model_name"].replace("/", "__")
-    console.print(f"\nrun record  {record.folder}", soft_wrap=True, highlight=False)
-    console.print(
-        f"result      results/{org_model}/{info['model_revision']}/{info['task_name']}.json under mteb's output folder",
-        soft_wrap=True,
-        highlight=False,
+    print_columns(
+        console(), f"\n{info['task_name']} · {info['model_name']}", [], [[*cell] for cell in cells.items()], ()
     )
+    org_model = info["model_name"].replace("/", "__")
+    result = f"results/{org_model}/{info['model_revision']}/{info['task_name']}.json under mteb's output folder"
+    sys.stdout.write(f"\nrun record  {record}\nresult      {result}\n")

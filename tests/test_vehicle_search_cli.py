@@ -16,6 +16,7 @@ import pytest
 
 from mteb_vehicle_search import cli, terminal
 from mteb_vehicle_search.errors import DataNotFoundError
+from mteb_vehicle_search.plugin import run as plugin_run
 
 ROOT = Path(__file__).parents[1]
 BORROWED = sysconfig.get_paths()["purelib"]
@@ -37,11 +38,11 @@ def test_help_explains_and_loads_no_command(capsys: pytest.CaptureFixture[str]) 
         cli.main(["--help"])
     assert exit_info.value.code == 0
     text = capsys.readouterr().out
-    for word in ("run", *cli.COMMANDS, "VehicleImageSearchMini", "VEHICLE_SEARCH_NO_HOOK", "--debug"):
+    for word in (*cli.COMMANDS, "VehicleImageSearchMini", "VEHICLE_SEARCH_NO_HOOK", "--debug"):
         assert word in text
 
 
-@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+@pytest.mark.parametrize("name", sorted(set(cli.COMMANDS) - {"run"}))
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.main([name, "--help"])
@@ -50,7 +51,8 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
 
 
 def test_command_line_starts_light() -> None:
-    code = "import sys, mteb_vehicle_search.cli as c; c._parser(None); print([m for m in sys.modules if m in HEAVY])"
+    code = "import sys, mteb_vehicle_search.cli as c\nc._parser(c.PROGRAM, None)\n"
+    code += "print([m for m in sys.modules if m in HEAVY])"
     code = f"HEAVY = {{'mteb', 'torch', 'numpy', 'pandas', 'transformers'}}\n{code}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), BORROWED])}
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
@@ -196,7 +198,7 @@ def test_interruption_is_one_word(command: ModuleType, capsys: pytest.CaptureFix
     command.main = interrupt  # type: ignore[attr-defined]
     assert cli.main(["stub"]) == 130
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "interrupted\n")
+    assert (said.out, said.err) == ("", "interrupted; run the same command again to go on\n")
     with pytest.raises(KeyboardInterrupt):
         cli.main(["--debug", "stub"])
 
@@ -265,7 +267,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     monkeypatch.setattr(sys, "argv", ["vehicle-search"])
     monkeypatch.setenv(terminal.DEBUG, "0")
     monkeypatch.setattr(mteb_vehicle_search, "register", lambda: happened.append(("registered", None)))
-    monkeypatch.setattr(cli, "_require_data", lambda names: happened.append(("checked", list(names))))
+    monkeypatch.setattr(plugin_run, "require_data", lambda names: happened.append(("checked", list(names))))
     monkeypatch.setattr(build_cli, "main", lambda: happened.append(("ran", sys.argv)))
     return happened
 
@@ -313,6 +315,6 @@ def test_data_is_required_of_our_tasks_only(
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "nowhere"))
     if missing:
         with pytest.raises(DataNotFoundError, match="nowhere"):
-            cli._require_data(names)
+            plugin_run.require_data(names)
     else:
-        cli._require_data(names)
+        plugin_run.require_data(names)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +16,7 @@ from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
 from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import scored
-from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
+from mteb_vehicle_search.terminal import console, print_columns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,8 +165,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the comparison; return the exit code."""
-    import json
-
     import numpy as np
 
     if len(args.models) < 2:
@@ -180,15 +180,14 @@ def main(args: argparse.Namespace) -> int:
     ]
     adjusted = holm(np.array([one.paired.p_value for one in found])).tolist()
     if args.format == "json":
-        plain_console().print(
-            json.dumps([as_json(one, p) for one, p in zip(found, adjusted)], indent=2, allow_nan=False)
-        )
+        found_json = [as_json(one, p) for one, p in zip(found, adjusted)]
+        sys.stdout.write(json.dumps(found_json, indent=2, allow_nan=False) + "\n")
         return 0
-    console = terminal_console()
+    screen = console()
     for one, p in zip(found, adjusted):
-        _show(console, one, p, len(found))
+        _show(screen, one, p, len(found))
     if queries is None:
-        console.print("Strata by caption need the evaluation set: --data FOLDER.")
+        screen.print("Strata by caption need the evaluation set: --data FOLDER.")
     return 0
 
 
@@ -213,7 +212,7 @@ def as_json(found: Comparison, p_adjusted: float) -> dict:
 COLUMNS = ("A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties")
 
 
-def _show(console: Console, found: Comparison, p_adjusted: float, pairs: int) -> None:
+def _show(screen: Console, found: Comparison, p_adjusted: float, pairs: int) -> None:
     paired = found.paired
     lines = [("all", paired.query_wins + paired.query_losses + paired.query_ties, paired, p_adjusted)]
     labels, shown = [], ""
@@ -229,15 +228,15 @@ def _show(console: Console, found: Comparison, p_adjusted: float, pairs: int) ->
         head[0].insert(at, label)
         for column in (head[1], *cells):
             column.insert(at, "")
-    console.print(f"{found.task} · {found.metric}\nA {found.model_a}\nB {found.model_b}\n")
+    screen.print(f"{found.task} · {found.metric}\nA {found.model_a}\nB {found.model_b}\n")
     named = [[name, *column] for name, column in zip(COLUMNS, cells)]
-    print_columns(console, "", [["", *head[0]], ["queries", *head[1]]], named, {""})
-    console.print(
+    print_columns(screen, "", [["", *head[0]], ["queries", *head[1]]], named, {""})
+    screen.print(
         f"\nBy image: A wins {paired.image_wins:,}, loses {paired.image_losses:,}, ties {paired.image_ties:,}. "
         "p by sign flips of images, adjusted by Holm's method within each group"
         + (f" and over the {pairs} pairs." if pairs > 1 else ".")
     )
-    console.print(f"\n{sentence(found)}\n")
+    screen.print(f"\n{sentence(found)}\n")
 
 
 def _cells(paired: Paired, p: float) -> list[str]:

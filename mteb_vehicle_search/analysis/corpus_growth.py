@@ -7,6 +7,8 @@ part of the question, distractors are the haystack. `thinning.py` has the exact 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +20,7 @@ from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, resampled_means
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import growing, of_growth
-from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
+from mteb_vehicle_search.terminal import console, print_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -251,14 +253,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the growth of each model; return the exit code."""
-    import json
-
     records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
     if args.general and len(records) != 1:
         raise ResultsError("--general compares two corpora for one model; name one MODEL.")
     metrics = args.metric or list(TABLE_METRICS)
     found = []
-    console = terminal_console()
+    screen = console()
     for record in records:
         ranks = load_ranks(record)
         curves = growth(ranks, metrics, args.sizes, seed=args.seed)
@@ -270,9 +270,9 @@ def main(args: argparse.Namespace) -> int:
             equal = equivalence(ranks, other, checked, seed=args.seed)
         found.append(_as_json(ranks, curves, checked, check, equal))
         if args.format == "table":
-            _show(console, ranks, curves, checked, check, equal)
+            _show(screen, ranks, curves, checked, check, equal)
     if args.format == "json":
-        plain_console().print(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False))
+        sys.stdout.write(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     return 0
 
 
@@ -297,7 +297,7 @@ def _as_json(ranks, curves, checked, check, equal) -> dict:
     }
 
 
-def _show(console, ranks, curves, checked, check, equal) -> None:
+def _show(screen, ranks, curves, checked, check, equal) -> None:
     info = ranks.record.info
     points = next(iter(curves.values()))
     head = [
@@ -310,17 +310,17 @@ def _show(console, ranks, curves, checked, check, equal) -> None:
         if number == 0:
             # Five intervals side by side are more than anybody reads: one beside the leading metric.
             cells.append(["95 % interval", *(f"{p.low:.4f}–{p.high:.4f}" for p in of_metric)])
-    print_columns(console, f"{info['task_name']} · {info['model_name']}", head, cells, {""})
+    print_columns(screen, f"{info['task_name']} · {info['model_name']}", head, cells, {""})
     captioned = info["corpus_size"] - ranks.distractors
-    console.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
+    screen.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
     if check is not None:
         low, high = check.predicted.low, check.predicted.high
-        console.print(
+        screen.print(
             f"Check: from {check.share:.0%} of the distractors the model predicts {checked} {check.predicted.mean:.4f} "
             f"[{low:.3f}, {high:.3f}] for all of them; it is {check.actual:.4f} (error {check.error:+.4f})."
         )
     if equal is not None:
-        console.print(equivalence_sentence(equal))
+        screen.print(equivalence_sentence(equal))
 
 
 def how_known(point: GrowthPoint, searched: int) -> str:

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from mteb_vehicle_search.analysis.columns import Cell, Row, cells_of, row_columns
-from mteb_vehicle_search.terminal import print_columns, terminal_console
+from mteb_vehicle_search.terminal import console, print_columns
 
 RANK_NOTE = "Models share a rank unless a paired test over images separates them (Holm, 5 %)."
 
@@ -62,25 +62,25 @@ def versions(rows: list[dict[str, Any]]) -> list[str]:
 
 def show(document: dict[str, Any]) -> None:
     """Print the tables to the terminal, side by side or below each other as its width allows."""
-    console = terminal_console()
+    screen = console()
 
     def add(title: str, rows: list[Row], who: list[Cell], cells: list[Cell]) -> None:
         left = {cell.heading for cell in (*who, *cells) if cell.left}
         head, rest = ([[cell.heading, *map(cell.text, rows)] for cell in part] for part in (who, cells))
-        print_columns(console, title, head, rest, left)
+        print_columns(screen, title, head, rest, left)
 
     for table in document["tables"]:
         add(heading(table), table["rows"], cells_of("who"), cells_of("scores", "run"))
         for line in (difference(document["tables"], table), *versions(table["rows"])):
             if line:
-                console.print(line)
-        console.print()
+                screen.print(line)
+        screen.print()
     if document["reported"]:
         reported = [reported_row(row) for row in document["reported"]]
         add(reported_heading(document), reported, _model(), _given(reported))
-        console.print()
+        screen.print()
     if document["tables"]:
-        console.print(RANK_NOTE)
+        screen.print(RANK_NOTE)
 
 
 def _model() -> list[Cell]:

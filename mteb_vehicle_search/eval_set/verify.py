@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from typing import NamedTuple
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, content_id, schemas
 from mteb_vehicle_search.files import file_sha256
+from mteb_vehicle_search.terminal import print_rows, progress_bar
 
 
 class Violation(NamedTuple):
@@ -208,16 +211,30 @@ def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation
 
 
 def _check_images(evaluation: EvalSet, found: list[Violation], progress: bool, total: int, side_px: int) -> None:
-    from tqdm import tqdm
-
     stream = _jpegs(evaluation, found)
     workers = os.cpu_count() or 1
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=total, desc="verify", unit="image", disable=not progress) as bar,
+        progress_bar("verify", total, quiet=not progress) as bar,
     ):
         while items := list(islice(stream, 1024)):
             for problem in pool.map(lambda item: _problem(item, side_px), items):
                 if problem:
                     found.append(problem)
             bar.update(len(items))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vehicle-search-data verify`."""
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Show what a set holds and what is wrong with it; return 1 if anything is."""
+    checked = verify(args.folder, progress=not args.quiet)
+    print_rows(f"{args.folder}", ("part", "rows"), list(checked.counts.items()))
+    lines = [f"Content id {checked.content_id}", *(f"  {one.where}: {one.what}" for one in checked.violations)]
+    lines.append(f"{len(checked.violations)} violations." if checked.violations else "No violation.")
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 1 if checked.violations else 0

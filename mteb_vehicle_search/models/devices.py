@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ def choose_devices(device: str | int | None) -> list[torch.device]:
     """
     import torch
 
-    chosen = os.environ.get("VEHICLE_SEARCH_DEVICE")
-    if chosen:
+    if chosen := settings.text("VEHICLE_SEARCH_DEVICE"):
         return [_device(name.strip()) for name in chosen.split(",")]
     if device in (None, "cuda") and torch.cuda.device_count() > 1:
         return [_device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
@@ -57,7 +56,7 @@ def choose_precision(device: torch.device, wanted: str | None = None) -> str:
     import torch
 
     where = "precision" if wanted else "VEHICLE_SEARCH_PRECISION"
-    wanted = wanted or os.environ.get("VEHICLE_SEARCH_PRECISION")
+    wanted = wanted or settings.text("VEHICLE_SEARCH_PRECISION")
     if wanted:
         if wanted not in PRECISIONS:
             raise ModelLoadError(f"{where}={wanted!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}.")

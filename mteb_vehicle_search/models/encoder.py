@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.models.batches import (
     Pixels,
@@ -88,7 +89,7 @@ class ImageTextEncoder(AbsEncoder):
         self._replicas: list[Towers] = []
         self._largest_batch: int | None = None
         self._workers = 0
-        self._compiled = os.environ.get("VEHICLE_SEARCH_COMPILE") == "1"
+        self._compiled = settings.flag("VEHICLE_SEARCH_COMPILE")
         self._lock = Lock()
 
     @abstractmethod

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def chosen_mode(wanted: str | None = None) -> str:
     Raises:
         EncodeError: It is something else.
     """
-    mode = wanted or os.environ.get("VEHICLE_SEARCH_PREPROCESS", "exact")
+    mode = wanted or settings.text("VEHICLE_SEARCH_PREPROCESS") or "exact"
     if mode not in MODES:
         where = "preprocess" if wanted else "VEHICLE_SEARCH_PREPROCESS"
         raise EncodeError(f"{where}={mode!r} is unknown.", f"Choose from {', '.join(MODES)}.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import PluginWarning
 from mteb_vehicle_search.plugin import hook
 
@@ -148,7 +148,7 @@ def _add_to_computed_tasks(tasks: list[type[AbsTask]]) -> None:
 
 def _add_own_models() -> None:
     offers = _own_offers()
-    if os.environ.get("VEHICLE_SEARCH_STOCK_JINA", "0") not in ("", "0"):
+    if settings.flag("VEHICLE_SEARCH_STOCK_JINA"):
         offers = [offer for offer in offers if offer.meta.name != REPLACED_MODEL]
     _add_models(offers)
     if not hook.is_being_imported(hook.PACKAGE):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.terminal import progress_bar
 
 COLUMNS, ROWS = 8, 6
 PER_SHEET = COLUMNS * ROWS
@@ -55,8 +56,6 @@ def write_thumbnails(evaluation: EvalSet, shown: Sequence[str], folder: Path, bu
     Raises:
         EvalSetError: An image cannot be decoded.
     """
-    from tqdm import tqdm
-
     folder.mkdir(parents=True)
     sheets = [list(shown[at : at + PER_SHEET]) for at in range(0, len(shown), PER_SHEET)]
     tile, quality = _level(evaluation, sheets, budget)
@@ -65,7 +64,7 @@ def write_thumbnails(evaluation: EvalSet, shown: Sequence[str], folder: Path, bu
     # Pillow decodes, resizes and encodes without Python's lock, so threads use all processors.
     with (
         ThreadPoolExecutor() as workers,
-        tqdm(total=len(shown), desc="thumbnails", unit="image", disable=None) as progress,
+        progress_bar("thumbnails", len(shown)) as progress,
     ):
         for start in range(0, len(sheets), BATCH):
             batch = sheets[start : start + BATCH]

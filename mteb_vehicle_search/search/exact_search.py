@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.run_record import model_folder_name, versions
 from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking, ordered_run, rank_exactly
 from mteb_vehicle_search.search.vectors import EmbeddingStore, checked, compares_by_cosine
 from mteb_vehicle_search.settings import embeddings_folder
+from mteb_vehicle_search.terminal import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,7 +178,7 @@ class ExactSearch:
 
     def finish(self) -> None:
         """Drop the vectors, unless `VEHICLE_SEARCH_KEEP_EMBEDDINGS=1`, and release the lock."""
-        if self.store and os.environ.get("VEHICLE_SEARCH_KEEP_EMBEDDINGS") != "1":
+        if self.store and not settings.flag("VEHICLE_SEARCH_KEEP_EMBEDDINGS"):
             self.store.delete()
         self._lock.release()
 
@@ -323,7 +325,4 @@ def _workers(num_proc: int | None, items: int) -> int:
 
 
 def _bar(encode_kwargs: dict[str, Any], total: int, what: str) -> Any:
-    from tqdm.auto import tqdm
-
-    shown = encode_kwargs.get("show_progress_bar", True)
-    return tqdm(total=total, desc=what, unit="image", disable=not shown, smoothing=0.1)
+    return progress_bar(what, total, quiet=not encode_kwargs.get("show_progress_bar", True))

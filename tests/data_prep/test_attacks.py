@@ -533,12 +533,12 @@ SETTINGS = {
     "a disk that is full": Attack(
         full_disk("captioned/part-00000.partial"),
         "the disk is full (No space left on device).\n"
-        "Free some space and run the same command again; finished stages are kept.",
+        "Free some space and run the same command again; finished work is kept.",
     ),
     "a disk that is full for a marker": Attack(
         full_disk("stages/distractors/part-00003.json.partial"),
         "the disk is full (No space left on device).\n"
-        "Free some space and run the same command again; finished stages are kept.",
+        "Free some space and run the same command again; finished work is kept.",
     ),
 }
 
@@ -601,7 +601,7 @@ def test_attacks(sound, unspoilt, tmp_path, capsys, name):
     status = build(data, *attack.arguments)
     if isinstance(attack.says, str):
         error = capsys.readouterr().err
-        assert matches(error, f"Error: {attack.says}\n".replace("{data}", str(data))), error
+        assert matches(error, f"error: {attack.says}\n".replace("{data}", str(data))), error
         assert status == 1
         assert not (data / "out" / "manifest.json").exists()
     else:
@@ -628,7 +628,7 @@ def test_a_second_build_at_the_same_place_is_told(sound, tmp_path, capsys):
     with locked(tmp_path / "data" / "out.build"):
         assert build(tmp_path / "data") == 1
     assert capsys.readouterr().err == (
-        f"Error: Another build is working on {tmp_path}/data/out.build (process {os.getpid()}).\n"
+        f"error: Another build is working on {tmp_path}/data/out.build (process {os.getpid()}).\n"
         "Wait for it to finish, or give --out another folder.\n"
     )
     assert build(tmp_path / "data") == 0

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from small_sources import write_flickr30k, write_imagenet, write_preset
 
-from data_prep import cli
+from data_prep import build, cli
 from data_prep.job import BuildOptions
 from data_prep.plan import Plan
 from data_prep.preset import load_preset
@@ -59,7 +59,7 @@ def test_verify_says_whether_a_set_is_sound(small, tmp_path, capsys):
 def test_a_missing_set_is_an_error_without_a_traceback(tmp_path, capsys):
     assert cli.main(["verify", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("Error: No evaluation set in")
+    assert error.startswith("error: No evaluation set in")
     assert "Traceback" not in error
 
 
@@ -75,7 +75,7 @@ def test_build_compares_its_counts(small, capsys):
     assert cli.main([*arguments, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if "captioned" in line)
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["captioned", "8", "30", "-22"]
+    assert row.split() == ["captioned", "8", "30", "-22"]
 
 
 def test_the_plan_writes_nothing(small, tmp_path, capsys):
@@ -203,7 +203,7 @@ def test_a_dry_run_shows_the_plan_and_whether_there_is_space(asked, monkeypatch,
         planned.append(options)
         return Plan([("disk", "a" * 100), ("[b]", "2")], needed, free)
 
-    monkeypatch.setattr("data_prep.plan.plan", plan)
+    monkeypatch.setattr("data_prep.build.plan", plan)
     assert cli.main(["build", "--preset", "mini", "--dry-run"]) == status
     shown = capsys.readouterr().out
     assert asked == []
@@ -211,9 +211,7 @@ def test_a_dry_run_shows_the_plan_and_whether_there_is_space(asked, monkeypatch,
     assert ("There is not enough space on the disk." in shown) == bool(status)
     assert "Plan" in shown
     assert "[b]" in shown
-    # 80 columns in a pipe; longer cells are folded, not cut.
-    assert max(map(len, shown.splitlines())) == 80
-    assert sum(len(run) for run in re.findall("a{5,}", shown)) == 100
+    assert sum(len(run) for run in re.findall("a{5,}", shown)) == 100, "longer cells are not cut"
 
 
 @pytest.fixture
@@ -229,16 +227,16 @@ def failing(monkeypatch):
     return fail
 
 
-FULL = "\nFree some space and run the same command again; finished stages are kept.\n"
+FULL = "\nFree some space and run the same command again; finished work is kept.\n"
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (BuildError("wrong", "do this"), "Error: wrong\ndo this\n"),
-        (OSError(errno.ENOSPC, "No space", "/a/b"), "Error: the disk is full (/a/b)." + FULL),
-        (OSError(errno.ENOSPC, "No space"), "Error: the disk is full (No space)." + FULL),
-        (PermissionError(errno.EACCES, "Denied", "/a/b"), "Error: [Errno 13] Denied: '/a/b'\n"),
+        (BuildError("wrong", "do this"), "error: wrong\ndo this\n"),
+        (OSError(errno.ENOSPC, "No space", "/a/b"), "error: the disk is full (/a/b)." + FULL),
+        (OSError(errno.ENOSPC, "No space"), "error: the disk is full (No space)." + FULL),
+        (PermissionError(errno.EACCES, "Denied", "/a/b"), "error: [Errno 13] Denied: '/a/b'\n"),
     ],
 )
 def test_an_error_is_one_message_and_with_debug_a_traceback(failing, capsys, error, message):
@@ -253,13 +251,13 @@ def test_an_error_is_one_message_and_with_debug_a_traceback(failing, capsys, err
 def test_an_interruption_says_how_to_go_on(failing, capsys):
     failing(KeyboardInterrupt())
     assert cli.main(["verify", "set"]) == 130
-    assert capsys.readouterr() == ("", "Interrupted; run the same command again to go on.\n")
+    assert capsys.readouterr() == ("", "interrupted; run the same command again to go on\n")
 
 
-def test_what_is_not_foreseen_is_not_hidden(failing):
+def test_what_is_not_foreseen_is_named_with_the_way_to_see_more(failing, capsys):
     failing(ZeroDivisionError("x"))
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["verify", "set"])
+    assert cli.main(["verify", "set"]) == 1
+    assert capsys.readouterr().err.startswith("error: ZeroDivisionError: x\nThis was not foreseen; --debug")
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -286,7 +284,7 @@ def test_verify_shows_what_it_found(monkeypatch, capsys, quiet, violations, stat
     [(5, None, "-"), (5, 5, "same"), (12345, 5, "+12,340"), (5, 12345, "-12,340"), (0, 0, "same")],
 )
 def test_counts_are_compared_in_words(built, published, words):
-    assert cli._compared(built, published) == words
+    assert build._compared(built, published) == words
 
 
 class Rows(list):
@@ -318,7 +316,7 @@ def test_build_shows_counts_rejects_and_where_things_are(monkeypatch, capsys, tm
     assert cli.main(["build", "--preset", "mini", "--out", str(tmp_path / "set")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "My Set"
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    cells = [re.split(" {2,}", line.strip()) for line in lines[2:7]]
     more = {"captioned": ["30", "-22"], "queries": ["10", "same"]} if expected else {}
     named = {
         "captioned": "8",
@@ -331,10 +329,8 @@ def test_build_shows_counts_rejects_and_where_things_are(monkeypatch, capsys, tm
         [name.replace("_", " "), count, *(more.get(name, ["-", "-"]) if expected else [])]
         for name, count in named.items()
     ]
-    heading = next(line for line in lines if line.startswith("┃"))
-    wanted = ["count", "built", "published", "difference"] if expected else ["count", "built"]
-    assert [cell.strip() for cell in heading.split("┃")[1:-1]] == wanted
-    after = lines[max(n for n, line in enumerate(lines) if line.startswith("└")) + 1 :]
+    assert lines[1].split() == (["count", "built", "published", "difference"] if expected else ["count", "built"])
+    after = lines[7:]
     folder = tmp_path / "set"
     assert after == [
         *(f"  x/{n} (captioned): reason {n}" for n in range(min(5, rejected))),
@@ -343,12 +339,6 @@ def test_build_shows_counts_rejects_and_where_things_are(monkeypatch, capsys, tm
         f"Verified; at {folder}",
         f"{folder}.build holds the finished stages; delete it when no rebuild is planned.",
     ]
-
-
-def test_numbers_stand_at_the_right(capsys):
-    cli._table("T", ("name", "count", ""), [("a", 1234, "#"), ("bcdef", 5, "###")])
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert rows == ["│ a     │ 1,234 │ #   │", "│ bcdef │     5 │ ### │"]
 
 
 def test_inspect_draws_what_is_asked_for(small, tmp_path, monkeypatch, capsys):
@@ -373,20 +363,15 @@ def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes
     monkeypatch.setattr("data_prep.inspect.contact_sheet", lambda *given: None)
     assert cli.main(["inspect", str(out)]) == 0
     shown = capsys.readouterr().out
-    rows = {line.split("│")[1].strip(): line.split("│") for line in shown.splitlines() if line.startswith("│")}
-    assert {name: rows[name][3].strip() for name in sides} == {
-        "below 160 px": "#" * 10,
-        "160 to 239 px": "#" * 40,
-        "more": "",
-    }
-    assert rows["flickr30k"][2].strip() == "1,234"
-    assert ("Images by class" in shown) == bool(classes) == ("n1 cart" in rows)
-    for title in ("Images by source", "Shorter side of the originals"):
-        assert title in shown
-    headings = [[cell.strip() for cell in line.split("┃")[1:-1]] for line in shown.splitlines() if "┃" in line]
-    assert headings[0] == ["source", "images"]
-    assert headings[-1] == ["shorter side", "images", ""]
-    assert headings[1:-1] == [["class", "images"]] * bool(classes)
+    rows = [re.split(" {2,}", line.strip()) for line in shown.splitlines()]
+    for name, bar in (("below 160 px", ["#" * 10]), ("160 to 239 px", ["#" * 40]), ("more", [])):
+        assert [name, str(sides[name]), *bar] in rows
+    assert ["flickr30k", "1,234"] in rows
+    assert ("Images by class" in shown) == bool(classes) == (["n1 cart", "2"] in rows)
+    headings = [[line] for line in ("Images by source", "Shorter side of the originals")]
+    assert [row for row in rows if row in headings] == headings
+    assert rows.count(["source", "images"]) == rows.count(["shorter side", "images"]) == 1
+    assert rows.count(["class", "images"]) == bool(classes)
 
 
 @pytest.mark.parametrize("public", [False, True])

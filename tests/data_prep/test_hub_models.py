@@ -215,7 +215,7 @@ def test_a_classifier_that_is_not_there(data, server, tmp_path):
     done = server.run(COMMAND.format(arguments(tmp_path, "--out", tmp_path / "out")), tmp_path / "home")
     assert done.returncode == 1
     assert done.stderr.endswith(
-        "Error: the hub refuses the list of files of lab/vit (HTTP 401): it does not exist or needs a login\n"
+        "error: the hub refuses the list of files of lab/vit (HTTP 401): it does not exist or needs a login\n"
         "Look at https://huggingface.co/lab/vit, then run: hf auth login\n"
     )
 
@@ -234,7 +234,7 @@ def test_the_gate_of_imagenet_is_explained_on_the_command_line(data, server, tmp
     )
     for token, status in (("", 401), ("bad", 403)):
         done = server.run(COMMAND.format(command), tmp_path / "home", token)
-        assert (done.returncode, done.stderr) == (1, "Error: " + gate.format(status))
+        assert (done.returncode, done.stderr) == (1, "error: " + gate.format(status))
     done = server.run(COMMAND.format([*command, "--dry-run"]), tmp_path / "home")
     assert "NOT READY: the hub refuses the list of files of ILSVRC/imagenet-1k (HTTP 401)" in " ".join(
         done.stdout.replace("│", " ").split()
@@ -341,7 +341,7 @@ def test_a_private_push_to_a_public_repository_is_refused(data, server, tmp_path
     done = server.run(COMMAND.format(["push", str(data / "out"), "my-lab/cars"]), tmp_path / "home", ACCEPTED)
     assert done.returncode == 1
     assert done.stderr.endswith(
-        "Error: my-lab/cars exists on the hub and is public.\n"
+        "error: my-lab/cars exists on the hub and is public.\n"
         "Choose another name, make it private there, or say --public if you are allowed to publish.\n"
     )
     assert server.repos["my-lab/cars"] == {}
@@ -351,7 +351,7 @@ def test_a_push_without_a_login_is_explained(data, server, tmp_path):
     done = server.run(COMMAND.format(["push", str(data / "out"), "my-lab/cars"]), tmp_path / "home")
     assert done.returncode == 1
     assert done.stderr.endswith(
-        "Error: the hub refuses my-lab/cars (HTTP 401): it does not exist or needs a login\n"
+        "error: the hub refuses my-lab/cars (HTTP 401): it does not exist or needs a login\n"
         "Look at https://huggingface.co/datasets/my-lab/cars, then run: hf auth login\n"
     )
 
@@ -363,7 +363,7 @@ def test_a_damaged_set_is_not_pushed(data, server, tmp_path):
     done = server.run(COMMAND.format(["push", str(tmp_path / "set"), "my-lab/cars"]), tmp_path / "home", ACCEPTED)
     assert done.returncode == 1
     assert done.stderr.endswith(
-        f"Error: {tmp_path}/set does not verify, so it is not pushed.\n"
+        f"error: {tmp_path}/set does not verify, so it is not pushed.\n"
         f"See 'vehicle-search-data verify {tmp_path}/set'.\n"
     )
     assert server.repos == {}

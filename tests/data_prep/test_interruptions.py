@@ -133,7 +133,7 @@ def test_a_connection_lost_within_a_shard(data, listed, server, tmp_path):
     lost = "ILSVRC/imagenet-1k/data/train-00001-of-00003.parquet"
     shown = done.stderr.splitlines()
     told = shown.index("Check the connection and run the command again: what is complete is kept.")
-    assert shown[told - 1].startswith(f"Error: {lost} could not be downloaded in 6 attempts; the last failure: ")
+    assert shown[told - 1].startswith(f"error: {lost} could not be downloaded in 6 attempts; the last failure: ")
     assert not (tmp_path / "out").exists()
     server.faults, before = [], len(server.log)
     done = server.run(WITHOUT_WAITING.format(command), tmp_path / "home", token=ACCEPTED)
@@ -188,7 +188,7 @@ def test_two_builds_at_once(data, listed, tmp_path, capsys):
         capsys.readouterr()
         assert cli.main(command) == 1
         assert capsys.readouterr().err == (
-            f"Error: Another build is working on {tmp_path / 'out.build'} (process {first.pid}).\n"
+            f"error: Another build is working on {tmp_path / 'out.build'} (process {first.pid}).\n"
             "Wait for it to finish, or give --out another folder.\n"
         )
         assert digest(tmp_path / "out.build") == before

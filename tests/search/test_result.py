@@ -13,7 +13,6 @@ from small_set import jpeg, provenance
 from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import write_eval_set
 from mteb_vehicle_search.metrics import METRICS
-from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.search.exact_search import SearchOutcome
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking
 from mteb_vehicle_search.search.result import extra_scores, queries_table
@@ -157,7 +156,7 @@ def shown(capsys, monkeypatch, images_per_s=1234.4, scores=SCORES) -> str:
         "images_per_s": images_per_s,
         "scores": scores,
     }
-    show_summary(RunRecord(Path("/runs") / ("a" * 200), info))
+    show_summary(info, Path("/runs") / ("a" * 200))
     return capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mteb_vehicle_search.terminal import plain_console, print_columns, terminal_console
+from mteb_vehicle_search.terminal import console, print_columns, print_rows
 
 HEAD = [["rank", "1", "2"], ["model", "a", "long/name"]]
 CELLS = [["nDCG", "0.5", "0.25"], ["MRR", "0.75", "1"], ["note", "x", "yy"]]
@@ -59,9 +59,9 @@ def test_a_terminal_narrower_than_one_column_cuts_nothing():
 
 
 def test_the_console_is_as_wide_after_a_table_as_before():
-    console = Console(file=io.StringIO(), width=5)
-    print_columns(console, "", HEAD, CELLS, ())
-    assert console.width == 5
+    narrow = Console(file=io.StringIO(), width=5)
+    print_columns(narrow, "", HEAD, CELLS, ())
+    assert narrow.width == 5
 
 
 def test_wide_characters_take_their_room():
@@ -79,17 +79,23 @@ def test_names_with_brackets_are_text():
     )
 
 
-@pytest.mark.parametrize("make", [terminal_console, plain_console])
-def test_consoles_take_text_as_it_is(make, capsys, monkeypatch):
+def test_the_console_takes_text_as_it_is_and_wraps_it_between_words(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    make().print("[red]3 :car: 'text' https://x.org[/red]")
+    console().print("[red]3 :car: 'text' https://x.org[/red]")
     assert capsys.readouterr().out == "[red]3 :car: 'text' https://x.org[/red]\n"
-
-
-def test_only_the_plain_console_lets_lines_run_on(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
-    text = "one two three four five six seven"
-    terminal_console().print(text)
+    console().print("one two three four five six seven")
     assert capsys.readouterr().out.splitlines() == ["one two three four ", "five six seven"]
-    plain_console().print(text)
-    assert capsys.readouterr().out == text + "\n"
+
+
+def test_rows_stand_in_columns_numbers_at_the_right(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    print_rows("T", ("name", "count", ""), [("a", 1234, "#"), ("bcdef", 5, "###")])
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "T",
+        "name   count",
+        "a      1,234  #",
+        "bcdef      5  ###",
+    ]
+    print_rows("None", ("name", "count"), [])
+    assert capsys.readouterr().out.split() == ["None", "name", "count"]
