@@ -49,7 +49,7 @@ def scenes():
     """Forty photo-like pictures; the images are cut from them with another shift and colour each."""
     import numpy as np
 
-    from data_prep.sources.drawn import draw_photo_like
+    from data_prep.sources.drawn.pictures import draw_photo_like
 
     return [np.asarray(draw_photo_like(seed)) for seed in range(40)]
 
@@ -164,8 +164,7 @@ def main() -> int:
         chosen = BuildOptions(
             load_preset(str(folder / "scale.toml")),
             out,
-            str(folder / "flickr30k"),
-            str(folder / "imagenet"),
+            {name: str(folder / name) for name in ("flickr30k", "imagenet")},
             workers=options.workers,
             device="cpu",
         )

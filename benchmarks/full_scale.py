@@ -26,9 +26,11 @@ from typing import Any
 
 import psutil
 
-from data_prep.sources.drawn import Scene, captions, draw, random_scene
+from data_prep.sources.drawn.phrases import captions
+from data_prep.sources.drawn.pictures import draw
+from data_prep.sources.drawn.scene import Scene, random_scene
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 SAMPLE = 4096  # Images that the two limits are measured on.
 QUALITY = 70
@@ -68,12 +70,10 @@ def draw_set(folder: Path, captioned: int, images: int) -> EvalSet:
 
     return write_eval_set(
         folder,
-        name="full-scale",
-        title="Drawn scenes, full size",
+        About("full-scale", "Drawn scenes, full size", policy=ImagePolicy(jpeg_quality=QUALITY)),
         images=corpus(),
         queries=[Query(query_id(name, n), text) for name, five in texts.items() for n, text in enumerate(five)],
         qrels=[Qrel(query_id(name, n), name) for name, five in texts.items() for n in range(len(five))],
-        policy=ImagePolicy(jpeg_quality=QUALITY),
     )
 
 

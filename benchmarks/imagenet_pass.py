@@ -33,7 +33,7 @@ def draw_shards(folder: Path, shards: int, rows: int, photos: int) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
     from format_twins import Classed, write_shards
 
-    from data_prep.sources.drawn import draw_photo_like
+    from data_prep.sources.drawn.pictures import draw_photo_like
     from data_prep.sources.imagenet.classes import wnids
 
     files = []
@@ -52,7 +52,7 @@ def draw_shards(folder: Path, shards: int, rows: int, photos: int) -> None:
 
 def ours(folder: Path) -> dict[str, bytes]:
     """The project's own path."""
-    from data_prep.sources import open_imagenet
+    from data_prep.sources.imagenet import open_imagenet
     from data_prep.stages.reduce import Prepared, prepare_all
 
     source, wanted = open_imagenet(folder), set(WANTED)

@@ -12,10 +12,11 @@ import sys
 import warnings
 from pathlib import Path
 
-from data_prep.job import BuildOptions, Job, open_captioned, open_distractors
+from data_prep.job import BuildOptions, Job
 from data_prep.markers import STAGES, Stages
 from data_prep.plan import plan
 from data_prep.preset import load_preset
+from data_prep.sources.registry import SOURCES
 from data_prep.stages.export import export, find_duplicates
 from data_prep.stages.reduce import merge, reduce_captioned, reduce_distractors
 from data_prep.stages.select import select
@@ -43,7 +44,7 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         stages = Stages(options.work, reporter.say)
         for stage in options.rebuild:
             stages.discard(stage)
-        captioned, distractors = open_captioned(options), open_distractors(options)
+        captioned, distractors = options.open_captioned(), options.open_distractors()
         job = Job(options, reporter, stages, captioned.describe())
         selected = select(job, captioned)
         markers = [reduce_captioned(job, captioned, selected.scores), *reduce_distractors(job, distractors)]
@@ -58,18 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", default="original", metavar="NAME", help="original (default), wordnet, mini, or a .toml file"
     )
-    parser.add_argument(
-        "--flickr30k",
-        default="hub",
-        metavar="SRC",
-        help="'hub' (default), or a folder with the captions CSV and the zip or the images, or of parquet files",
-    )
-    parser.add_argument(
-        "--imagenet",
-        default="hub",
-        metavar="SRC",
-        help="'hub' (default), or a folder with the hub's shards, the original tar files, or train/ and val/",
-    )
+    for name, source in SOURCES.items():
+        if source.help:
+            parser.add_argument(f"--{name}", default="hub", metavar="SRC", help=source.help)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
     parser.add_argument(
         "--selection",
@@ -111,8 +103,7 @@ def main(args: argparse.Namespace) -> int:
     options = BuildOptions(
         preset=preset,
         out=(args.out.expanduser() if args.out else default).absolute(),
-        flickr30k=args.flickr30k,
-        imagenet=args.imagenet,
+        sources={name: getattr(args, name) for name, source in SOURCES.items() if source.help},
         selection=args.selection,
         workers=args.workers,
         device=args.device,

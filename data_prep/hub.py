@@ -188,11 +188,6 @@ class HubRepository:
         )
 
 
-FLICKR30K = HubRepository("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
-FLICKR30K_PARQUET = HubRepository("nlphuji/flickr30k", "refs/convert/parquet")
-IMAGENET = HubRepository("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
-
-
 @lru_cache(maxsize=8)
 def _resolve(dataset: HubRepository) -> str:
     from huggingface_hub import HfApi  # Imports an HTTP stack.
@@ -288,15 +283,13 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     return hub._patiently(send, repository)
 
 
-TERMS = {
-    "flickr30k": "Flickr30k: non-commercial research and education only; the photos belong to their owners.",
-    "imagenet": "ImageNet: non-commercial research and education only; copies must not be published.",
-}
+UNTOLD = "the set does not say; build it again with this version to be told"
 
 
 def terms_warning(evaluation: EvalSet, public: bool) -> str:
-    """Return what the user should know before images of these sources leave the computer; "" if nothing."""
-    terms = [text for source, text in TERMS.items() if source in evaluation.manifest["counts"]["sources"]]
+    """Return what the user should know before a set's images leave the computer; "" if nothing."""
+    sources = evaluation.manifest.get("sources") or {"": {"terms": UNTOLD}}
+    terms = [source["terms"] for source in sources.values() if source["terms"]]
     if not terms:
         return ""
     lines = ["The images come under terms that go with them:", *(f"  - {text}" for text in terms)]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_prep.markers import Stages
 from data_prep.preset import Preset
+from data_prep.sources import CaptionedSource, DistractorSource
+from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.terminal import Reporter
-
-if TYPE_CHECKING:
-    from data_prep.sources import CaptionedSource, DistractorSource
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class BuildOptions:
     Attributes:
         preset: What the evaluation set is made of.
         out: Folder of the finished set; the work folder `<out>.build` lies beside it.
-        flickr30k: "hub", or a local zip, folder or parquet folder.
-        imagenet: "hub", or local shards, tar files or an image folder.
+        sources: By name, where a source lies: "hub" (which it is if nothing is said), or a local form of it.
         selection: None: classify as the preset says. "published", or a file: take that list instead.
         workers: Processes or threads that decode and resize.
         device: Where the classifier runs.
@@ -37,8 +36,7 @@ class BuildOptions:
 
     preset: Preset
     out: Path
-    flickr30k: str = "hub"
-    imagenet: str = "hub"
+    sources: Mapping[str, str] = field(default_factory=dict)
     selection: str | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     device: str = "auto"
@@ -51,27 +49,24 @@ class BuildOptions:
         """The folder of markers and unfinished work."""
         return self.out.with_name(self.out.name + ".build")
 
+    def open_captioned(self) -> CaptionedSource:
+        """Return the source of captioned images.
 
-def open_captioned(options: BuildOptions) -> CaptionedSource:
-    """Return the source of captioned images."""
-    if options.preset.captioned.source == "drawn":
-        from data_prep.sources.drawn.source import CaptionedScenes
+        Raises:
+            SourceError: It is not where it should be.
+        """
+        return self._open(self.preset.captioned.source, "captioned")
 
-        return CaptionedScenes()
-    from data_prep.sources import open_flickr30k
+    def open_distractors(self) -> DistractorSource:
+        """Return the source of distractors.
 
-    return open_flickr30k(options.flickr30k)
+        Raises:
+            SourceError: It is not where it should be.
+        """
+        return self._open(self.preset.distractors.source, "distractors")
 
-
-def open_distractors(options: BuildOptions) -> DistractorSource:
-    """Return the source of distractors."""
-    if options.preset.distractors.source == "drawn":
-        from data_prep.sources.drawn.source import DistractorScenes
-
-        return DistractorScenes()
-    from data_prep.sources import open_imagenet
-
-    return open_imagenet(options.imagenet, download_folder=options.work / "download")
+    def _open(self, name: str, what: str) -> Any:
+        return getattr(SOURCES[name], what)(self.sources.get(name, "hub"), self.work / "download")
 
 
 REJECT_LIMIT = 0.005

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from data_prep.job import BuildOptions, open_captioned, open_distractors
+from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
+from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.files import check_replaceable
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 IMAGE_KB = 10.5  # One image of 160 px at JPEG quality 75: 720 MB for 68,154 images.
 SCORES_KB = 4.0  # 1,000 probabilities, fp32.
 SHARDS_IN_FLIGHT_GB = 1.0  # One ImageNet shard in use and the next one downloading.
-FLICKR30K_IMAGES = 31_014
 
 
 class Plan(NamedTuple):
@@ -37,8 +37,8 @@ def plan(options: BuildOptions) -> Plan:
     check_replaceable(options.out)
     preset = options.preset
     rows = [("preset", f"{preset.title} ({preset.name})"), ("output", str(options.out)), ("work", str(options.work))]
-    captioned_gb, found = _look_at(preset.captioned.source, lambda: open_captioned(options))
-    distractors_gb, others = _look_at(preset.distractors.source, lambda: open_distractors(options))
+    captioned_gb, found = _look_at(preset.captioned.source, options.open_captioned)
+    distractors_gb, others = _look_at(preset.distractors.source, options.open_distractors)
     rows += [*found, *others]
     model_gb, chosen = _look_at_selection(options)
     rows += chosen
@@ -91,11 +91,12 @@ def _look_at_selection(options: BuildOptions) -> tuple[float, list[tuple[str, st
 
 
 def _products_gb(options: BuildOptions) -> float:
-    preset = options.preset
-    classes = preset.distractor_classes()
-    images = (preset.expected.captioned or 2_500) + (
-        preset.expected.distractors or (len(classes.classes) * 1350 if classes else 2_000)
-    )
-    scored = FLICKR30K_IMAGES if preset.classifier and options.selection is None else 0
+    preset, classes = options.preset, options.preset.distractor_classes()
+    per_class = SOURCES[preset.distractors.source].per_class
+    distractors = len(classes.classes) * per_class if classes and per_class else 2_000
+    images = (preset.expected.captioned or 2_500) + (preset.expected.distractors or distractors)
+    scored = 0
+    if preset.classifier and options.selection is None:
+        scored = SOURCES[preset.captioned.source].images or 0
     # The images lie in the work folder and in the export.
     return (2 * images * IMAGE_KB + scored * SCORES_KB) / 1e6

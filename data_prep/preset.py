@@ -10,11 +10,14 @@ import csv
 import re
 import tomllib
 import types
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from data_prep.sources import Source
 from data_prep.sources.imagenet.classes import wnids
+from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import ImagePolicy
 
@@ -77,7 +80,7 @@ class Captioned:
     """Where queries and their images come from.
 
     Attributes:
-        source: "flickr30k" or "drawn".
+        source: One that has captions, such as "flickr30k" or "drawn".
         captions: Captions kept of each image, the first ones.
     """
 
@@ -173,6 +176,10 @@ class Preset:
         del found["folder"]
         return found
 
+    def sources(self) -> list[Source]:
+        """Return the sources, each once."""
+        return [SOURCES[name] for name in dict.fromkeys((self.captioned.source, self.distractors.source))]
+
     def selection_classes(self) -> ClassSet | None:
         """Return the class set that the selection sums over."""
         return ClassSet.load(self.selection.classes, self.folder) if self.selection else None
@@ -203,13 +210,16 @@ def load_preset(name: str) -> Preset:
 
 def _check(preset: Preset, path: Path) -> None:
     images, duplicates, selection = preset.images, preset.duplicates, preset.selection
+    captioned = [name for name, source in SOURCES.items() if source.captioned]
+    distractors = [name for name, source in SOURCES.items() if source.distractors]
+    with_classes = [name for name in distractors if SOURCES[name].per_class]
     rules = [
         (re.fullmatch(r"[a-z0-9][a-z0-9-]*", preset.name), "name must consist of a-z, 0-9 and '-'"),
-        (preset.captioned.source in ("flickr30k", "drawn"), "captioned.source must be 'flickr30k' or 'drawn'"),
+        (preset.captioned.source in captioned, f"captioned.source must be {_either(captioned)}"),
         (1 <= preset.captioned.captions <= 5, "captioned.captions must be 1 to 5"),
-        (preset.distractors.source in ("imagenet", "drawn"), "distractors.source must be 'imagenet' or 'drawn'"),
+        (preset.distractors.source in distractors, f"distractors.source must be {_either(distractors)}"),
         (
-            preset.distractors.source == "drawn" or preset.distractors.classes,
+            preset.distractors.source not in with_classes or preset.distractors.classes,
             "distractors.classes is missing: which ImageNet classes are wanted",
         ),
         (
@@ -250,6 +260,10 @@ def _check(preset: Preset, path: Path) -> None:
             raise BuildError(f"{path}: {message}.")
     preset.selection_classes()
     preset.distractor_classes()
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 SHIPPED = Path(__file__).parent / "class_sets"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-# The embedded set is drawn; its page cites no photographs.
-DRAWN = "VehicleImageSearchMini"
 
 EVALUATION = """\
 @misc{{merrick2024vehicle,
@@ -41,28 +40,12 @@ FLICKR30K = """\
 }
 """
 
-IMAGENET = """\
-@article{russakovsky2015imagenet,
-  author = {Russakovsky, Olga and Deng, Jia and Su, Hao and Krause, Jonathan and Satheesh, Sanjeev and Ma, Sean
-            and Huang, Zhiheng and Karpathy, Andrej and Khosla, Aditya and Bernstein, Michael and Berg, Alexander C.
-            and Fei-Fei, Li},
-  title = {{ImageNet} Large Scale Visual Recognition Challenge},
-  journal = {International Journal of Computer Vision},
-  volume = {115},
-  number = {3},
-  pages = {211--252},
-  year = {2015}
-}
-"""
 
-
-def bibtex(table: dict[str, Any]) -> str:
-    """Return the entries for a score of a leaderboard table."""
-    from importlib.metadata import PackageNotFoundError, version
-
+def bibtex(table: dict[str, Any], sources: Iterable[str] = ()) -> str:
+    """Return the entries for a score of a leaderboard table, and those of the evaluation set's sources."""
     try:
         ours = version("mteb-vehicle-search")
     except PackageNotFoundError:
         ours = "not installed"
     entries = EVALUATION.format(version=ours, task=table["task"], content_id=table["content_id"])
-    return entries if table["task"] == DRAWN else "\n".join((entries, FLICKR30K, IMAGENET))
+    return "\n".join((entries, *filter(None, sources)))

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from data_prep.sources.registry import SOURCES
+from mteb_vehicle_search import citations
 from mteb_vehicle_search.citations import bibtex
 
 CONTENT_ID = "c0ffee" * 10 + "abcd"
@@ -24,16 +26,21 @@ def entries(text: str) -> dict[str, tuple[str, dict[str, str]]]:
     return found
 
 
+BIBTEX = [source.bibtex for source in SOURCES.values()]
+
+
 @pytest.mark.parametrize(
-    ("task", "keys"),
+    ("names", "keys"),
     [
-        ("VehicleImageSearch", [*ALWAYS, "young2014image", "russakovsky2015imagenet"]),
-        ("SomebodysOwnSearch", [*ALWAYS, "young2014image", "russakovsky2015imagenet"]),
-        ("VehicleImageSearchMini", ALWAYS),
+        (["flickr30k", "imagenet"], [*ALWAYS, "young2014image", "russakovsky2015imagenet"]),
+        (["flickr30k", "drawn"], [*ALWAYS, "young2014image"]),
+        (["drawn"], ALWAYS),
+        ([], ALWAYS),
     ],
 )
-def test_photographs_are_cited_where_there_are_any(task, keys):
-    assert list(entries(bibtex({"task": task, "content_id": CONTENT_ID}))) == keys
+def test_the_sources_of_a_set_are_cited(names, keys):
+    cited = [SOURCES[name].bibtex for name in names]
+    assert list(entries(bibtex({"task": "T", "content_id": CONTENT_ID}, cited))) == keys
 
 
 def test_the_score_can_be_found_again_by_version_task_and_content_id():
@@ -47,7 +54,7 @@ def test_a_checkout_that_is_not_installed_says_so(monkeypatch):
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(citations, "version", version)
     fields = entries(bibtex({"task": "T", "content_id": CONTENT_ID}))["mteb_vehicle_search"][1]
     assert fields["version"] == "not installed"
 
@@ -62,7 +69,7 @@ def test_a_checkout_that_is_not_installed_says_so(monkeypatch):
     ],
 )
 def test_works_are_whole(key, year, author):
-    _, fields = entries(bibtex({"task": "T", "content_id": CONTENT_ID}))[key]
+    _, fields = entries(bibtex({"task": "T", "content_id": CONTENT_ID}, BIBTEX))[key]
     assert fields["year"] == year
     assert fields["author"].startswith(author)
     assert fields["title"]

@@ -210,7 +210,7 @@ def test_stock_run_evaluates_the_model_of_another_package(installed: Environment
     from PIL import Image
 
     from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
-    from mteb_vehicle_search.eval_set.writer import write_eval_set
+    from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
     images, queries, qrels = [], [], []
     colours = {"blue": (0, 0, 255), "green": (0, 128, 0), "red": (255, 0, 0), "white": (255, 255, 255)}
@@ -225,7 +225,13 @@ def test_stock_run_evaluates_the_model_of_another_package(installed: Environment
         queries.append(Query(f"{colour}_caption_00", f"a {colour} car"))
         qrels.append(Qrel(f"{colour}_caption_00", f"drawn/{colour}"))
     data = tmp_path / "data"
-    evaluation = write_eval_set(data, name="colours", title="C", images=images, queries=queries, qrels=qrels, card="C")
+    evaluation = write_eval_set(
+        data,
+        About("colours", "C", card="C"),
+        images=images,
+        queries=queries,
+        qrels=qrels,
+    )
     output = tmp_path / "results"
     arguments = ["run", "-t", "VehicleImageSearch", "-m", "example/colours", "--output-folder", str(output)]
     done = installed.run("-m", "mteb", *arguments, VEHICLE_SEARCH_DATA=str(data))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ class SourceImage:
     Args:
         id: The corpus id, e.g. `flickr30k/1000092795` or `imagenet/train/n03954731_53652`.
         data: The encoded file, unchanged.
-        source: `flickr30k`, `imagenet` or `drawn`.
+        source: Name of the source, such as `flickr30k`.
         split: `train`, `val`, `test`, or empty if unknown.
         class_index: ImageNet-1k class, 0-999; -1 if there is none.
         wnid: WordNet id of the class; empty if there is none.
@@ -61,8 +62,6 @@ class Part:
 
     def fingerprint(self) -> str:
         """A digest that changes when the part does, without reading its bytes."""
-        import hashlib
-
         facts = (self.name, self.size_bytes, self.split, self.class_index, self.offset, self.stamp)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -140,31 +139,35 @@ class DistractorSource(Protocol):
         ...
 
 
-def open_flickr30k(src: str | Path | None = None) -> CaptionedSource:
-    """Flickr30k in whatever form it is held.
+@dataclass(frozen=True)
+class Source:
+    """What is known of a source without looking at it: how it is opened, and the facts that a set of it carries.
 
-    Args:
-        src: None or `hub` for the hub; else a folder (zip + CSV, unpacked images + CSV, or parquet files).
-
-    Raises:
-        SourceError: If `src` is none of these; says what was found and what is expected.
+    Attributes:
+        name: In presets and ids, and of its flag.
+        card: Its line in the dataset card, Markdown.
+        captioned: Opens it for captioned images: where it lies ("hub", or a folder), a folder for downloads -> the
+            source. None if its images have no captions.
+        distractors: Likewise for distractors.
+        help: Of the flag that says where it lies; there is none if this is empty.
+        terms: What to know before its images leave the computer; empty if nothing.
+        cite: Works to cite, a line each.
+        bibtex: The same as BibTeX.
+        images: How many images it has; None if that is not fixed.
+        per_class: About how many images it has of each ImageNet-1k class; None if it has no classes.
     """
-    from data_prep.sources.flickr30k import source as flickr30k
 
-    return flickr30k.open_source(src)
+    name: str
+    card: str
+    captioned: Callable[[str, Path], CaptionedSource] | None = None
+    distractors: Callable[[str, Path], DistractorSource] | None = None
+    help: str = ""
+    terms: str = ""
+    cite: tuple[str, ...] = ()
+    bibtex: str = ""
+    images: int | None = None
+    per_class: int | None = None
 
-
-def open_imagenet(src: str | Path | None = None, *, download_folder: Path | None = None) -> DistractorSource:
-    """ImageNet-1k (train and validation) in whatever form it is held.
-
-    Args:
-        src: None or `hub` for the hub; else a folder of the hub's shards, the hub's cache, a folder with the original
-            tar files, or an ImageFolder tree.
-        download_folder: Where shards from the hub lie while they are in use; a temporary folder by default.
-
-    Raises:
-        SourceError: If `src` is none of these; says what was found and what is expected.
-    """
-    from data_prep.sources.imagenet import source as imagenet
-
-    return imagenet.open_source(src, download_folder=download_folder)
+    def for_manifest(self) -> dict[str, Any]:
+        """Return what a set's manifest keeps of it, JSON."""
+        return {"terms": self.terms, "cite": list(self.cite), "bibtex": self.bibtex}

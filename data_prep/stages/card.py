@@ -6,26 +6,6 @@ from typing import Any
 
 from data_prep.preset import Preset
 
-SOURCES = {
-    "flickr30k": (
-        "**Flickr30k** (Young et al., 2014): photos with five captions each. Terms: non-commercial research and "
-        "education only; the photos belong to their owners on Flickr."
-    ),
-    "imagenet": (
-        "**ImageNet-1k** (ILSVRC 2012, Russakovsky et al., 2015): photos of one object class each. Terms: "
-        "non-commercial research and education only; the photos belong to their owners."
-    ),
-    "drawn": "**Drawn scenes**, made by this project's own program; no photo and nobody's rights are involved.",
-}
-CITE = {
-    "flickr30k": (
-        "Young, Lai, Hodosh, Hockenmaier: From image descriptions to visual denotations. TACL 2014.",
-        "Plummer et al.: Flickr30k Entities. ICCV 2015.",
-    ),
-    "imagenet": ("Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 2015.",),
-    "drawn": (),
-}
-
 
 def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, Any], listed: bool) -> str:
     """Return the body of the dataset card, Markdown.
@@ -36,15 +16,15 @@ def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, A
         duplicates: `exact`, `near`, `removed`, `same_text`.
         listed: Whether a list chose the captioned images, and not the preset's classifier.
     """
-    names = list(dict.fromkeys((preset.captioned.source, preset.distractors.source)))
+    sources = preset.sources()
     sections = [
         preset.description,
         "## Counts\n\n" + _counts(counts),
-        "## Sources and terms\n\n" + "\n".join(f"- {SOURCES[name]}" for name in names),
+        "## Sources and terms\n\n" + "\n".join(f"- {source.card}" for source in sources),
         "## How it was built\n\n" + _method(preset, listed),
         "## Known weaknesses\n\n" + _weaknesses(preset, counts, duplicates),
     ]
-    citations = [line for name in names for line in CITE[name]]
+    citations = [line for source in sources for line in source.cite]
     if citations:
         sections.append("## Citing\n\nCite the sources:\n\n" + "\n".join(f"- {line}" for line in citations))
     sections.append(

@@ -18,7 +18,7 @@ from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import verify
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.files import replace_folder, write_whole
 
 _FACTS = ("source", "split", "class_index", "wnid", "width", "height", "sha256", "perceptual_hash")
@@ -128,16 +128,19 @@ def export(
     staged = options.work / "export" / options.out.name
     evaluation = write_eval_set(
         staged,
-        name=preset.name,
-        title=preset.title,
+        About(
+            preset.name,
+            preset.title,
+            preset.images,
+            dataset_card(preset, counts, duplicates, listed=options.selection is not None),
+            preset.as_json(),
+            notes,
+            {source.name: source.for_manifest() for source in preset.sources()},
+        ),
         images=job.reporter.track(_corpus(job, entries, selected.scores or {}, twins), "export", len(entries)),
         queries=queries,
         qrels=qrels,
         rejected=rejected,
-        policy=preset.images,
-        card=dataset_card(preset, counts, duplicates, listed=options.selection is not None),
-        preset=preset.as_json(),
-        notes=notes,
     )
     checked = verify(staged, progress=not job.reporter.quiet)
     if checked.violations:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from data_prep.sources.drawn import Scene, draw, mini_scenes, near_twin, random_scene
+from data_prep.sources.drawn.mini import mini_scenes
+from data_prep.sources.drawn.pictures import draw
+from data_prep.sources.drawn.scene import Scene, near_twin, random_scene
 
 if TYPE_CHECKING:
     import torch

@@ -24,7 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.sources.drawn import CHOICES, captions, draw, mini_scenes
+from data_prep.sources.drawn.mini import mini_scenes
+from data_prep.sources.drawn.phrases import captions
+from data_prep.sources.drawn.pictures import draw
+from data_prep.sources.drawn.scene import CHOICES
 from data_prep.tiny_clip.scenes import (
     IMAGE_PX,
     OPENAI_MEAN,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import (
@@ -26,35 +27,47 @@ from mteb_vehicle_search.eval_set import (
 from mteb_vehicle_search.files import file_sha256, new_folder
 
 
+class About(NamedTuple):
+    """What the manifest and the dataset card say of a set.
+
+    Attributes:
+        name: Short name, such as "vehicle-image-search".
+        title: Title of the dataset card.
+        policy: How the images were reduced.
+        card: Body of the dataset card, Markdown.
+        preset: What the set was made of, JSON.
+        notes: Counts, duplicates, comparison with the published set, JSON.
+        sources: Terms and citations of each source, JSON.
+    """
+
+    name: str
+    title: str
+    policy: ImagePolicy = ImagePolicy()
+    card: str = ""
+    preset: Mapping[str, Any] = MappingProxyType({})
+    notes: Mapping[str, Any] = MappingProxyType({})
+    sources: Mapping[str, Any] = MappingProxyType({})
+
+
 def write_eval_set(
     folder: str | os.PathLike[str],
+    about: About,
     *,
-    name: str,
-    title: str,
     images: Iterable[CorpusImage],
     queries: Iterable[Query],
     qrels: Iterable[Qrel],
     rejected: Iterable[Rejected] = (),
-    policy: ImagePolicy = ImagePolicy(),  # noqa: B008 - frozen
-    card: str = "",
-    preset: dict[str, Any] | None = None,
-    notes: dict[str, Any] | None = None,
     rows_per_file: int = 8192,
 ) -> EvalSet:
     """Write an evaluation set; the folder appears only when it is complete.
 
     Args:
         folder: Target; an evaluation set already there is replaced at the end.
-        name: Short name, such as "vehicle-image-search".
-        title: Title of the dataset card.
+        about: What the manifest and the card say.
         images: The corpus, sorted by id; consumed as a stream.
         queries: The queries, in any order.
         qrels: The judgements, in any order.
         rejected: What was left out and why.
-        policy: How the images were reduced.
-        card: Body of the dataset card, Markdown.
-        preset: What the set was made of, JSON, for the manifest.
-        notes: Counts, duplicates, comparison with the published set, JSON, for the manifest.
         rows_per_file: Images per corpus file; a multiple of `ROWS_PER_GROUP` keeps row groups full.
 
     Returns:
@@ -71,33 +84,33 @@ def write_eval_set(
         _write_table(partial / "queries" / "test-00000-of-00001.parquet", "queries", queries)
         _write_table(partial / "qrels" / "test-00000-of-00001.parquet", "qrels", qrels)
         _write_table(partial / "rejected.parquet", "rejected", rejected)
-        (partial / "README.md").write_text(_card(title, card), encoding="utf-8", newline="\n")
-        files = {
-            path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-            for path in sorted(partial.rglob("*"))
-            if path.is_file()
-        }
+        (partial / "README.md").write_text(_card(about.title, about.card), encoding="utf-8", newline="\n")
+        counts = {"corpus": len(ids), "queries": len(queries), "qrels": len(qrels), "rejected": len(rejected)}
         manifest = {
             "format_version": FORMAT_VERSION,
-            "name": name,
-            "title": title,
-            "content_id": content_id(ids, queries, qrels, policy),
-            "bytes_id": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
-            "policy": asdict(policy),
-            "counts": {
-                "corpus": len(ids),
-                "queries": len(queries),
-                "qrels": len(qrels),
-                "rejected": len(rejected),
-                "sources": dict(sorted(sources.items())),
-            },
-            "preset": preset or {},
-            "notes": notes or {},
-            "files": files,
+            "name": about.name,
+            "title": about.title,
+            "content_id": content_id(ids, queries, qrels, about.policy),
+            "policy": asdict(about.policy),
+            "counts": {**counts, "sources": dict(sorted(sources.items()))},
+            "preset": dict(about.preset),
+            "notes": dict(about.notes),
+            "sources": dict(about.sources),
+            **_files(partial),
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
         (partial / "manifest.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     return EvalSet.open(folder)
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    """Return the size and the digest of every file, and a digest of these."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return {"files": files, "bytes_id": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()}
 
 
 def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: int) -> tuple[list[str], dict]:

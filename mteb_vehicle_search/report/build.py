@@ -178,6 +178,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    sources = content["evaluation"].manifest.get("sources", {})
     rows: list[Row] = content["table"]["rows"] + content["reported"]
     highest = max(row[key] or 0 for row in rows for key in ("ndcg_at_10", "ndcg_at_10_ci_high"))
     return page.get_template("index.html.j2").render(
@@ -185,7 +186,7 @@ def render(**content: Any) -> str:
         axis_end=max(1, math.ceil(10 * highest)) / 10,
         score_cells=cells_of("scores"),
         run_cells=cells_of("run"),
-        bibtex=bibtex(content["table"]),
+        bibtex=bibtex(content["table"], (one["bibtex"] for one in sources.values())),
         **content,
     )
 

@@ -22,7 +22,6 @@ from small_sources import (
     write_preset,
 )
 
-from data_prep import build as building
 from data_prep.build import BuildOptions, build
 from data_prep.job import Job
 from data_prep.markers import Stages
@@ -66,8 +65,7 @@ def options(data: Path, out: Path, **changes) -> BuildOptions:
     base = BuildOptions(
         load_preset(str(data / "carts.toml")),
         out,
-        str(data / "flickr30k"),
-        str(data / "imagenet"),
+        {name: str(data / name) for name in ("flickr30k", "imagenet")},
         workers=2,
         device="cpu",
     )
@@ -500,8 +498,8 @@ def test_ids_that_stand_twice_may_be_too_many(tmp_path):
 
 
 def _from(monkeypatch, captioned, distractors) -> None:
-    monkeypatch.setattr(building, "open_captioned", lambda options: captioned)
-    monkeypatch.setattr(building, "open_distractors", lambda options: distractors)
+    monkeypatch.setattr(BuildOptions, "open_captioned", lambda options: captioned)
+    monkeypatch.setattr(BuildOptions, "open_distractors", lambda options: distractors)
 
 
 def test_a_build_from_any_two_sources_holds_every_image_and_caption(tmp_path, monkeypatch):

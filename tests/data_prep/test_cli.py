@@ -149,11 +149,12 @@ def test_without_flags_the_original_is_built_from_the_hub_where_the_task_looks(a
     assert cli.main(["build", "--preset", "mini"]) == 1
     home = settings.home() / "data"
     original, mini = load_preset("original"), load_preset("mini")
+    hub = {"flickr30k": "hub", "imagenet": "hub"}
     assert asked == [
-        (BuildOptions(original, home / "vehicle-image-search", workers=5), False),
-        (BuildOptions(mini, home / "vehicle-image-search-mini", workers=5), False),
-        (BuildOptions(original, tmp_path / "mine", workers=5), False),
-        (BuildOptions(mini, home / "vehicle-image-search-mini", workers=5), False),
+        (BuildOptions(original, home / "vehicle-image-search", hub, workers=5), False),
+        (BuildOptions(mini, home / "vehicle-image-search-mini", hub, workers=5), False),
+        (BuildOptions(original, tmp_path / "mine", hub, workers=5), False),
+        (BuildOptions(mini, home / "vehicle-image-search-mini", hub, workers=5), False),
     ]
 
 
@@ -162,8 +163,9 @@ def test_every_flag_of_build_arrives(asked, monkeypatch, tmp_path):
     line = "build --preset mini --out sets/a --flickr30k f --imagenet i --selection l --workers 3 --device cpu "
     line += "--batch-size 7 --rebuild select --rebuild export --allow-rejects --quiet"
     assert cli.main(line.split()) == 1
+    sources = {"flickr30k": "f", "imagenet": "i"}
     wanted = BuildOptions(
-        load_preset("mini"), tmp_path / "sets" / "a", "f", "i", "l", 3, "cpu", 7, ("select", "export"), True
+        *(load_preset("mini"), tmp_path / "sets" / "a", sources, "l", 3, "cpu", 7, ("select", "export"), True)
     )
     assert asked == [(wanted, True)]
 

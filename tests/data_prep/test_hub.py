@@ -20,9 +20,11 @@ from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from data_prep import hub
 from data_prep.hub import HubFile, HubRepository
+from data_prep.sources.flickr30k import source as flickr30k_source
+from data_prep.sources.imagenet import source as imagenet_source
 from mteb_vehicle_search.errors import SourceError
 
-FLICKR, IMAGENET = hub.FLICKR30K.repo, hub.IMAGENET.repo
+FLICKR, IMAGENET = flickr30k_source.REPOSITORY.repo, imagenet_source.REPOSITORY.repo
 CONVERTED = "c" * 40
 ACCEPTED = "good"  # The only token that the server takes.
 BIG = bytes(range(256)) * 100_000
@@ -118,10 +120,10 @@ def sound(tmp_path):
 
 def test_the_data_sets_are_pinned():
     flickr30k, imagenet = "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5"
-    assert HubRepository("nlphuji/flickr30k", flickr30k) == hub.FLICKR30K
-    assert HubRepository("nlphuji/flickr30k", "refs/convert/parquet") == hub.FLICKR30K_PARQUET
-    assert HubRepository("ILSVRC/imagenet-1k", imagenet, gated=True) == hub.IMAGENET
-    assert hub.FLICKR30K != hub.FLICKR30K_PARQUET
+    assert HubRepository("nlphuji/flickr30k", flickr30k) == flickr30k_source.REPOSITORY
+    assert HubRepository("nlphuji/flickr30k", "refs/convert/parquet") == flickr30k_source.CONVERSION
+    assert HubRepository("ILSVRC/imagenet-1k", imagenet, gated=True) == imagenet_source.REPOSITORY
+    assert flickr30k_source.REPOSITORY != flickr30k_source.CONVERSION
 
 
 def test_a_repository_is_an_open_data_set_at_any_commit_unless_more_is_said():
@@ -433,8 +435,8 @@ def download(server, tmp_path, gated=False, token=""):
 
 
 def test_pins_are_full_hashes():
-    assert hub.FLICKR30K.commit().startswith("2b239be")
-    assert len(hub.FLICKR30K.commit()) == len(hub.IMAGENET.commit()) == 40
+    assert flickr30k_source.REPOSITORY.commit().startswith("2b239be")
+    assert len(flickr30k_source.REPOSITORY.commit()) == len(imagenet_source.REPOSITORY.commit()) == 40
 
 
 def test_a_file_follows_the_redirect(server, tmp_path):
@@ -511,7 +513,7 @@ except Exception as error:
 
 FLICKR_CODE = """
 import hashlib, json
-from data_prep.sources import open_flickr30k
+from data_prep.sources.flickr30k import open_flickr30k
 source = open_flickr30k()
 before = source.download_gb
 images = list(source.images())
@@ -532,7 +534,7 @@ def test_flickr30k_from_the_hub(server, tmp_path, form):
     before, after, described, count, images = json.loads(result.stdout)
     assert before == pytest.approx(4.39)
     assert after == 0
-    assert described["revision"] == (hub.FLICKR30K.revision if form == "zip" else CONVERTED)
+    assert described["revision"] == (flickr30k_source.REPOSITORY.revision if form == "zip" else CONVERTED)
     assert count == 40
     assert images == [
         [f"flickr30k/{f.filename[:-4]}", hashlib.sha256(f.data).hexdigest(), list(f.captions), f.split]
@@ -543,7 +545,7 @@ def test_flickr30k_from_the_hub(server, tmp_path, form):
 IMAGENET_CODE = """
 import json, time
 from pathlib import Path
-from data_prep.sources import open_imagenet
+from data_prep.sources.imagenet import open_imagenet
 folder = Path({folder!r})
 source = open_imagenet(None, download_folder=folder)
 wanted = set({wanted!r})
@@ -579,7 +581,7 @@ def test_imagenet_from_the_hub_shard_by_shard(server, tmp_path):
     assert left == []
     assert not killed.exists()
     assert same
-    assert described["revision"] == hub.IMAGENET.revision
+    assert described["revision"] == imagenet_source.REPOSITORY.revision
     assert not any("test-" in path for path in server.downloads())
 
 
@@ -587,7 +589,7 @@ def test_a_gate_before_imagenet_is_explained(server, tmp_path):
     server.repos[IMAGENET] = {}
     server.gated.add(IMAGENET)
     code = """
-from data_prep.sources import open_imagenet
+from data_prep.sources.imagenet import open_imagenet
 try:
     open_imagenet().parts()
 except Exception as error:

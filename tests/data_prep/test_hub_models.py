@@ -19,6 +19,8 @@ from hub_server import HubServer
 from data_prep import cli, hub
 from data_prep import hub as hub_models
 from data_prep.preset import PRESETS, load_preset
+from data_prep.sources.flickr30k import source as flickr30k_source
+from data_prep.sources.imagenet import source as imagenet_source
 from data_prep.stages import select as selection
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.eval_set import EvalSet
@@ -177,12 +179,12 @@ def server():
 def test_another_domain_is_a_toml(data, server, tmp_path):
     """The shipped example as it is: everything from the hub, where drawn images and a tiny ViT stand for the real."""
     dogs = load_preset(str(PRESETS / "examples" / "dogs.toml"))
-    for repo, name in ((hub.FLICKR30K.repo, "flickr30k"), (hub.IMAGENET.repo, "imagenet")):
+    for repo, name in ((flickr30k_source.REPOSITORY.repo, "flickr30k"), (imagenet_source.REPOSITORY.repo, "imagenet")):
         files = [path for path in (data / name).rglob("*") if path.is_file()]
         server.repos[repo] = {str(path.relative_to(data / name)): path.read_bytes() for path in files}
     server.repos[dogs.classifier.model] = {p.name: p.read_bytes() for p in (data / "classifier").iterdir()}
     server.repos[dogs.classifier.model]["pytorch_model.bin"] = b"never wanted"
-    server.gated.add(hub.IMAGENET.repo)
+    server.gated.add(imagenet_source.REPOSITORY.repo)
     server.faults = ["429", "", "drop", "503"]
     command = ["build", "--preset", str(PRESETS / "examples" / "dogs.toml"), "--out", str(tmp_path / "out")]
     done = server.run(WITHOUT_WAITING.format([*command, "--device", "cpu", "--quiet"]), tmp_path / "home", ACCEPTED)
@@ -221,8 +223,8 @@ def test_a_classifier_that_is_not_there(data, server, tmp_path):
 
 
 def test_the_gate_of_imagenet_is_explained_on_the_command_line(data, server, tmp_path):
-    server.repos[hub.IMAGENET.repo] = {}
-    server.gated.add(hub.IMAGENET.repo)
+    server.repos[imagenet_source.REPOSITORY.repo] = {}
+    server.gated.add(imagenet_source.REPOSITORY.repo)
     command = ["build", "--preset", str(data / "twins.toml"), "--flickr30k", str(data / "flickr30k"), "--quiet"]
     listed = tmp_path / "list.txt"
     listed.write_text("\n".join(file.filename for file in format_twins.captioned_files()) + "\n", encoding="utf-8")

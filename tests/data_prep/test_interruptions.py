@@ -17,7 +17,9 @@ import interrupted
 import pytest
 from hub_server import HubServer
 
-from data_prep import cli, hub
+from data_prep import cli
+from data_prep.sources.flickr30k import source as flickr30k_source
+from data_prep.sources.imagenet import source as imagenet_source
 from mteb_vehicle_search.eval_set import EvalSet
 
 ACCEPTED = "good"  # The only token that the server takes.
@@ -67,10 +69,10 @@ def listed(data, tmp_path_factory):
 def server(data):
     """The twins on the hub; ImageNet behind its gate."""
     running = HubServer()
-    for repo, name in ((hub.FLICKR30K.repo, "flickr30k"), (hub.IMAGENET.repo, "imagenet")):
+    for repo, name in ((flickr30k_source.REPOSITORY.repo, "flickr30k"), (imagenet_source.REPOSITORY.repo, "imagenet")):
         files = [path for path in (data / name).rglob("*") if path.is_file()]
         running.repos[repo] = {str(path.relative_to(data / name)): path.read_bytes() for path in files}
-    running.gated.add(hub.IMAGENET.repo)
+    running.gated.add(imagenet_source.REPOSITORY.repo)
     yield running
     running.close()
 

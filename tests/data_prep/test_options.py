@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_sources import write_flickr30k, write_imagenet
 
-from data_prep.job import BuildOptions, open_captioned, open_distractors
+from data_prep.job import BuildOptions
 from data_prep.preset import load_preset
 from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
 from data_prep.sources.flickr30k.source import FolderFlickr30k, HubFlickr30k
@@ -21,8 +21,6 @@ from mteb_vehicle_search.errors import SourceError
 def test_defaults():
     found = {item.name: item.default for item in fields(BuildOptions) if item.default is not MISSING}
     assert found == {
-        "flickr30k": "hub",
-        "imagenet": "hub",
         "selection": None,
         "device": "auto",
         "batch_size": 32,
@@ -44,21 +42,22 @@ def test_the_work_folder_lies_beside_the_result():
 def test_the_preset_says_whether_images_are_drawn(tmp_path):
     """Where Flickr30k and ImageNet lie does not matter then."""
     nowhere = {"flickr30k": str(tmp_path / "no"), "imagenet": str(tmp_path / "no")}
-    drawn = BuildOptions(load_preset("mini"), tmp_path / "out", **nowhere)
-    assert isinstance(open_captioned(drawn), CaptionedScenes)
-    assert isinstance(open_distractors(drawn), DistractorScenes)
+    drawn = BuildOptions(load_preset("mini"), tmp_path / "out", nowhere)
+    assert isinstance(drawn.open_captioned(), CaptionedScenes)
+    assert isinstance(drawn.open_distractors(), DistractorScenes)
     photos = replace(drawn, preset=load_preset("original"))
     with pytest.raises(SourceError, match=r"there is no folder .*no with Flickr30k"):
-        open_captioned(photos)
+        photos.open_captioned()
     with pytest.raises(SourceError, match=r"there is no folder .*no with ImageNet-1k"):
-        open_distractors(photos)
+        photos.open_distractors()
 
 
 def test_each_source_is_opened_where_it_is(tmp_path):
     write_flickr30k(tmp_path / "f", 1)
     write_imagenet(tmp_path / "i", 1, 1)
-    options = BuildOptions(load_preset("original"), tmp_path / "out", str(tmp_path / "f"), str(tmp_path / "i"))
-    captioned, distractors = open_captioned(options), open_distractors(options)
+    forms = {"flickr30k": str(tmp_path / "f"), "imagenet": str(tmp_path / "i")}
+    options = BuildOptions(load_preset("original"), tmp_path / "out", forms)
+    captioned, distractors = options.open_captioned(), options.open_distractors()
     assert isinstance(captioned, FolderFlickr30k)
     assert isinstance(distractors, FolderImagenet)
     assert captioned.location == tmp_path / "f" / "flickr30k-images"
@@ -67,7 +66,7 @@ def test_each_source_is_opened_where_it_is(tmp_path):
 
 def test_without_a_folder_the_hub_is_meant_and_shards_lie_in_the_work_folder(tmp_path):
     options = BuildOptions(load_preset("original"), tmp_path / "out")
-    assert isinstance(open_captioned(options), HubFlickr30k)
-    distractors = open_distractors(options)
+    assert isinstance(options.open_captioned(), HubFlickr30k)
+    distractors = options.open_distractors()
     assert isinstance(distractors, HubImagenet)
     assert distractors._folder == tmp_path / "out.build" / "download"

@@ -15,6 +15,7 @@ from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
 from data_prep.plan import plan
 from data_prep.preset import Classifier, Expected, load_preset
+from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError, SourceError
 
 
@@ -36,8 +37,8 @@ def sources(monkeypatch):
         "captioned": Source(4.0, form="hub", location="f/30k", revision="0123456789abcdef", files=["a", "b", "c", "d"]),
         "distractors": Source(150.0, form="shards", location="/i", revision="", files=["s", "t"]),
     }
-    monkeypatch.setattr(planning, "open_captioned", lambda options: given["captioned"])
-    monkeypatch.setattr(planning, "open_distractors", lambda options: given["distractors"])
+    monkeypatch.setattr(BuildOptions, "open_captioned", lambda options: given["captioned"])
+    monkeypatch.setattr(BuildOptions, "open_distractors", lambda options: given["distractors"])
     monkeypatch.setattr(hub_models, "model_gb", lambda *what: 0.5)
     return given
 
@@ -120,7 +121,8 @@ def test_the_products_are_estimated_from_what_is_known(sources, tmp_path, preset
 
 def test_constants():
     assert (planning.IMAGE_KB, planning.SCORES_KB) == (10.5, 4.0)
-    assert (planning.SHARDS_IN_FLIGHT_GB, planning.FLICKR30K_IMAGES) == (1.0, 31_014)
+    assert planning.SHARDS_IN_FLIGHT_GB == 1.0
+    assert (SOURCES["flickr30k"].images, SOURCES["imagenet"].per_class) == (31_014, 1_350)
 
 
 @pytest.mark.parametrize("name", ["captioned", "distractors"])
@@ -128,7 +130,7 @@ def test_a_source_that_is_not_ready_says_why(sources, tmp_path, monkeypatch, nam
     def refuse(options):
         raise SourceError("it is not there", "Get it.")
 
-    monkeypatch.setattr(planning, f"open_{name}", refuse)
+    monkeypatch.setattr(BuildOptions, f"open_{name}", refuse)
     found = plan(original(tmp_path))
     row = {"captioned": "flickr30k", "distractors": "imagenet"}[name]
     assert shown(found)[row] == "NOT READY: it is not there\nGet it."
@@ -181,7 +183,9 @@ def test_a_local_build_downloads_nothing(tmp_path, monkeypatch):
     write_imagenet(tmp_path / "i", 1, 1)
     (tmp_path / "classifier").mkdir()
     preset = load_preset(str(write_preset(tmp_path)))
-    found = plan(BuildOptions(preset, tmp_path / "out", str(tmp_path / "f"), str(tmp_path / "i")))
+    found = plan(
+        BuildOptions(preset, tmp_path / "out", {"flickr30k": str(tmp_path / "f"), "imagenet": str(tmp_path / "i")})
+    )
     rows = shown(found)
     assert rows["classifier"] == "classifier (a local folder)"
     assert rows["flickr30k"] == f"folder {tmp_path / 'f' / 'flickr30k-images'}"

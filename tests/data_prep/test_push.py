@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from small_set import jpeg, provenance, small_set
+from small_set import small_set
 
 from data_prep import hub as hub_models
 from data_prep.hub import push, terms_warning
+from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
+from mteb_vehicle_search.eval_set import EvalSet
 
 
 @pytest.fixture
@@ -51,12 +52,8 @@ def test_a_damaged_set_is_not_sent(tmp_path, uploads):
     assert uploads == []
 
 
-def of_sources(folder, *sources: str) -> EvalSet:
-    images = [
-        CorpusImage(f"i{number}", jpeg(number), {**provenance(number, True), "source": source})
-        for number, source in enumerate(sources)
-    ]
-    return small_set(folder, images=images, queries=[Query("q", "text")], qrels=[Qrel("q", "i0")])
+def of_sources(folder, *names: str) -> EvalSet:
+    return small_set(folder, sources={name: SOURCES[name].for_manifest() for name in names})
 
 
 FLICKR, IMAGENET = "Flickr30k: non-commercial research and education only", "copies must not be published"
@@ -67,7 +64,8 @@ FLICKR, IMAGENET = "Flickr30k: non-commercial research and education only", "cop
     [
         (("flickr30k",), [FLICKR], [IMAGENET]),
         (("drawn", "imagenet"), [IMAGENET], [FLICKR]),
-        (("flickr30k", "imagenet", "imagenet"), [FLICKR, IMAGENET], []),
+        (("flickr30k", "imagenet"), [FLICKR, IMAGENET], []),
+        ((), ["the set does not say"], [FLICKR, IMAGENET]),
     ],
 )
 @pytest.mark.parametrize("public", [True, False])

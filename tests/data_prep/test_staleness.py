@@ -22,7 +22,7 @@ from data_prep.build import BuildOptions, build
 from data_prep.markers import STAGES
 from data_prep.preset import Preset, load_preset
 from data_prep.sources import Part
-from data_prep.sources.drawn import mini_scenes
+from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.stages import classifiers as scorers
 from mteb_vehicle_search.terminal import Reporter
@@ -122,7 +122,9 @@ def _quicken(patch: pytest.MonkeyPatch, home: Path) -> None:
 def _options(**changes: Any) -> BuildOptions:
     """Options with relative paths, for the preset in the working directory."""
     preset = changes.pop("preset", None) or load_preset("carts.toml")
-    base = BuildOptions(preset, Path("out"), "flickr30k", "imagenet", workers=1, device="cpu")
+    base = BuildOptions(
+        preset, Path("out"), {"flickr30k": "flickr30k", "imagenet": "imagenet"}, workers=1, device="cpu"
+    )
     return replace(base, **changes)
 
 
@@ -475,7 +477,7 @@ def _flickr30k_parquet(folder: Path) -> Path:
 
 @pytest.mark.parametrize("write", [_flickr30k_zip, _flickr30k_parquet])
 def test_an_archive_of_photos_is_known_by_size_and_time_of_change(tmp_path, write):
-    from data_prep.sources import open_flickr30k
+    from data_prep.sources.flickr30k import open_flickr30k
 
     path = write(tmp_path / "flickr30k")
     first = open_flickr30k(path.parent).describe()

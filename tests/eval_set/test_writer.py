@@ -17,7 +17,7 @@ from small_set import jpeg, provenance, small_set
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query, Rejected, content_id
 from mteb_vehicle_search.eval_set import writer as eval_set_writer
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 ONE_QUERY = {"queries": [Query("q", "text")], "qrels": [Qrel("q", "i0000")]}
 
@@ -123,7 +123,8 @@ def test_the_manifest_says_what_lies_there(tmp_path):
     policy = ImagePolicy(shortest_side_px=90, resample="box", jpeg_quality=80)
     preset, notes = {"name": "cars", "é": [1]}, {"counts": {"a": 1}}
     refused = [Rejected("x", "captioned", "empty file")]
-    given = {"policy": policy, "preset": preset, "notes": notes, "rejected": refused}
+    sources = {"flickr30k": {"terms": "none"}}
+    given = {"policy": policy, "preset": preset, "notes": notes, "sources": sources, "rejected": refused}
     written = small_set(tmp_path / "set", captioned=2, distractors=3, rows_per_file=128, **given)
     text = (tmp_path / "set" / "manifest.json").read_bytes()
     held = json.loads(text)
@@ -149,6 +150,7 @@ def test_the_manifest_says_what_lies_there(tmp_path):
         },
         "preset": preset,
         "notes": notes,
+        "sources": sources,
         "files": files,
     }
     assert list(held["counts"]["sources"]) == ["flickr30k", "imagenet"]
@@ -160,7 +162,7 @@ def test_the_manifest_says_what_lies_there(tmp_path):
 
 
 def test_what_is_left_out_has_plain_defaults(tmp_path):
-    written = write_eval_set(tmp_path / "s", name="n", title="T", images=images(1), **ONE_QUERY)
+    written = write_eval_set(tmp_path / "s", About("n", "T"), images=images(1), **ONE_QUERY)
     held = written.manifest
     assert (held["preset"], held["notes"], held["counts"]["rejected"]) == ({}, {}, 0)
     assert held["policy"] == {"shortest_side_px": 160, "resample": "bicubic", "jpeg_quality": 75}

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from data_prep.sources.drawn import captions, draw, random_scene
+from data_prep.sources.drawn.phrases import captions
+from data_prep.sources.drawn.pictures import draw
+from data_prep.sources.drawn.scene import random_scene
 from data_prep.sources.imagenet.classes import wnids
 
 VEHICLES = (407, 436, 468, 511, 555, 609, 627, 654, 656, 661)  # Of the class set `orig49`.
@@ -245,7 +247,7 @@ def _write_flickr_parquet(folder: Path, files: tuple[Captioned, ...], splits: bo
 
 def _write_cache(folder: Path, files: tuple[Classed, ...]) -> None:
     """The hub's cache: snapshots of links to blobs."""
-    from data_prep.hub import IMAGENET
+    from data_prep.sources.imagenet.source import REPOSITORY as IMAGENET
 
     cache = folder / "datasets--ILSVRC--imagenet-1k"
     (cache / "blobs").mkdir(parents=True)

@@ -8,7 +8,7 @@ import zlib
 
 from PIL import Image
 
-from data_prep.sources.drawn import draw_photo_like
+from data_prep.sources.drawn.pictures import draw_photo_like
 
 
 def saved(image: Image.Image, format: str = "JPEG", **options) -> bytes:

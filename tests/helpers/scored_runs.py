@@ -13,7 +13,7 @@ from PIL import Image
 
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.run_record import write_run_record
 
 WORDS = ("bus", "car", "tractor", "boat", "nothing", "old", "red", "bicycle", "very", "slow")
@@ -65,8 +65,7 @@ def write_world(
         relevant[query] = [number % captioned, *([(number + 3) % captioned] if number in two_relevant else [])]
     evaluation = write_eval_set(
         folder,
-        name="scored",
-        title="Scored",
+        About("scored", "Scored"),
         images=[CorpusImage(image, buffer.getvalue(), fact) for image, fact in zip(images, facts)],
         queries=[Query(query, text) for query, text in captions.items()],
         qrels=[Qrel(query, images[image]) for query, found in relevant.items() for image in found],

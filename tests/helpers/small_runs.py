@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.run_record import RunRecord, write_run_record
 
 HOSTILE = {
@@ -75,8 +75,7 @@ def write_set(folder: Path, title: str = "Small <set>") -> EvalSet:
         images.append(CorpusImage(image_id(number), buffer.getvalue(), facts))
     return write_eval_set(
         folder,
-        name="small",
-        title=title,
+        About("small", title),
         images=images,
         queries=[Query(f"q{n:02}", caption(n)) for n in range(QUERIES)],
         qrels=[Qrel(f"q{n:02}", image_id(n // EACH)) for n in range(QUERIES)],

@@ -5,7 +5,7 @@ import io
 from PIL import Image
 
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 
 def jpeg(number: int, size=(40, 32)) -> bytes:
@@ -39,12 +39,11 @@ def small_set(folder, captioned=6, distractors=30, captions=2, rows_per_file=819
         CorpusImage(f"imagenet/train/n{n:04d}", jpeg(n + 500), provenance(n + 500, False)) for n in range(distractors)
     ]
     texts = [(f"{n:04d}_caption_{c:02d}", f"flickr30k/{n:04d}") for n in range(captioned) for c in range(captions)]
+    about = {"name": "small", "title": "Small", **{key: changed.pop(key) for key in About._fields if key in changed}}
     given = {
-        "name": "small",
-        "title": "Small",
         "images": images,
         "queries": [Query(query, f"caption {query}") for query, _ in texts],
         "qrels": [Qrel(query, image) for query, image in texts],
         "rows_per_file": rows_per_file,
     }
-    return write_eval_set(folder, **{**given, **changed})
+    return write_eval_set(folder, About(**about), **{**given, **changed})

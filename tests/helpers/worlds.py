@@ -23,7 +23,7 @@ from mteb.models.model_meta import ScoringFunction
 from small_set import jpeg, provenance
 
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 CAPTIONED_SOURCES, DISTRACTOR_SOURCES = ("coco", "flickr30k"), ("imagenet", "openimages")
 DIMENSION = 6
@@ -58,8 +58,7 @@ class World:
             images.append(CorpusImage(image, jpeg(number, (8, 8)), {**row, "source": source}))
         return write_eval_set(
             folder,
-            name="world",
-            title="World",
+            About("world", "World"),
             images=images,
             queries=[Query(query, f"caption {query}") for query in self.queries],
             qrels=[Qrel(*pair) for pair in self.pairs],

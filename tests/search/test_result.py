@@ -11,7 +11,7 @@ import pytest
 from small_set import jpeg, provenance
 
 from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
-from mteb_vehicle_search.eval_set.writer import write_eval_set
+from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.search.exact_search import SearchOutcome
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking
@@ -34,7 +34,7 @@ def evaluation(tmp_path):
         images.append(CorpusImage(f"i{number:02d}", jpeg(number, (8, 8)), row))
     queries = [Query("q0", "a car"), Query("q1", "a van")]
     qrels = [Qrel("q0", "i02"), Qrel("q1", "i05")]
-    return write_eval_set(tmp_path / "set", name="s", title="S", images=images, queries=queries, qrels=qrels)
+    return write_eval_set(tmp_path / "set", About("s", "S"), images=images, queries=queries, qrels=qrels)
 
 
 def outcome(pairs, above, tops=None) -> SearchOutcome:

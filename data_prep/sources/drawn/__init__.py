@@ -5,20 +5,28 @@ and detail, and `near_twin` into a scene that differs in exactly one attribute. 
 machine alike. The drawing and the captions are frozen: the content id of VehicleImageSearchMini depends on them.
 """
 
-from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
-from data_prep.sources.drawn.phrases import captions
-from data_prep.sources.drawn.pictures import draw, draw_photo_like
-from data_prep.sources.drawn.scene import CHOICES, KINDS, Scene, near_twin, random_scene
+from __future__ import annotations
 
-__all__ = [
-    "CHOICES",
-    "KINDS",
-    "DrawnScene",
-    "Scene",
-    "captions",
-    "draw",
-    "draw_photo_like",
-    "mini_scenes",
-    "near_twin",
-    "random_scene",
-]
+from pathlib import Path
+
+from data_prep.sources import CaptionedSource, DistractorSource, Source
+
+
+def _captioned(src: str, download_folder: Path) -> CaptionedSource:
+    from data_prep.sources.drawn.source import CaptionedScenes  # Draws with Pillow.
+
+    return CaptionedScenes()
+
+
+def _distractors(src: str, download_folder: Path) -> DistractorSource:
+    from data_prep.sources.drawn.source import DistractorScenes
+
+    return DistractorScenes()
+
+
+SOURCE = Source(
+    name="drawn",
+    card="**Drawn scenes**, made by this project's own program; no photo and nobody's rights are involved.",
+    captioned=_captioned,
+    distractors=_distractors,
+)

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from data_prep.sources import Part, SourceImage
-from data_prep.sources.drawn import DrawnScene, draw, mini_scenes
+from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
+from data_prep.sources.drawn.pictures import draw
 
 
 class _Scenes:

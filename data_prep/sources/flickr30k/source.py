@@ -8,9 +8,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from data_prep.hub import HubFile, HubRepository
 from data_prep.sources import MAX_FILE_BYTES, CaptionedSource, SourceImage, read_image_file
+from data_prep.sources.flickr30k import IMAGES
 from data_prep.sources.flickr30k.captions import (
     CSV_NAME,
     EXPECTED,
@@ -24,16 +26,14 @@ from data_prep.sources.flickr30k.parquet import ParquetFlickr30k
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.files import file_sha256
 
-if TYPE_CHECKING:
-    from data_prep.hub import HubFile, HubRepository
-
-COUNT = 31_014
+REPOSITORY = HubRepository("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
+CONVERSION = HubRepository("nlphuji/flickr30k", "refs/convert/parquet")
 ZIP_GB = 4.39
 
 
-def open_source(src: str | Path | None) -> CaptionedSource:
-    """See `data_prep.sources.open_flickr30k`."""
-    if src is None or str(src) == "hub":
+def open_source(src: str | Path) -> CaptionedSource:
+    """See `data_prep.sources.flickr30k.open_flickr30k`."""
+    if str(src) == "hub":
         return HubFlickr30k()
     folder = Path(src).expanduser()
     if not folder.is_dir():
@@ -163,10 +163,8 @@ class HubFlickr30k:
     form = "hub"
 
     def __init__(self, dataset: HubRepository | None = None, conversion: HubRepository | None = None) -> None:
-        from data_prep import hub
-
-        self.dataset = dataset or hub.FLICKR30K
-        self.conversion = conversion or hub.FLICKR30K_PARQUET
+        self.dataset = dataset or REPOSITORY
+        self.conversion = conversion or CONVERSION
         self._local: ZipFlickr30k | ParquetFlickr30k | None = None
         self._used = self.dataset
 
@@ -177,7 +175,7 @@ class HubFlickr30k:
 
     def count(self) -> int:
         """How many images there are."""
-        return self._local.count() if self._local else COUNT
+        return self._local.count() if self._local else IMAGES
 
     def describe(self) -> dict[str, Any]:
         """Form, repository, the full commit hash and files."""

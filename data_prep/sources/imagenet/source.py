@@ -7,23 +7,22 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from data_prep.hub import HubFile, HubRepository
 from data_prep.sources import DistractorSource, Part, SourceImage
 from data_prep.sources.imagenet.folders import FolderImagenet
 from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
 from data_prep.sources.imagenet.tars import TarImagenet
 from mteb_vehicle_search.errors import SourceError
 
-if TYPE_CHECKING:
-    from data_prep.hub import HubFile, HubRepository
-
+REPOSITORY = HubRepository("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
 _CACHE_NAME = "datasets--ILSVRC--imagenet-1k"
 
 
-def open_source(src: str | Path | None, *, download_folder: Path | None = None) -> DistractorSource:
-    """See `data_prep.sources.open_imagenet`."""
-    if src is None or str(src) == "hub":
+def open_source(src: str | Path, download_folder: Path | None = None) -> DistractorSource:
+    """See `data_prep.sources.imagenet.open_imagenet`."""
+    if str(src) == "hub":
         return HubImagenet(download_folder=download_folder)
     folder = Path(src).expanduser()
     if not folder.is_dir():
@@ -79,9 +78,7 @@ class HubImagenet:
     form = "hub"
 
     def __init__(self, dataset: HubRepository | None = None, download_folder: Path | None = None) -> None:
-        from data_prep import hub
-
-        self.dataset = dataset or hub.IMAGENET
+        self.dataset = dataset or REPOSITORY
         self._folder = download_folder
         self._listed: dict[str, HubFile] | None = None
         self._downloads: dict[str, Future[Path]] = {}
@@ -168,12 +165,10 @@ class HubImagenet:
 
 def _shard_folder(folder: Path) -> Path | None:
     """Where the shards lie: in the folder, in `data/`, or in the hub's cache (pinned snapshot first)."""
-    from data_prep.hub import IMAGENET
-
     snapshots = [
         snapshot
         for cache in (folder, folder / _CACHE_NAME, folder / "hub" / _CACHE_NAME)
-        for snapshot in [cache / "snapshots" / IMAGENET.revision, *sorted((cache / "snapshots").glob("*"))]
+        for snapshot in [cache / "snapshots" / REPOSITORY.revision, *sorted((cache / "snapshots").glob("*"))]
     ]
     for candidate in (folder, *(root / "data" for root in (folder, *snapshots))):
         if any(SHARD.fullmatch(path.name) for path in candidate.glob("*.parquet")):

@@ -12,17 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.sources.drawn import (
-    CHOICES,
-    KINDS,
-    Scene,
-    captions,
-    draw,
-    draw_photo_like,
-    mini_scenes,
-    near_twin,
-    random_scene,
-)
+from data_prep.sources.drawn.mini import mini_scenes
+from data_prep.sources.drawn.phrases import captions
+from data_prep.sources.drawn.pictures import draw, draw_photo_like
+from data_prep.sources.drawn.scene import CHOICES, KINDS, Scene, near_twin, random_scene
 
 # Pictures of what the tables below change one attribute of: by day, at night from the other side, and three in a row.
 BASES = (

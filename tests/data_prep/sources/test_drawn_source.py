@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from data_prep.sources import Part
-from data_prep.sources.drawn import draw, mini_scenes
 from data_prep.sources.drawn import source as scenes
+from data_prep.sources.drawn.mini import mini_scenes
+from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
 
 

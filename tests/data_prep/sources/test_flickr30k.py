@@ -11,9 +11,9 @@ import pytest
 from folder_hub import FolderHub
 from format_twins import FLICKR_FORMS, captioned_files, write_flickr30k
 
-from data_prep import hub
-from data_prep.sources import open_flickr30k
+from data_prep.sources.flickr30k import open_flickr30k
 from data_prep.sources.flickr30k import source as flickr30k
+from data_prep.sources.flickr30k import source as flickr30k_source
 from data_prep.sources.flickr30k.captions import CSV_NAME, EXPECTED, ZIP_NAME
 from data_prep.sources.flickr30k.parquet import ParquetFlickr30k
 from data_prep.sources.flickr30k.source import FolderFlickr30k, HubFlickr30k, ZipFlickr30k
@@ -388,7 +388,10 @@ def repositories(tmp_path):
 
 
 def test_the_hubs_repositories_are_the_pinned_ones():
-    assert (HubFlickr30k().dataset, HubFlickr30k().conversion) == (hub.FLICKR30K, hub.FLICKR30K_PARQUET)
+    assert (HubFlickr30k().dataset, HubFlickr30k().conversion) == (
+        flickr30k_source.REPOSITORY,
+        flickr30k_source.CONVERSION,
+    )
     assert isinstance(open_flickr30k("hub"), HubFlickr30k)
     assert open_flickr30k().count() == 31_014
     assert open_flickr30k().download_gb == 4.39

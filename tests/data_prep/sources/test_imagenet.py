@@ -11,11 +11,12 @@ from folder_hub import FolderHub
 from format_twins import IMAGENET_FORMS, VEHICLES, classed_files, write_imagenet, write_shards
 
 from data_prep import hub
-from data_prep.hub import IMAGENET
-from data_prep.sources import open_imagenet
+from data_prep.sources.imagenet import open_imagenet
 from data_prep.sources.imagenet import source as imagenet
+from data_prep.sources.imagenet import source as imagenet_source
 from data_prep.sources.imagenet.classes import image_id, wnids
 from data_prep.sources.imagenet.shards import EXPECTED, read_shard
+from data_prep.sources.imagenet.source import REPOSITORY as IMAGENET
 from data_prep.sources.imagenet.source import HubImagenet, ShardImagenet
 from mteb_vehicle_search.errors import SourceError
 
@@ -259,7 +260,7 @@ def lying_in(folder: Path) -> list[str]:
 
 
 def test_the_hubs_repository_is_the_pinned_one():
-    assert HubImagenet().dataset is hub.IMAGENET
+    assert HubImagenet().dataset is imagenet_source.REPOSITORY
     assert isinstance(open_imagenet(None), HubImagenet)
     assert isinstance(open_imagenet("hub"), HubImagenet)
 

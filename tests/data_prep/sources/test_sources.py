@@ -11,7 +11,9 @@ import pytest
 from format_twins import captioned_files, write_flickr30k, write_imagenet
 
 from data_prep import sources
-from data_prep.sources import Part, SourceImage, open_flickr30k, open_imagenet, read_image_file
+from data_prep.sources import Part, SourceImage, read_image_file
+from data_prep.sources.flickr30k import open_flickr30k
+from data_prep.sources.imagenet import open_imagenet
 
 PART = Part("train/n01.tar", "/data/train.tar", 1000, "train", 3, 512, "stamp")
 CHANGES = {
@@ -87,9 +89,9 @@ def test_sources_are_opened_where_they_are_named_else_from_the_hub(tmp_path):
     assert open_imagenet(str(imagenet)).describe()["form"] == "folders"
 
 
-@pytest.mark.parametrize("named", [None, "hub"])
+@pytest.mark.parametrize("named", [(), ("hub",)])
 def test_the_folder_for_downloads_reaches_the_hubs_source(tmp_path, named):
-    source = open_imagenet(named, download_folder=tmp_path / "work")
+    source = open_imagenet(*named, download_folder=tmp_path / "work")
     part = Part("s.parquet", "data/s.parquet", 1, "train")
     (tmp_path / "work" / "data").mkdir(parents=True)
     (tmp_path / "work" / part.location).write_bytes(b"left by an earlier run")

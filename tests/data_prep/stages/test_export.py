@@ -288,9 +288,9 @@ def written_sets(monkeypatch):
     found = []
     write = exporting.write_eval_set
 
-    def counted(folder, **given):
+    def counted(folder, about, **given):
         found.append(Path(folder))
-        return write(folder, **given)
+        return write(folder, about, **given)
 
     monkeypatch.setattr(exporting, "write_eval_set", counted)
     return found
@@ -396,8 +396,8 @@ def test_what_is_verified_is_what_was_written(world, monkeypatch):
     """A damage between writing and verifying is noticed: the gate is real."""
     write = exporting.write_eval_set
 
-    def damaging(folder, **given):
-        written = write(folder, **given)
+    def damaging(folder, about, **given):
+        written = write(folder, about, **given)
         (Path(folder) / "README.md").write_text("other words", encoding="utf-8")
         return written
 

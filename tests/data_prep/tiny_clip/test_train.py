@@ -18,7 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import mteb_vehicle_search
-from data_prep.sources.drawn import CHOICES, DrawnScene, captions
+from data_prep.sources.drawn.mini import DrawnScene
+from data_prep.sources.drawn.phrases import captions
+from data_prep.sources.drawn.scene import CHOICES
 from data_prep.tiny_clip import scenes as training_scenes
 from data_prep.tiny_clip import train as train_tiny_clip
 from data_prep.tiny_clip.scenes import pool_scenes

@@ -15,7 +15,9 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from data_prep.preset import load_preset
-from data_prep.sources.drawn import DrawnScene, Scene, draw, mini_scenes
+from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
+from data_prep.sources.drawn.pictures import draw
+from data_prep.sources.drawn.scene import Scene
 from data_prep.tiny_clip import scenes as training_scenes
 from data_prep.tiny_clip.scenes import (
     IMAGE_PX,

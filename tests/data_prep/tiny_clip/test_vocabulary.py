@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mteb_vehicle_search
-from data_prep.sources.drawn import captions, mini_scenes
+from data_prep.sources.drawn.mini import mini_scenes
+from data_prep.sources.drawn.phrases import captions
 from data_prep.tiny_clip import vocabulary as bpe_vocabulary
 from data_prep.tiny_clip.scenes import pool_scenes
 from data_prep.tiny_clip.train import Training
