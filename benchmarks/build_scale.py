@@ -185,14 +185,14 @@ def main() -> int:
         Stages.finish = timed  # pyright: ignore[reportAttributeAccessIssue]
         watch.start()
         start = last[0] = time.perf_counter()
-        evaluation = build(chosen, Reporter(quiet=True))
+        eval_set = build(chosen, Reporter(quiet=True))
         whole = time.perf_counter() - start
         watch.stopped.set()
         watch.join()
         start = time.perf_counter()
         build(chosen, Reporter(quiet=True))
         again = time.perf_counter() - start
-        counts = evaluation.manifest["notes"]["counts"]
+        counts = eval_set.manifest["notes"]["counts"]
         reduced = counts["captioned"] + counts["distractors"]
         figures = {
             "images_read": options.captioned + options.distractors * 3 // 2,

@@ -199,9 +199,9 @@ def main() -> int:
     from mteb_vehicle_search.search.corpus import CorpusImages
     from mteb_vehicle_search.settings import mini_folder
 
-    evaluation = EvalSet.open(mini_folder())
-    images = CorpusImages(evaluation, evaluation.corpus_ids())
-    texts = [query.text for query in evaluation.queries()]
+    eval_set = EvalSet.open(mini_folder())
+    images = CorpusImages(eval_set, eval_set.corpus_ids())
+    texts = [query.text for query in eval_set.queries()]
     if options.smoke:
         device, task = "cpu", Task(images, texts[:64], 64, 16, 256)
     else:

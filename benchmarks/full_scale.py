@@ -77,15 +77,15 @@ def draw_set(folder: Path, captioned: int, images: int) -> EvalSet:
     )
 
 
-def limits(evaluation: EvalSet) -> dict[str, float]:
+def limits(eval_set: EvalSet) -> dict[str, float]:
     """Return images/s of the forward passes alone and of the preprocessing alone, each with the whole machine."""
     import torch
 
     from mteb_vehicle_search.models import tiny_clip
 
     model: Any = tiny_clip().load_model(device="cpu")
-    count = min(SAMPLE, evaluation.manifest["counts"]["corpus"])
-    jpegs = [evaluation.jpeg_at(index) for index in range(count)]
+    count = min(SAMPLE, eval_set.manifest["counts"]["corpus"])
+    jpegs = [eval_set.jpeg_at(index) for index in range(count)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(model.crop.decode, jpegs[:64]))
         start = time.perf_counter()
@@ -142,10 +142,10 @@ def main() -> int:
         work = Path(name)
         data = (args.data or work / "data").absolute()
         exists = (data / "manifest.json").is_file()
-        evaluation = EvalSet.open(data) if exists else draw_set(data, args.captioned, args.images)
-        counts = evaluation.manifest["counts"]
+        eval_set = EvalSet.open(data) if exists else draw_set(data, args.captioned, args.images)
+        counts = eval_set.manifest["counts"]
         found = run(data, work)
-        found |= limits(evaluation)
+        found |= limits(eval_set)
     slower = min(found["forward_per_s"], found["preprocess_per_s"])
     both = 1 / (1 / found["forward_per_s"] + 1 / found["preprocess_per_s"])
     found["share_of_the_slower"] = found["images_per_s"] / slower

@@ -56,8 +56,8 @@ def ours(folder: Path) -> dict[str, bytes]:
     from data_prep.stages.reduce import Prepared, prepare_all
 
     source, wanted = open_imagenet(folder), set(WANTED)
-    parts = [part for part in source.parts(wanted) if part.split == "train"]
-    images = (image for part in parts for image in source.images(part, wanted))
+    shards = [shard for shard in source.shards(wanted) if shard.split == "train"]
+    images = (image for shard in shards for image in source.images(shard, wanted))
     return {image.id: done.jpeg for image, done in prepare_all(images) if isinstance(done, Prepared)}
 
 

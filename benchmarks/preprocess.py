@@ -36,8 +36,8 @@ def main() -> int:
     from mteb_vehicle_search.settings import mini_folder
 
     torch.set_num_threads(1)
-    evaluation = EvalSet.open(mini_folder())
-    jpegs = [evaluation.jpeg(corpus_id) for corpus_id in evaluation.corpus_ids()[:32]]
+    eval_set = EvalSet.open(mini_folder())
+    jpegs = [eval_set.jpeg(corpus_id) for corpus_id in eval_set.corpus_ids()[:32]]
     mean = torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1) * 255
     std = torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1) * 255
     results = []

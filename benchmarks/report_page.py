@@ -63,10 +63,10 @@ TIME_FILTER = """([name, value]) => new Promise((done) => {
 })"""
 
 
-def record(model: SimulatedModel, evaluation: EvalSet) -> RunRecord:
+def record(model: SimulatedModel, eval_set: EvalSet) -> RunRecord:
     """Write the run record of a simulated model, with the ids of the evaluation set."""
-    simulated, _ = write_run(model, content_id=evaluation.content_id)
-    ids = evaluation.corpus_ids()
+    simulated, _ = write_run(model, content_id=eval_set.content_id)
+    ids = eval_set.corpus_ids()
     captioned = [name for name in ids if name.startswith("flickr30k/")]
     distractors = [name for name in ids if not name.startswith("flickr30k/")]
 
@@ -83,7 +83,7 @@ def record(model: SimulatedModel, evaluation: EvalSet) -> RunRecord:
     }
     for name, column in columns.items():
         table = table.set_column(table.column_names.index(name), name, pa.array(column))
-    return write_run_record(evaluation.content_id, model.name, model.revision, table, simulated.info)
+    return write_run_record(eval_set.content_id, model.name, model.revision, table, simulated.info)
 
 
 def build(sites: Path, data: Path, models: int) -> Path:
@@ -91,13 +91,13 @@ def build(sites: Path, data: Path, models: int) -> Path:
     site = sites / f"{models} models"
     if not site.exists():
         exists = (data / "manifest.json").is_file()
-        evaluation = EvalSet.open(data) if exists else draw_set(data, IMAGES, IMAGES + DISTRACTORS)
+        eval_set = EvalSet.open(data) if exists else draw_set(data, IMAGES, IMAGES + DISTRACTORS)
         home = sites / f"home of {models}"
         os.environ["VEHICLE_SEARCH_HOME"] = str(home)
         for model in MODELS[:models]:
-            record(model, evaluation)
+            record(model, eval_set)
         start = time.perf_counter()
-        build_report(build_leaderboard([home]), evaluation, site)
+        build_report(build_leaderboard([home]), eval_set, site)
         print(f"built the page of {models} models in {time.perf_counter() - start:.0f} s", flush=True)
     return site
 

@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
     if args.quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # Before the hub's client is imported.
     preset = load_preset(args.preset)
-    default = settings.evaluation_data() if args.preset == "original" else settings.data_folder(preset.name)
+    default = settings.eval_set_folder() if args.preset == "original" else settings.data_folder(preset.name)
     options = BuildOptions(
         preset=preset,
         out=(args.out.expanduser() if args.out else default).absolute(),
@@ -122,19 +122,19 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(evaluation: EvalSet, options: BuildOptions) -> None:
-    notes = evaluation.manifest["notes"]
+def _show(eval_set: EvalSet, options: BuildOptions) -> None:
+    notes = eval_set.manifest["notes"]
     counts, expected = notes["counts"], notes["expected"]
     rows = [
         (name.replace("_", " "), counts[name], expected.get(name, "-"), _compared(counts[name], expected.get(name)))
         for name in ("captioned", "distractors", "queries", "distinct_texts", "rejected")
     ]
     columns = ("count", "built", "published", "difference")[: 4 if expected else 2]
-    print_rows(evaluation.manifest["title"], columns, [row[: len(columns)] for row in rows])
-    lines = ["  {} ({}): {}".format(*row.values()) for row in evaluation.rejected().slice(0, SHOWN_REJECTS).to_pylist()]
+    print_rows(eval_set.manifest["title"], columns, [row[: len(columns)] for row in rows])
+    lines = ["  {} ({}): {}".format(*row.values()) for row in eval_set.rejected().slice(0, SHOWN_REJECTS).to_pylist()]
     if counts["rejected"] > SHOWN_REJECTS:
-        lines.append(f"  ...; all of them are in {evaluation.folder / 'rejected.parquet'}")
-    lines += [f"Content id {evaluation.content_id}", f"Verified; at {evaluation.folder}"]
+        lines.append(f"  ...; all of them are in {eval_set.folder / 'rejected.parquet'}")
+    lines += [f"Content id {eval_set.content_id}", f"Verified; at {eval_set.folder}"]
     lines.append(f"{options.work} holds the finished stages; delete it when no rebuild is planned.")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 

@@ -286,9 +286,9 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
 UNTOLD = "the set does not say; build it again with this version to be told"
 
 
-def terms_warning(evaluation: EvalSet, public: bool) -> str:
+def terms_warning(eval_set: EvalSet, public: bool) -> str:
     """Return what the user should know before a set's images leave the computer; "" if nothing."""
-    sources = evaluation.manifest.get("sources") or {"": {"terms": UNTOLD}}
+    sources = eval_set.manifest.get("sources") or {"": {"terms": UNTOLD}}
     terms = [source["terms"] for source in sources.values() if source["terms"]]
     if not terms:
         return ""

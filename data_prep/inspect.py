@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image, ImageDraw, ImageFont
+
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.terminal import positive, print_rows
 
@@ -26,9 +28,9 @@ class Summary(NamedTuple):
     sides: dict[str, int]
 
 
-def summarise(evaluation: EvalSet) -> Summary:
+def summarise(eval_set: EvalSet) -> Summary:
     """Count the images of an evaluation set."""
-    table = evaluation.provenance()
+    table = eval_set.provenance()
     sources = Counter(table["source"].to_pylist())
     names = zip(table["wnid"].to_pylist(), table["class_name"].to_pylist())
     classes = Counter(f"{wnid} {name}".strip() for wnid, name in names if wnid)
@@ -49,19 +51,17 @@ def _side_range(side_px: int) -> str:
     return f"{low} px and more" if high is None else f"{low} to {high - 1} px"
 
 
-def contact_sheet(evaluation: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
+def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
     """Write a PNG of random images, half of them captioned ones, with their ids, and first captions or classes."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    texts = {query.id: query.text for query in evaluation.queries()}
+    texts = {query.id: query.text for query in eval_set.queries()}
     answers: dict[str, list[str]] = defaultdict(list)
-    for qrel in evaluation.qrels():
+    for qrel in eval_set.qrels():
         answers[qrel.corpus_id].append(qrel.query_id)
     captions = {corpus_id: texts[min(ids)] for corpus_id, ids in answers.items()}
-    table = evaluation.provenance()
+    table = eval_set.provenance()
     classes = dict(zip(table["corpus-id"].to_pylist(), table["class_name"].to_pylist()))
     rng = random.Random(seed)
-    others = [identifier for identifier in evaluation.corpus_ids() if identifier not in captions]
+    others = [identifier for identifier in eval_set.corpus_ids() if identifier not in captions]
     half = rng.sample(sorted(captions), min(len(captions), max(count // 2, count - len(others))))
     chosen = sorted(half + rng.sample(others, min(len(others), count - len(half))))
     rows = -(-len(chosen) // COLUMNS)
@@ -70,7 +70,7 @@ def contact_sheet(evaluation: EvalSet, path: Path, count: int = 24, seed: int = 
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
     for number, identifier in enumerate(chosen):
         left, top = number % COLUMNS * CELL_PX, number // COLUMNS * height_px
-        with Image.open(io.BytesIO(evaluation.jpeg(identifier))) as image:
+        with Image.open(io.BytesIO(eval_set.jpeg(identifier))) as image:
             image.thumbnail((CELL_PX - 8, CELL_PX - 8))
             sheet.paste(image, (left + 4, top + 4))
         source, _, stem = identifier.rpartition("/")
@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Show the counts and draw the sheet; return the exit status."""
-    evaluation = EvalSet.open(args.folder)
-    summary = summarise(evaluation)
+    eval_set = EvalSet.open(args.folder)
+    summary = summarise(eval_set)
     print_rows("Images by source", ("source", "images"), list(summary.sources.items()))
     if summary.classes:
         print_rows("\nImages by class", ("class", "images"), list(summary.classes.items()))
@@ -102,6 +102,6 @@ def main(args: argparse.Namespace) -> int:
     rows = [(name, count, "#" * round(40 * count / most)) for name, count in summary.sides.items()]
     print_rows("\nShorter side of the originals", ("shorter side", "images", ""), rows)
     sheet = args.sheet or Path("contact-sheet.png")
-    contact_sheet(evaluation, sheet, args.count, args.seed)
+    contact_sheet(eval_set, sheet, args.count, args.seed)
     sys.stdout.write(f"Contact sheet: {sheet}\n")
     return 0

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.settings import eval_set_folder
 
 # fp32 and Pillow preprocessing: the mode in which the published scores were made.
 MODE: dict[str, Any] = {"precision": "fp32", "preprocess": "exact"}
@@ -59,10 +61,7 @@ def main(args: argparse.Namespace) -> int:
         ResultsError: It is not of the original's size.
         ModelLoadError: A model's weights are not to be had.
     """
-    from mteb_vehicle_search.eval_set import EvalSet
-    from mteb_vehicle_search.settings import evaluation_data
-
-    _require_original(EvalSet.open(evaluation_data()).manifest["counts"], evaluation_data())
+    _require_original(EvalSet.open(eval_set_folder()).manifest["counts"], eval_set_folder())
     comparisons = []
     for name in args.models:
         published = PUBLISHED[name]

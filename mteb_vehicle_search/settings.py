@@ -50,7 +50,7 @@ def data_folder(name: str = "vehicle-image-search") -> Path:
     return home() / "data" / name
 
 
-def evaluation_data() -> Path:
+def eval_set_folder() -> Path:
     """Return where `VehicleImageSearch` looks: `VEHICLE_SEARCH_DATA`, else `data_folder()`."""
     chosen = text("VEHICLE_SEARCH_DATA")
     return Path(chosen).expanduser().absolute() if chosen else data_folder()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
@@ -14,6 +13,9 @@ from mteb_vehicle_search import settings
 from mteb_vehicle_search.citations import FLICKR30K
 from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
+
+if TYPE_CHECKING:
+    from mteb_vehicle_search.search.exact_search import ExactSearch
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +70,13 @@ class EvalSetTask(AbsTaskRetrieval):
 
         if self.data_loaded:
             return
-        self.evaluation = EvalSet.open(self.data_folder())
-        queries = self.evaluation.queries()
+        self.eval_set = EvalSet.open(self.data_folder())
+        queries = self.eval_set.queries()
         relevant: dict[str, dict[str, int]] = {}
-        for qrel in self.evaluation.qrels():
+        for qrel in self.eval_set.qrels():
             relevant.setdefault(qrel.query_id, {})[qrel.corpus_id] = qrel.score
         split: dict[str, Any] = {
-            "corpus": CorpusImages(self.evaluation, self.evaluation.corpus_ids()),
+            "corpus": CorpusImages(self.eval_set, self.eval_set.corpus_ids()),
             "queries": Dataset.from_dict({"id": [q.id for q in queries], "text": [q.text for q in queries]}),
             "relevant_docs": relevant,
             "top_ranked": None,
@@ -92,10 +94,10 @@ class EvalSetTask(AbsTaskRetrieval):
                 f"{type(model).__name__} is not an encoder; {self.metadata.name} evaluates models that turn texts "
                 "and images into vectors."
             )
-        self._started = datetime.now(UTC)
-        self._search = ExactSearch(model, self.evaluation)
+        # mteb asks for our scores in the middle of this, through `task_specific_scores`.
+        self._search = ExactSearch(model, self.eval_set)
         scores = super()._evaluate_subset(self._search, data_split, **kwargs)  # type: ignore[arg-type]
-        self._record(scores)
+        self._record(self._search, scores)
         return scores
 
     def task_specific_scores(
@@ -109,39 +111,28 @@ class EvalSetTask(AbsTaskRetrieval):
         """
         from mteb_vehicle_search.search.result import extra_scores
 
-        outcome = self._search.outcome
-        if outcome is None:
-            raise EncodeError("The search left no outcome.")
-        self._extra = extra_scores(outcome, self.evaluation)
-        return self._extra
+        return extra_scores(self._search.found(), self.eval_set)
 
-    def _record(self, scores: Any) -> None:
+    def _record(self, search: ExactSearch, scores: Any) -> None:
         from mteb_vehicle_search.run_record import write_run_record
-        from mteb_vehicle_search.search.result import queries_table
+        from mteb_vehicle_search.search.result import EXTRA_SCORES, queries_table
         from mteb_vehicle_search.terminal import show_summary
 
-        outcome = self._search.outcome
-        if outcome is None:
-            raise EncodeError("The search left no outcome.")
+        outcome = search.found()
+        kept = (*EXTRA_SCORES, "ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10")
         info = {
             "task_name": self.metadata.name,
-            "content_id": self.evaluation.content_id,
-            "started": self._started.isoformat(),
-            "finished": datetime.now(UTC).isoformat(),
             **outcome.info,
-            "scores": {
-                **self._extra,
-                **{k: scores[k] for k in ("ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10")},
-            },
+            "scores": {key: scores[key] for key in kept if key in scores},
         }
         record = write_run_record(
-            self.evaluation.content_id,
+            self.eval_set.content_id,
             info["model_name"],
             info["model_revision"],
-            queries_table(outcome, self.evaluation),
+            queries_table(outcome, self.eval_set),
             info,
         )
-        self._search.finish()
+        search.finish()
         show_summary(record.info, record.folder)
 
     def unload_data(self) -> None:
@@ -197,7 +188,7 @@ class VehicleImageSearch(EvalSetTask):
     @classmethod
     def data_folder(cls) -> Path:
         """Return `VEHICLE_SEARCH_DATA`, else `VEHICLE_SEARCH_HOME`/data/vehicle-image-search."""
-        return settings.evaluation_data()
+        return settings.eval_set_folder()
 
 
 class VehicleImageSearchMini(EvalSetTask):

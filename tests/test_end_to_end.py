@@ -133,7 +133,7 @@ class Evaluated:
     """A world, one model's evaluation of it, and what that left on disk."""
 
     truth: Truth
-    evaluation: EvalSet
+    eval_set: EvalSet
     document: dict[str, Any]
     record: RunRecord
 
@@ -151,14 +151,14 @@ def evaluate(world: World, home: Path, similarity: str = "cosine", name: str = "
         patch.setattr(embeddings, "CHUNK_ROWS", 29)
         patch.setattr(ranking, "QUERY_BLOCK", 13)
         patch.setattr(ranking, "PAIR_BLOCK", 16)
-        evaluation = EvalSet.open(home / "set") if (home / "set").exists() else world.write(home / "set")
+        eval_set = EvalSet.open(home / "set") if (home / "set").exists() else world.write(home / "set")
         encoder = world.encoder(name, similarity, **meta)
         cache = mteb.ResultCache(home / "mteb")
         mteb.evaluate(encoder, mteb.get_task(TASK), cache=cache, num_proc=0, encode_kwargs={"batch_size": 5})
         path = cache.get_task_result_path(TASK, name, "r1")
         (record,) = [found for found in RunRecord.find() if found.info["model_name"] == name]
     document = json.loads(path.read_text(encoding="utf-8"))
-    return Evaluated(Truth(world, similarity == "cosine"), evaluation, document, record)
+    return Evaluated(Truth(world, similarity == "cosine"), eval_set, document, record)
 
 
 WORLDS = {
@@ -245,7 +245,7 @@ def test_every_metric_of_the_result_is_that_of_brute_force(one):
     assert cuts == set(CUTS)
     assert one.scores["main_score"] == one.scores["ndcg_at_10"]
     assert one.document["task_name"] == TASK
-    assert one.document["dataset_revision"] == one.evaluation.content_id
+    assert one.document["dataset_revision"] == one.eval_set.content_id
 
 
 def test_our_own_scores_are_those_of_brute_force(one):
@@ -294,7 +294,7 @@ def test_the_run_record_says_how_it_was_made(one):
     said = {
         "schema_version": 1,
         "task_name": TASK,
-        "content_id": one.evaluation.content_id,
+        "content_id": one.eval_set.content_id,
         "model_name": "world/model",
         "model_revision": "r1",
         "n_parameters": None,
@@ -323,7 +323,7 @@ def test_the_run_record_says_how_it_was_made(one):
     assert info["timings"].keys() == {"encode_queries_s", "encode_corpus_s", "search_s"}
     assert info["texts_per_s"] == pytest.approx(len(world.queries) / info["timings"]["encode_queries_s"])
     assert info["images_per_s"] == pytest.approx(len(world.images) / info["timings"]["encode_corpus_s"])
-    assert one.record.folder.parent.name == one.evaluation.content_id
+    assert one.record.folder.parent.name == one.eval_set.content_id
 
 
 def test_every_other_key_of_the_result_is_what_mteb_makes_of_a_brute_force_run(tmp_path):
@@ -364,7 +364,7 @@ def three(tmp_path_factory) -> dict[str, Evaluated]:
 
 
 def home_of(one: Evaluated) -> Path:
-    return one.evaluation.folder.parent
+    return one.eval_set.folder.parent
 
 
 def assert_row_is_true(row: dict[str, Any], truth: Truth, *, interval: bool) -> None:
@@ -418,7 +418,7 @@ def test_a_row_of_the_leaderboard_says_how_it_was_made(three):
     sources = list(world.sources.values())
     assert {key: table[key] for key in table if key != "rows"} == {
         "task": TASK,
-        "content_id": three["world/good"].evaluation.content_id,
+        "content_id": three["world/good"].eval_set.content_id,
         "corpus_size": len(world.images),
         "query_count": len(world.queries),
         "sources": {name: sources.count(name) for name in sorted(set(sources))},

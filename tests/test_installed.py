@@ -225,7 +225,7 @@ def test_stock_run_evaluates_the_model_of_another_package(installed: Environment
         queries.append(Query(f"{colour}_caption_00", f"a {colour} car"))
         qrels.append(Qrel(f"{colour}_caption_00", f"drawn/{colour}"))
     data = tmp_path / "data"
-    evaluation = write_eval_set(
+    eval_set = write_eval_set(
         data,
         About("colours", "C", card="C"),
         images=images,
@@ -238,7 +238,7 @@ def test_stock_run_evaluates_the_model_of_another_package(installed: Environment
     assert done.returncode == 0, done.stderr
     (result,) = output.glob("results/example__colours/*/VehicleImageSearch.json")
     content = json.loads(result.read_text(encoding="utf-8"))
-    assert content["dataset_revision"] == evaluation.content_id
+    assert content["dataset_revision"] == eval_set.content_id
     assert content["scores"]["test"][0]["ndcg_at_10"] == 1.0
 
 

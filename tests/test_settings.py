@@ -12,13 +12,13 @@ def test_everything_lies_under_the_chosen_home(tmp_path, monkeypatch):
     assert settings.home() == tmp_path
     assert settings.data_folder() == tmp_path / "data" / "vehicle-image-search"
     assert settings.data_folder("dogs") == tmp_path / "data" / "dogs"
-    assert settings.evaluation_data() == tmp_path / "data" / "vehicle-image-search"
+    assert settings.eval_set_folder() == tmp_path / "data" / "vehicle-image-search"
     assert settings.runs_folder() == tmp_path / "runs"
     assert settings.embeddings_folder() == tmp_path / "embeddings"
 
 
 @pytest.mark.parametrize(
-    ("variable", "place"), [("VEHICLE_SEARCH_HOME", settings.home), ("VEHICLE_SEARCH_DATA", settings.evaluation_data)]
+    ("variable", "place"), [("VEHICLE_SEARCH_HOME", settings.home), ("VEHICLE_SEARCH_DATA", settings.eval_set_folder)]
 )
 def test_a_relative_folder_and_one_below_the_users_home_are_made_absolute(tmp_path, monkeypatch, variable, place):
     monkeypatch.chdir(tmp_path)
@@ -31,11 +31,11 @@ def test_a_relative_folder_and_one_below_the_users_home_are_made_absolute(tmp_pa
 def test_the_evaluation_set_may_lie_elsewhere_than_everything_else(tmp_path, monkeypatch):
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "set"))
-    assert settings.evaluation_data() == tmp_path / "set"
+    assert settings.eval_set_folder() == tmp_path / "set"
     assert settings.data_folder() == tmp_path / "home" / "data" / "vehicle-image-search"
     assert settings.runs_folder() == tmp_path / "home" / "runs"
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", "")
-    assert settings.evaluation_data() == settings.data_folder()
+    assert settings.eval_set_folder() == settings.data_folder()
 
 
 @pytest.mark.parametrize("chosen", [None, ""])

@@ -23,6 +23,7 @@ from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetEr
 from mteb_vehicle_search.eval_set import Qrel
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.search import vectors as embeddings
+from mteb_vehicle_search.search.exact_search import ExactSearch
 from mteb_vehicle_search.settings import embeddings_folder, home, mini_folder
 from mteb_vehicle_search.tasks import EvalSetTask
 
@@ -54,9 +55,9 @@ class ToyEncoder(AbsEncoder):
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    evaluation = small_set(tmp_path / "set")
+    eval_set = small_set(tmp_path / "set")
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "set"))
-    return evaluation
+    return eval_set
 
 
 def run(encoder):
@@ -315,13 +316,13 @@ def test_statistics_are_written_beside_the_users_data():
 def test_loading_gives_mteb_queries_judgements_and_corpus(tmp_path, monkeypatch):
     judged = [Qrel(f"{n:04d}_caption_{c:02d}", f"flickr30k/{n:04d}") for n in range(3) for c in range(2)]
     judged.append(Qrel("0000_caption_00", "flickr30k/0002"))
-    evaluation = small_set(tmp_path / "set", captioned=3, distractors=4, qrels=judged)
+    eval_set = small_set(tmp_path / "set", captioned=3, distractors=4, qrels=judged)
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "set"))
     task = mteb.get_task("VehicleImageSearch")
     task.load_data(num_proc=1)
     split = task.dataset["default"]["test"]
-    assert split["queries"].to_list() == [{"id": id, "text": text} for id, text in evaluation.queries()]
-    assert list(split["corpus"]["id"]) == evaluation.corpus_ids()
+    assert split["queries"].to_list() == [{"id": id, "text": text} for id, text in eval_set.queries()]
+    assert list(split["corpus"]["id"]) == eval_set.corpus_ids()
     assert split["relevant_docs"] == {
         query: dict.fromkeys(sorted(qrel.corpus_id for qrel in judged if qrel.query_id == query), 1)
         for query in sorted({qrel.query_id for qrel in judged})
@@ -359,9 +360,9 @@ def test_what_is_no_encoder_is_refused_by_name(data, model):
 def test_a_search_that_left_nothing_is_an_error(data, step):
     task = mteb.get_task("VehicleImageSearch")
     task.load_data()
-    task._search = SimpleNamespace(outcome=None)
+    task._search = ExactSearch(SimpleNamespace(mteb_model_meta=SimpleNamespace()), task.eval_set)
     with pytest.raises(EncodeError, match="left no outcome"):
-        task.task_specific_scores({}, {}, {}, "test", "default") if step == "scores" else task._record({})
+        task.task_specific_scores({}, {}, {}, "test", "default") if step == "scores" else task._record(task._search, {})
 
 
 def test_the_record_says_when_the_run_was_and_what_it_scored(data, capsys):

@@ -39,7 +39,7 @@ class SourceImage:
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """One resumable piece of a distractor source: a shard, an inner tar or a class folder.
 
     Args:
@@ -47,8 +47,8 @@ class Part:
         location: A path on disk, or the file's name in the hub repository.
         size_bytes: Bytes that must be read or downloaded; -1 if unknown.
         split: `train` or `val`.
-        class_index: The one class in the part; -1 if there are several.
-        offset: Where the part starts in `location`, for a tar inside a tar.
+        class_index: The one class in the shard; -1 if there are several.
+        offset: Where the shard starts in `location`, for a tar inside a tar.
         stamp: What changes when the content does (revision, or size and time of change).
     """
 
@@ -61,7 +61,7 @@ class Part:
     stamp: str = ""
 
     def fingerprint(self) -> str:
-        """A digest that changes when the part does, without reading its bytes."""
+        """A digest that changes when the shard does, without reading its bytes."""
         facts = (self.name, self.size_bytes, self.split, self.class_index, self.offset, self.stamp)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -107,35 +107,35 @@ class CaptionedSource(Protocol):
 
 
 class DistractorSource(Protocol):
-    """Images with classes, in parts that can be processed one after the other."""
+    """Images with classes, in shards that can be processed one after the other."""
 
     @property
     def download_gb(self) -> float:
-        """Gigabytes (1e9 bytes) to download for all parts; 0 for a local form."""
+        """Gigabytes (1e9 bytes) to download for all shards; 0 for a local form."""
         ...
 
     def describe(self) -> dict[str, Any]:
         """Form, location, revision and files, for the manifest and for `--dry-run`."""
         ...
 
-    def parts(self, wanted: set[int] | None = None) -> list[Part]:
-        """The parts in a fixed order: train before val, by name; only those that can hold a `wanted` class."""
+    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+        """The shards in a fixed order: train before val, by name; only those that can hold a `wanted` class."""
         ...
 
-    def prefetch(self, part: Part) -> None:
-        """Start to download `part` in the background; returns at once. Nothing happens for a local form."""
+    def prefetch(self, shard: Shard) -> None:
+        """Start to download `shard` in the background; returns at once. Nothing happens for a local form."""
         ...
 
-    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
-        """The images of `part` whose class is wanted, in the part's own order; waits for its download.
+    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+        """The images of `shard` whose class is wanted, in the shard's own order; waits for its download.
 
         Raises:
-            SourceError: If the part is missing, refused or damaged.
+            SourceError: If the shard is missing, refused or damaged.
         """
         ...
 
-    def release(self, part: Part) -> None:
-        """Delete what was downloaded for `part`; local forms and caches the user already had are left alone."""
+    def release(self, shard: Shard) -> None:
+        """Delete what was downloaded for `shard`; local forms and caches the user already had are left alone."""
         ...
 
 

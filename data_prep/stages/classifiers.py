@@ -6,15 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+
+from data_prep.hub import download_model
 from data_prep.preset import Classifier, ClassSet
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.files import file_sha256
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
 
 
 class Scorer:
@@ -38,9 +40,6 @@ class Scorer:
 
     def probabilities(self, inputs: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
         """Return softmax over all classes, float32 [n, classes]."""
-        import numpy as np
-        import torch
-
         found = []
         # TF32 would move scores near the threshold.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -136,10 +135,6 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
         SourceError: It cannot be downloaded.
         BuildError: Its files are missing or damaged, or the library does not know it.
     """
-    from safetensors import SafetensorError  # Beside torch.
-
-    from data_prep.hub import download_model
-
     local = folder / classifier.model
     here = classifier.library == "transformers" and local.is_dir()
     found = local if here else download_model(*hub_files(classifier))
@@ -180,8 +175,6 @@ def choose_device(name: str) -> str:
     Raises:
         BuildError: There is no such device.
     """
-    import torch
-
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return "cuda" if count else "cpu"

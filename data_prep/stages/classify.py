@@ -12,15 +12,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from data_prep.markers import Stages
 from data_prep.stages.classifiers import Scorer
+from data_prep.stages.decoding import ImageRejected, decode
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.files import new_file
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from data_prep.sources import SourceImage
 
 CHUNK = 512  # Images per resumable chunk of scores.
@@ -77,11 +80,6 @@ def _digest(chunk: list[SourceImage]) -> str:
 def _score_chunk(
     path: Path, chunk: list[SourceImage], scorer: Scorer, pool: ThreadPoolExecutor, batch_size: int
 ) -> list[Rejected]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from data_prep.stages.decoding import ImageRejected, decode
-
     def read(image: SourceImage) -> np.ndarray | Rejected:
         if image.problem:
             return Rejected(image.id, "classify", image.problem)
@@ -97,8 +95,6 @@ def _score_chunk(
         probabilities = scorer.probabilities([pixels for _, pixels in kept], batch_size)
         _check_finite(probabilities, [identifier for identifier, _ in kept])
     else:
-        import numpy as np
-
         probabilities = np.zeros((0, 1), dtype=np.float32)
     width = probabilities.shape[1]
     column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), width)
@@ -114,8 +110,6 @@ def _check_finite(probabilities: np.ndarray, ids: list[str]) -> None:
     Raises:
         BuildError: Some probability is NaN or infinite; names the first image.
     """
-    import numpy as np
-
     odd = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if odd.size:
         raise BuildError(
@@ -126,9 +120,6 @@ def _check_finite(probabilities: np.ndarray, ids: list[str]) -> None:
 
 def summed_scores(files: Iterable[Path], classes: Sequence[int]) -> Iterator[tuple[str, float]]:
     """Yield (id, summed probability of `classes`) of every scored image."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
     for path in files:
         table = pq.read_table(path)
         column = table["p"].combine_chunks()

@@ -7,6 +7,7 @@ import re
 import threading
 from typing import NamedTuple
 
+import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
@@ -151,8 +152,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _wide_to_grey(image: Image.Image) -> Image.Image:
     """16 and 32 bit grey to 8 bit; Pillow's own `convert` clips at 255, which makes such images white."""
-    import numpy as np
-
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0)
     if image.mode == "F" and values.max(initial=0) <= 1:
         values = values * 255

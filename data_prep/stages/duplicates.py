@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mteb_vehicle_search.eval_set import Query
-
-if TYPE_CHECKING:
-    import numpy as np
 
 BLOCK = 1 << 22  # Comparisons per block: 32 MiB of 64-bit words.
 
@@ -36,8 +35,6 @@ def exact_groups(pixels: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 def hash_bits(hashes: Sequence[str]) -> np.ndarray:
     """Return perceptual hashes (16 hexadecimal digits) as uint64 [n]."""
-    import numpy as np
-
     return np.array([int(text, 16) for text in hashes], dtype=np.uint64)
 
 
@@ -53,8 +50,6 @@ def near_pairs(captioned: Sequence[int], ids: Sequence[str], bits: np.ndarray, m
     Returns:
         Pairs sorted by id; two captioned images stand once, in the order of their ids.
     """
-    import numpy as np
-
     rows = np.asarray(captioned, dtype=np.int64)
     is_captioned = np.zeros(len(ids), dtype=bool)
     is_captioned[rows] = True

@@ -13,7 +13,7 @@ from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
 from data_prep.stages.card import dataset_card
 from data_prep.stages.duplicates import exact_groups, hash_bits, near_pairs, partners, same_text, twins_to_remove
-from data_prep.stages.reduce import PartEntry
+from data_prep.stages.reduce import ReducedImage
 from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, Rejected
@@ -24,7 +24,7 @@ from mteb_vehicle_search.files import replace_folder, write_whole
 _FACTS = ("source", "split", "class_index", "wnid", "width", "height", "sha256", "perceptual_hash")
 
 
-def queries_of(job: Job, entries: list[PartEntry]) -> tuple[list[Query], list[Qrel]]:
+def queries_of(job: Job, entries: list[ReducedImage]) -> tuple[list[Query], list[Qrel]]:
     """Return the queries and what answers them."""
     queries, qrels = [], []
     for entry in entries:
@@ -36,7 +36,7 @@ def queries_of(job: Job, entries: list[PartEntry]) -> tuple[list[Query], list[Qr
     return queries, qrels
 
 
-def find_duplicates(job: Job, entries: list[PartEntry], markers: list[Marker]) -> dict[str, Any]:
+def find_duplicates(job: Job, entries: list[ReducedImage], markers: list[Marker]) -> dict[str, Any]:
     """Return exact groups, near pairs, queries of the same text, and what the policy removes.
 
     Args:
@@ -70,7 +70,7 @@ def find_duplicates(job: Job, entries: list[PartEntry], markers: list[Marker]) -
 
 
 def export(
-    job: Job, entries: list[PartEntry], selected: Selected, duplicates: dict[str, Any], markers: list[Marker]
+    job: Job, entries: list[ReducedImage], selected: Selected, duplicates: dict[str, Any], markers: list[Marker]
 ) -> EvalSet:
     """Write the evaluation set, verify it, and put it in its place.
 
@@ -122,11 +122,11 @@ def export(
     }
     done = job.stages.done("export", configuration)
     if done and (options.out / "manifest.json").is_file():
-        evaluation = EvalSet.open(options.out)
-        if evaluation.manifest.get("bytes_id") == done.counts["bytes_id"]:
-            return evaluation
+        eval_set = EvalSet.open(options.out)
+        if eval_set.manifest.get("bytes_id") == done.counts["bytes_id"]:
+            return eval_set
     staged = options.work / "export" / options.out.name
-    evaluation = write_eval_set(
+    eval_set = write_eval_set(
         staged,
         About(
             preset.name,
@@ -147,12 +147,12 @@ def export(
         lines = "\n".join(f"  {item.where}: {item.what}" for item in checked.violations[:10])
         raise BuildError(f"The evaluation set in {staged} does not verify:\n{lines}")
     replace_folder(staged, options.out)
-    job.stages.finish("export", configuration, counts={"bytes_id": evaluation.manifest["bytes_id"]})
+    job.stages.finish("export", configuration, counts={"bytes_id": eval_set.manifest["bytes_id"]})
     return EvalSet.open(options.out)
 
 
 def _corpus(
-    job: Job, entries: list[PartEntry], scores: dict[str, float], twins: dict[str, list[str]]
+    job: Job, entries: list[ReducedImage], scores: dict[str, float], twins: dict[str, list[str]]
 ) -> Iterator[CorpusImage]:
     names = _class_names(job)
     for entry in entries:
@@ -172,7 +172,7 @@ def _class_names(job: Job) -> dict[str, str]:
     return {item.wnid: item.name for item in classes.classes} if classes else {}
 
 
-def _pixels(entry: PartEntry) -> str:
+def _pixels(entry: ReducedImage) -> str:
     """Identify an image's pixels: equal pixels of equal size give equal JPEG bytes."""
     size = f"{entry.facts['width']}x{entry.facts['height']}"
     return f"{size}/{hashlib.sha256(entry.jpeg()).hexdigest()}"

@@ -1,6 +1,6 @@
 """Images made small: decoded safely, resized, encoded as JPEG, hashed.
 
-The images of one part of a source become a file of JPEGs end to end, and an index of what each is. Parts are read back
+The images of one shard of a source become a file of JPEGs end to end, and an index of what each is. They are read back
 in any order with one seek an image, so that the export can merge hundreds of shuffled shards by id without holding the
 images.
 """
@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from data_prep.job import Job
@@ -29,9 +30,7 @@ from mteb_vehicle_search.eval_set import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file, write_whole
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from data_prep.sources import CaptionedSource, DistractorSource, Part, SourceImage
+    from data_prep.sources import CaptionedSource, DistractorSource, Shard, SourceImage
 
 MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
 _RESAMPLE = {
@@ -99,7 +98,6 @@ def perceptual_hash(image: Image.Image) -> str:
     of the time. It is rounded, so that a flat image has the same hash on every machine.
     """
     import imagehash  # Here because it imports scipy, which takes a noticeable part of a second.
-    import numpy as np
 
     tiny = image.convert("L").resize((32, 32), Image.Resampling.BOX, reducing_gap=1.0)
     cosines = _cosines()
@@ -111,8 +109,6 @@ def perceptual_hash(image: Image.Image) -> str:
 @lru_cache(maxsize=1)
 def _cosines() -> np.ndarray:
     """The first 8 rows of the 32-point DCT-II, scaled as scipy's `fftpack.dct` scales it."""
-    import numpy as np
-
     return 2 * np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(32) + 1) / 64)
 
 
@@ -162,7 +158,7 @@ def _prepare_or_reject(image: SourceImage, policy: ImagePolicy) -> Prepared | Im
         return rejected
 
 
-class PartEntry(NamedTuple):
+class ReducedImage(NamedTuple):
     """One finished image: where its JPEG lies, and what is known about it."""
 
     id: str
@@ -178,16 +174,16 @@ class PartEntry(NamedTuple):
             return file.read(self.length)
 
 
-class WrittenPart(NamedTuple):
-    """What `write_part` wrote: its files, the number of images, and the refused ones."""
+class Written(NamedTuple):
+    """What `write_reduced` wrote: its files, the number of images, and the refused ones."""
 
     files: list[Path]
     images: int
     rejected: list[Rejected]
 
 
-def write_part(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | ImageRejected]], stage: str) -> WrittenPart:
-    """Write the images of one part to `path` (JPEGs) and `path` + ".index" (JSON lines).
+def write_reduced(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | ImageRejected]], stage: str) -> Written:
+    """Write the images of one shard to `path` (JPEGs) and `path` + ".index" (JSON lines).
 
     Args:
         path: Target; an earlier one is replaced.
@@ -219,15 +215,15 @@ def write_part(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | Imag
             offset += len(result.jpeg)
     index = path.with_name(path.name + ".index")
     write_whole(index, "".join(line + "\n" for line in lines).encode())
-    return WrittenPart([path, index], len(lines), rejected)
+    return Written([path, index], len(lines), rejected)
 
 
-def read_part(path: Path) -> Iterator[PartEntry]:
-    """Yield the entries of a part that `write_part` wrote."""
+def read_reduced(path: Path) -> Iterator[ReducedImage]:
+    """Yield the entries of a shard that `write_reduced` wrote."""
     with path.with_name(path.name + ".index").open(encoding="utf-8") as file:
         for line in file:
             identifier, offset, length, facts = json.loads(line)
-            yield PartEntry(identifier, path, offset, length, facts)
+            yield ReducedImage(identifier, path, offset, length, facts)
 
 
 EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
@@ -256,35 +252,35 @@ def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float] |
 
 
 def reduce_distractors(job: Job, source: DistractorSource) -> Iterator[Marker]:
-    """Reduce the distractors, part by part; a source's part is released when its images are safe."""
+    """Reduce the distractors, shard by shard; a source's shard is released when its images are safe."""
     classes = job.preset.distractor_classes()
     wanted = set(classes.indices) if classes else set()
     splits = {*job.preset.distractors.splits, ""}
-    parts = [part for part in source.parts(wanted) if part.split in splits]
-    for number, part in enumerate(job.reporter.track(parts, "distractors", len(parts))):
+    shards = [shard for shard in source.shards(wanted) if shard.split in splits]
+    for number, shard in enumerate(job.reporter.track(shards, "distractors", len(shards))):
         configuration = {
-            "part": part.name,
-            "source": part.fingerprint(),
+            "part": shard.name,
+            "source": shard.fingerprint(),
             "classes": sorted(wanted),
             "images": asdict(job.preset.images),
         }
 
-        def images(number: int = number, part: Part = part) -> Iterator[SourceImage]:
-            source.prefetch(part)
-            if number + 1 < len(parts) and not job.stages.path(_part_stage(number + 1)).is_file():
-                source.prefetch(parts[number + 1])
-            return source.images(part, wanted)
+        def images(number: int = number, shard: Shard = shard) -> Iterator[SourceImage]:
+            source.prefetch(shard)
+            if number + 1 < len(shards) and not job.stages.path(_shard_stage(number + 1)).is_file():
+                source.prefetch(shards[number + 1])
+            return source.images(shard, wanted)
 
-        yield _reduce(job, _part_stage(number), configuration, images)
-        source.release(part)
+        yield _reduce(job, _shard_stage(number), configuration, images)
+        source.release(shard)
         if sum(job.inputs.values()) >= EARLY_CHECK:
             job.check_rejects()
     shutil.rmtree(job.options.work / "download", ignore_errors=True)
 
 
-def merge(job: Job, markers: list[Marker]) -> list[PartEntry]:
-    """Return the entries of all parts, sorted by id; a second image of the same id is refused."""
-    found: dict[str, PartEntry] = {}
+def merge(job: Job, markers: list[Marker]) -> list[ReducedImage]:
+    """Return the entries of all shards, sorted by id; a second image of the same id is refused."""
+    found: dict[str, ReducedImage] = {}
     for marker in markers:
         for entry in _entries(job, marker):
             if entry.id in found:
@@ -302,20 +298,20 @@ def _reduce(job: Job, stage: str, configuration: dict[str, Any], images: Callabl
     marker = job.stages.done(stage, configuration)
     if marker is None:
         stream = prepare_all(images(), job.preset.images, workers=job.options.workers)
-        done = write_part(_part_path(job, stage), stream, what)
+        done = write_reduced(_reduced_path(job, stage), stream, what)
         marker = job.stages.finish(stage, configuration, done.files, {"images": done.images}, done.rejected)
     job.rejected += marker.rejected
     job.inputs[what] += marker.counts["images"] + len(marker.rejected)
     return marker
 
 
-def _part_stage(number: int) -> str:
+def _shard_stage(number: int) -> str:
     return f"distractors/part-{number:05d}"
 
 
-def _part_path(job: Job, stage: str) -> Path:
+def _reduced_path(job: Job, stage: str) -> Path:
     return job.options.work / (stage if "/" in stage else f"{stage}/part-00000")
 
 
-def _entries(job: Job, marker: Marker) -> Iterator[PartEntry]:
-    return read_part(_part_path(job, marker.stage))
+def _entries(job: Job, marker: Marker) -> Iterator[ReducedImage]:
+    return read_reduced(_reduced_path(job, marker.stage))

@@ -6,14 +6,18 @@ import csv
 import hashlib
 import json
 import re
+import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow.parquet as pq
+
 from data_prep.job import Job
 from data_prep.markers import fingerprint
 from data_prep.preset import Selection
+from data_prep.stages.classify import score_images, summed_scores
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.files import file_sha256, write_whole
 
@@ -51,8 +55,6 @@ def selection_digest(ids: Iterable[str]) -> str:
 
 def published_file(folder: Path) -> Path:
     """Return the published list, downloaded into `folder` once and checked."""
-    import urllib.request  # Imports an HTTP stack.
-
     path = folder / "published.csv"
     if path.is_file() and file_sha256(path) == PUBLISHED_SHA256:
         return path
@@ -189,8 +191,6 @@ def _listed(job: Job, selection: str) -> tuple[Callable[[], dict[str, float]], d
 
 
 def _scored(job: Job, source: CaptionedSource) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
-    from data_prep.stages.classify import summed_scores
-
     rule, classes = job.preset.selection, job.preset.selection_classes()
     if rule is None or classes is None:
         raise BuildError("A classifier needs [selection] in the preset.")
@@ -200,10 +200,7 @@ def _scored(job: Job, source: CaptionedSource) -> tuple[Callable[[], dict[str, f
 
 
 def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[list[Path], dict[str, Any]]:
-    import pyarrow.parquet as pq  # A large library.
-
     from data_prep.stages.classifiers import check_classes, choose_device, classifier_identity, load_scorer
-    from data_prep.stages.classify import score_images
 
     preset, options = job.preset, job.options
     if (classifier := preset.classifier) is None:

@@ -6,16 +6,14 @@ import io
 import multiprocessing
 import random
 from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image
+from torch.nn.functional import pad
 
 from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.scene import Scene, near_twin, random_scene
-
-if TYPE_CHECKING:
-    import torch
 
 IMAGE_PX = 96
 JPEG_QUALITY = 70  # As in the preset `mini`.
@@ -38,8 +36,6 @@ def pool_scenes(seed: str, pairs: int) -> list[Scene]:
 
 def pool_images(scenes: list[Scene], workers: int) -> torch.Tensor:
     """Return the scenes as uint8 [n, 3, 96, 96], as the model will see those of an evaluation set."""
-    import torch
-
     chunks = [scenes[i : i + 250] for i in range(0, len(scenes), 250)]
     # Not forked: torch has threads by now.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -74,8 +70,6 @@ def as_seen(picture: Image.Image) -> Image.Image:
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     """Return uint8 images as the model takes them, float32."""
-    import torch
-
     mean = torch.tensor(OPENAI_MEAN).view(1, 3, 1, 1)
     std = torch.tensor(OPENAI_STD).view(1, 3, 1, 1)
     return (pixels.float() / 255 - mean) / std
@@ -83,9 +77,6 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 
 def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return uint8 images [n, 3, 96, 96] as the model takes them, shifted together and each brightened by itself."""
-    import torch
-    from torch.nn.functional import pad
-
     x, y = (int(n) for n in torch.randint(0, 2 * MARGIN_PX + 1, (2,), generator=generator))
     wide = pad(normalise(pixels), (MARGIN_PX,) * 4, mode="replicate")
     gain = 0.9 + 0.2 * torch.rand((len(pixels), 1, 1, 1), generator=generator)
@@ -94,8 +85,6 @@ def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def two_captions(tokens: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
     """Return two different captions of every scene; tokens are [n, 5, context length]."""
-    import torch
-
     order = torch.rand(tokens.shape[:2], generator=generator).argsort(dim=1)
     rows = torch.arange(len(tokens))
     return [tokens[rows, order[:, 0]], tokens[rows, order[:, 1]]]

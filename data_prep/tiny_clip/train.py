@@ -22,7 +22,11 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+from torch.nn.functional import cross_entropy, normalize
 
 from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.drawn.phrases import captions
@@ -40,9 +44,6 @@ from data_prep.tiny_clip.scenes import (
 )
 from data_prep.tiny_clip.vocabulary import CONTEXT_LENGTH, VOCABULARY_FILE, tokenize, train_vocabulary, vocabulary_size
 from mteb_vehicle_search.files import write_whole
-
-if TYPE_CHECKING:
-    import torch
 
 EMBED_DIM = 128
 MERGES = 400
@@ -69,8 +70,6 @@ def train(training: Training, report: Any = None) -> tuple[Any, bytes]:
         training: What to train.
         report: Called with a line of text now and then.
     """
-    import torch
-
     say = report or (lambda line: None)
     torch.set_num_threads(training.threads)
     torch.manual_seed(random.Random(f"{training.seed}/weights").getrandbits(63))
@@ -168,9 +167,6 @@ def _loss(
     model: Any, heads: Any, pixels: torch.Tensor, texts: list[torch.Tensor], answers: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss to minimise and, of it, the contrastive part."""
-    import torch
-    from torch.nn.functional import cross_entropy, normalize
-
     seen = model.encode_image(pixels)
     read = model.encode_text(torch.cat(texts))
     same = torch.arange(len(seen))
@@ -189,8 +185,6 @@ def _loss(
 
 def save(folder: Path, model: Any, vocabulary: bytes) -> int:
     """Write the model folder that open_clip's `local-dir:` reads, in fp16; return its size in bytes."""
-    from safetensors.torch import save as to_bytes
-
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
     config = json.dumps(model_config(vocabulary_size(vocabulary)), indent=2) + "\n"
@@ -212,7 +206,6 @@ def mini_ndcg_at_10(model: Any, vocabulary: bytes, preprocess: Any = None) -> fl
         vocabulary: The content of its vocabulary file.
         preprocess: Turns an RGB image into the model's input; open_clip's own for `model_config` by default.
     """
-    import torch
     from open_clip.transform import image_transform
 
     preprocess = preprocess or image_transform(

@@ -6,11 +6,12 @@ import collections
 import gzip
 import io
 import itertools
+import re
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 CONTEXT_LENGTH = 32
 VOCABULARY_FILE = "bpe_vocabulary.txt.gz"
@@ -22,8 +23,6 @@ def train_vocabulary(texts: list[str], merges: int) -> bytes:
     Merges the commonest neighbouring pair of symbols again and again (Sennrich et al., "Neural machine translation of
     rare words with subword units", 2016); equally common pairs in alphabetical order.
     """
-    import re
-
     counts = collections.Counter(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
     words = {word: (*word[:-1], word[-1] + "</w>") for word in sorted(counts)}
     learned: list[tuple[str, str]] = []
@@ -73,8 +72,6 @@ _tokenizers: dict[bytes, Any] = {}
 
 def _tokenizer(vocabulary: bytes) -> Any:
     if vocabulary not in _tokenizers:
-        import tempfile
-
         from open_clip.tokenizer import SimpleTokenizer
 
         with tempfile.TemporaryDirectory() as folder:

@@ -46,7 +46,7 @@ class Entry:
         return self.result.meta if self.result else {}
 
     @property
-    def evaluation(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, str]:
         """Task and content id."""
         result = self.result
         return (result.task, result.content_id) if result else (self.info["task_name"], self.info["content_id"])

@@ -10,6 +10,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from rich.console import Console
+
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import add_selection_arguments, choose_runs
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
@@ -19,8 +22,6 @@ from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.terminal import console, print_columns
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mteb_vehicle_search.eval_set import Query
 
 SIGNIFICANCE = 0.05
@@ -80,8 +81,6 @@ def compare(
     Raises:
         ResultsError: The runs are on different evaluation sets or do not have the same queries.
     """
-    import numpy as np
-
     require_same_queries(a, b)
     first, second, clusters = a.scores(metric), b.scores(metric), a.clusters
     paired = paired_comparison(first, second, clusters, resamples=resamples, seed=seed)
@@ -110,8 +109,6 @@ def require_same_queries(a: RunRanks, b: RunRanks) -> None:
     Raises:
         ResultsError: Content ids, queries or relevant images differ.
     """
-    import numpy as np
-
     ids = [str(run.record.info["content_id"]) for run in (a, b)]
     if ids[0] != ids[1]:
         raise ResultsError(
@@ -165,8 +162,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the comparison; return the exit code."""
-    import numpy as np
-
     if len(args.models) < 2:
         raise ResultsError("A comparison needs two models.", "vehicle-search compare MODEL_A MODEL_B")
     if args.resamples < 100:

@@ -11,7 +11,9 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
@@ -21,9 +23,6 @@ from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interva
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import growing, of_growth
 from mteb_vehicle_search.terminal import console, print_columns
-
-if TYPE_CHECKING:
-    import numpy as np
 
 BEYOND = (1_000_000, 10_000_000)
 # Up to ten times the searched corpus, hold-out checks bear the model out; further, the interval says most.
@@ -128,8 +127,6 @@ def hold_out(ranks: RunRanks, metric: str = "ndcg_at_10", share: float = 0.1, *,
     Each query keeps its own random share, as a run record does not tell which distractors it shares with others; this
     is somewhat kinder to the model than one common sample.
     """
-    import numpy as np
-
     _require_one_relevant(ranks)
     total, captioned, above = ranks.distractors, ranks.captioned_above, ranks.distractors_above
     seen = max(1, round(share * total))
@@ -177,8 +174,6 @@ def equivalence(
     Raises:
         ResultsError: The runs differ in model or in queries, or a query has several relevant images.
     """
-    import numpy as np
-
     for ranks in (special, general):
         _require_one_relevant(ranks)
     first, second = special.record.info, general.record.info
@@ -218,8 +213,6 @@ def equivalence(
 
 def _crossing(target: float, line: np.ndarray, sizes: list[int]) -> float:
     """Return where a falling line over sizes meets the target, interpolated in log(1 + n); infinity if it does not."""
-    import numpy as np
-
     falling = np.minimum.accumulate(line)
     # Sums in another order differ by rounding; an equal score is one that is reached.
     if falling[-1] > target + 1e-9:

@@ -18,14 +18,13 @@ image say the same. To each extreme is added the bootstrap over images (the prio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import of_growth
-
-if TYPE_CHECKING:
-    import numpy as np
 
 GRID = 160
 LOG_ODDS = (-20.0, 1.0)
@@ -55,7 +54,6 @@ class Evidence(NamedTuple):
 
 def gather(captioned: np.ndarray, above: np.ndarray, total: int) -> Evidence:
     """Return the evidence of int [q] counts among `total` distractors."""
-    import numpy as np
     from scipy.special import expit
 
     if total < 1:
@@ -84,8 +82,6 @@ def fit_prior(
         start: float64 [g], where to start; flat if None.
         steps: EM steps.
     """
-    import numpy as np
-
     if start is None:
         start = np.ones(len(evidence.grid)) if allowed is None else allowed.astype(np.float64)
     prior = start / start.sum()
@@ -97,8 +93,6 @@ def fit_prior(
 
 def _by_above(evidence: Evidence, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return likelihoods and counts of the distinct numbers of distractors above."""
-    import numpy as np
-
     _, first, group = np.unique(evidence.above, return_index=True, return_inverse=True)
     counts = np.bincount(group.reshape(-1), weights=weights)
     return evidence.likelihood[first][counts > 0], counts[counts > 0]
@@ -115,8 +109,6 @@ def extreme_priors(
         prior: The fitted prior.
         per_image: Captions per image.
     """
-    import numpy as np
-
     likelihood, counts = _by_above(evidence, weights)
 
     def fit(mask: np.ndarray) -> float:
@@ -137,7 +129,6 @@ def extreme_priors(
 
 def scores_on_grid(metric: str, evidence: Evidence, size: int) -> np.ndarray:
     """Return the expected score of each pair at each grid point among `size` distractors, float64 [u, g]."""
-    import numpy as np
     from scipy.stats import binom
 
     followed = of_growth(metric)
@@ -177,8 +168,6 @@ def extrapolate(
     Raises:
         ResultsError: A size is below `total`, there are no distractors, or a metric has no last rank.
     """
-    import numpy as np
-
     if any(size < total for size in sizes):
         raise ResultsError(f"Extrapolation starts at the {total} distractors that were searched.")
     evidence = gather(captioned, above, total)
@@ -205,8 +194,6 @@ def extrapolate(
 
 def _means(evidence: Evidence, tables: list[np.ndarray], weights: np.ndarray, *priors: np.ndarray) -> np.ndarray:
     """Return the mean score by prior and table, float64 [priors, tables]."""
-    import numpy as np
-
     # Pairs that already score nothing under every metric stay at nothing.
     live = (weights > 0) & np.any([table[:, 0] > 0 for table in tables], axis=0)
     tables = [table[live] for table in tables]

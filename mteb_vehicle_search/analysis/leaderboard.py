@@ -83,7 +83,7 @@ def build_leaderboard(
     for result, records in pairs:
         entry = Entry(result, first_usable(result, records, skipped))
         if entry.result or entry.ranks:
-            tables.setdefault(entry.evaluation, []).append(entry)
+            tables.setdefault(entry.key, []).append(entry)
     reported = reported_rows(found.reported + known.reported)
     if not tables and not reported:
         lines = [f"{one.path}: {one.reason}" for one in skipped]

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
+from mteb_vehicle_search.eval_set import EvalSet
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mteb_vehicle_search.analysis.ranks import RunRanks
     from mteb_vehicle_search.eval_set import Query
 
@@ -44,24 +46,21 @@ def queries_of(content_id: str, data: Path | None = None) -> list[Query] | None:
     Raises:
         ResultsError: `data` is another evaluation set.
     """
-    from mteb_vehicle_search import settings
-    from mteb_vehicle_search.eval_set import EvalSet
-
     if data is not None:
-        evaluation = EvalSet.open(data)
-        if evaluation.content_id != content_id:
+        eval_set = EvalSet.open(data)
+        if eval_set.content_id != content_id:
             raise ResultsError(
-                f"{data} has content id {evaluation.content_id[:12]}, the runs have {content_id[:12]}.",
+                f"{data} has content id {eval_set.content_id[:12]}, the runs have {content_id[:12]}.",
                 "Name the evaluation set that the runs were made on, or leave --data out.",
             )
-        return sorted(evaluation.queries())
-    for folder in (settings.evaluation_data(), settings.mini_folder()):
+        return sorted(eval_set.queries())
+    for folder in (settings.eval_set_folder(), settings.mini_folder()):
         try:
-            evaluation = EvalSet.open(folder)
+            eval_set = EvalSet.open(folder)
         except VehicleSearchError:
             continue
-        if evaluation.content_id == content_id:
-            return sorted(evaluation.queries())
+        if eval_set.content_id == content_id:
+            return sorted(eval_set.queries())
     return None
 
 
@@ -75,8 +74,6 @@ def strata(a: RunRanks, b: RunRanks, queries: Sequence[Query] | None) -> dict[st
     Raises:
         ResultsError: The captions are not those of the runs.
     """
-    import numpy as np
-
     first = a.first
     divisions: dict[str, np.ndarray] = {}
     if queries is not None:
@@ -118,8 +115,6 @@ def _source(run: RunRanks, image: str, captioned: set[str]) -> str:
 
 def _binned(values: np.ndarray, ends: Sequence[int], unit: str) -> np.ndarray:
     """Return labels of the bins that end with `ends`, both ends included."""
-    import numpy as np
-
     starts = [0, *(end + 1 for end in ends)]
     names = [f"{lo}-{hi}" if lo != hi else f"{lo}" for lo, hi in zip(starts, ends)] + [f"{starts[-1]} or more"]
     labels = np.array([f"{name} {unit}".rstrip() for name in names])

@@ -6,12 +6,11 @@ evaluation calls `clustered_interval` after every run, so it must be quick and n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from mteb_vehicle_search.errors import ResultsError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 RESAMPLES = 10_000
 # With at most this many clusters that differ, all sign flips are enumerated: 2^13 = 8,192 < 10,000.
@@ -46,8 +45,6 @@ def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> ClusterSums:
     Raises:
         ResultsError: There is no value, a value is not finite, or the lengths differ.
     """
-    import numpy as np
-
     values, clusters = np.asarray(values, dtype=np.float64), np.asarray(clusters)
     if len(values) == 0:
         raise ResultsError("There are no values to average.")
@@ -71,8 +68,6 @@ def resampled_means(
     Whole clusters are drawn with replacement, as many as there are (Field and Welsh, "Bootstrapping clustered data",
     J. R. Statist. Soc. B 69, 2007). The m columns share their resamples, so that columns can be compared.
     """
-    import numpy as np
-
     grouped = cluster_sums(values, clusters)
     c = len(grouped.counts)
     columns = grouped.sums.reshape(c, -1)
@@ -120,8 +115,6 @@ def clustered_interval(
     Raises:
         ResultsError: There is no value, a value is not finite, or the lengths differ.
     """
-    import numpy as np
-
     if not 0 < level < 1:
         raise ResultsError(f"A level lies between 0 and 1, not at {level}.")
     mean = float(np.mean(values)) if len(values) else float("nan")
@@ -146,8 +139,6 @@ def sign_flip_p_values(sums: np.ndarray, *, flips: int = RESAMPLES, seed: int = 
     Returns:
         float64 [m] (m = 1 for one column).
     """
-    import numpy as np
-
     columns = np.asarray(sums, dtype=np.float64).reshape(len(sums), -1)
     p_values = np.ones(columns.shape[1])
     many = []
@@ -174,8 +165,6 @@ def sign_flip_p_values(sums: np.ndarray, *, flips: int = RESAMPLES, seed: int = 
 
 def _as_far(totals: np.ndarray, observed: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Say which totals are at least as far from 0; sums in another order may differ by rounding only."""
-    import numpy as np
-
     slack = 1e-12 * np.abs(columns).sum(axis=0)
     return np.abs(totals) >= np.abs(observed) - slack
 
@@ -185,8 +174,6 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
     """
-    import numpy as np
-
     p_values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
@@ -241,8 +228,6 @@ def paired_comparison(
     Raises:
         ResultsError: The lengths differ, there is no query, or a score is not finite.
     """
-    import numpy as np
-
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise ResultsError(f"Model A has {len(a)} queries, model B {len(b)}: they were not run on the same data.")

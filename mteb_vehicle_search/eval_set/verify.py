@@ -13,6 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, content_id, schemas
 from mteb_vehicle_search.files import file_sha256
@@ -46,19 +50,19 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     Raises:
         DataNotFoundError, EvalSetError: The set cannot even be opened.
     """
-    evaluation = EvalSet.open(folder)
+    eval_set = EvalSet.open(folder)
     found: list[Violation] = []
-    _check_files(evaluation, found)
-    odd = _check_columns(evaluation, found)
+    _check_files(eval_set, found)
+    odd = _check_columns(eval_set, found)
     lost = {*odd}
     rows: dict[str, list] = {}
     counts: dict[str, int] = {}
     for part, read in (
-        ("corpus", evaluation.corpus_ids),
-        ("queries", evaluation.queries),
-        ("qrels", evaluation.qrels),
-        ("provenance", lambda: evaluation.table("provenance", ["corpus-id"])["corpus-id"].to_pylist()),
-        ("rejected", lambda: [tuple(row.values()) for row in evaluation.rejected().to_pylist()]),
+        ("corpus", eval_set.corpus_ids),
+        ("queries", eval_set.queries),
+        ("qrels", eval_set.qrels),
+        ("provenance", lambda: eval_set.table("provenance", ["corpus-id"])["corpus-id"].to_pylist()),
+        ("rejected", lambda: [tuple(row.values()) for row in eval_set.rejected().to_pylist()]),
     ):
         rows[part], counts[part] = [], 0
         if part in odd:
@@ -75,47 +79,44 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
             found.append(Violation(part, f"rows in which a value is missing: {empty}"))
             lost.add(part)
     _check_ids(rows, lost, found)
-    _check_counts(evaluation, counts, lost, found)
-    computed = evaluation.content_id
+    _check_counts(eval_set, counts, lost, found)
+    computed = eval_set.content_id
     side_px = ImagePolicy().shortest_side_px
     try:
-        policy = evaluation.policy
+        policy = eval_set.policy
         side_px = int(policy.shortest_side_px)
         if not lost & {"corpus", "queries", "qrels"}:
             computed = content_id(rows["corpus"], rows["queries"], rows["qrels"], policy)
     except (TypeError, ValueError) as error:
         found.append(Violation("manifest.json", f"unknown image policy: {error}"))
-    if computed != evaluation.content_id:
-        found.append(Violation("manifest.json", f"content id {evaluation.content_id} but the data gives {computed}"))
+    if computed != eval_set.content_id:
+        found.append(Violation("manifest.json", f"content id {eval_set.content_id} but the data gives {computed}"))
     if "corpus" not in odd:
-        _check_images(evaluation, found, progress, counts["corpus"], side_px)
+        _check_images(eval_set, found, progress, counts["corpus"], side_px)
     return Verification(found, counts, computed)
 
 
-def _check_files(evaluation: EvalSet, found: list[Violation]) -> None:
-    for name, expected in sorted(evaluation.manifest["files"].items()):
-        path = evaluation.folder / name
+def _check_files(eval_set: EvalSet, found: list[Violation]) -> None:
+    for name, expected in sorted(eval_set.manifest["files"].items()):
+        path = eval_set.folder / name
         if not path.is_file():
             found.append(Violation(name, "is missing"))
         elif path.stat().st_size != expected["bytes"]:
             found.append(Violation(name, f"has {path.stat().st_size} bytes instead of {expected['bytes']}"))
         elif file_sha256(path) != expected["sha256"]:
             found.append(Violation(name, "has another sha256 than the manifest says"))
-    known = {"manifest.json", *evaluation.manifest["files"]}
-    for path in sorted(evaluation.folder.rglob("*.parquet")):
-        name = path.relative_to(evaluation.folder).as_posix()
+    known = {"manifest.json", *eval_set.manifest["files"]}
+    for path in sorted(eval_set.folder.rglob("*.parquet")):
+        name = path.relative_to(eval_set.folder).as_posix()
         if name not in known:
             found.append(Violation(name, "is not in the manifest"))
 
 
-def _check_columns(evaluation: EvalSet, found: list[Violation]) -> set[str]:
+def _check_columns(eval_set: EvalSet, found: list[Violation]) -> set[str]:
     """Return the parts that have not the columns of their schema, which nobody can read as what they should be."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     odd = set()
     for part, schema in schemas().items():
-        for path in evaluation.files(part) or [evaluation.folder / f"{part}.parquet"]:
+        for path in eval_set.files(part) or [eval_set.folder / f"{part}.parquet"]:
             try:
                 held = pq.read_schema(path)
             except (OSError, pa.ArrowException):
@@ -125,21 +126,21 @@ def _check_columns(evaluation: EvalSet, found: list[Violation]) -> set[str]:
                 if kind != field.type:
                     what = "is missing" if kind is None else f"holds {kind} instead of {field.type}"
                     found.append(
-                        Violation(path.relative_to(evaluation.folder).as_posix(), f"column {field.name!r} {what}")
+                        Violation(path.relative_to(eval_set.folder).as_posix(), f"column {field.name!r} {what}")
                     )
                     odd.add(part)
     return odd
 
 
-def _check_counts(evaluation: EvalSet, counts: dict[str, int], lost: set[str], found: list[Violation]) -> None:
-    expected = evaluation.manifest.get("counts", {})
+def _check_counts(eval_set: EvalSet, counts: dict[str, int], lost: set[str], found: list[Violation]) -> None:
+    expected = eval_set.manifest.get("counts", {})
     for part in ("corpus", "queries", "qrels", "rejected"):
         if part not in lost and expected.get(part) != counts[part]:
             found.append(
                 Violation("manifest.json", f"{part}: says {expected.get(part)} rows, the data has {counts[part]}")
             )
     if "provenance" not in lost:
-        sources = dict(Counter(evaluation.sources()))
+        sources = dict(Counter(eval_set.sources()))
         if expected.get("sources") != sources:
             found.append(Violation("manifest.json", f"sources: says {expected.get('sources')}, the data has {sources}"))
 
@@ -176,11 +177,8 @@ def _check_ids(rows: dict[str, list], lost: set[str], found: list[Violation]) ->
         found.append(Violation("provenance", f"its ids are not those of the corpus, in order; differing: {odd}"))
 
 
-def _jpegs(evaluation: EvalSet, found: list[Violation]) -> Iterator[tuple[str, bytes | None]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for path in evaluation.files("corpus"):
+def _jpegs(eval_set: EvalSet, found: list[Violation]) -> Iterator[tuple[str, bytes | None]]:
+    for path in eval_set.files("corpus"):
         try:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=128):
@@ -192,8 +190,6 @@ def _jpegs(evaluation: EvalSet, found: list[Violation]) -> Iterator[tuple[str, b
 
 
 def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation | None:
-    from PIL import Image
-
     corpus_id, jpeg = item
     if not jpeg:
         return Violation(corpus_id, "has no image")
@@ -210,8 +206,8 @@ def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation
     return None
 
 
-def _check_images(evaluation: EvalSet, found: list[Violation], progress: bool, total: int, side_px: int) -> None:
-    stream = _jpegs(evaluation, found)
+def _check_images(eval_set: EvalSet, found: list[Violation], progress: bool, total: int, side_px: int) -> None:
+    stream = _jpegs(eval_set, found)
     workers = os.cpu_count() or 1
     with (
         ThreadPoolExecutor(workers) as pool,

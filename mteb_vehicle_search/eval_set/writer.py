@@ -11,6 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import (
     FORMAT_VERSION,
@@ -114,9 +117,6 @@ def _files(folder: Path) -> dict[str, Any]:
 
 
 def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: int) -> tuple[list[str], dict]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     ids: list[str] = []
     sources: dict[str, int] = {}
     paths: list[Path] = []
@@ -169,9 +169,6 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
 
 
 def _write_table(path: Path, part: str, rows: Sequence[tuple]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = schemas()[part]
     columns = [[row[i] for row in rows] for i in range(len(schema))]
     path.parent.mkdir(exist_ok=True)

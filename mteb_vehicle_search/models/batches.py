@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
 from threading import Event, Lock, get_ident
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 TOKENS_PER_BATCH = 16384
 _Item = TypeVar("_Item")
@@ -39,7 +38,7 @@ class Towers(NamedTuple):
     cast: bool = True
 
 
-class Place(NamedTuple):
+class Lane(NamedTuple):
     """Where a batch is computed.
 
     Attributes:
@@ -53,34 +52,28 @@ class Place(NamedTuple):
     threads: int = 0
 
 
-def all_places(devices: Sequence[torch.device], replicas: Sequence[Towers], lanes: int) -> list[Place]:
+def all_lanes(devices: Sequence[torch.device], replicas: Sequence[Towers], cpu_lanes: int) -> list[Lane]:
     """Return one place for each device; for a processor, `lanes` places that share its model and its threads.
 
     Several batches at a time with few threads each keep a processor busier than one batch with all threads.
     """
-    import torch
-
     found = []
     for device, towers in zip(devices, replicas):
-        count = max(1, lanes // len(devices)) if device.type == "cpu" else 1
+        count = max(1, cpu_lanes // len(devices)) if device.type == "cpu" else 1
         threads = max(1, torch.get_num_threads() // (count * len(devices))) if device.type == "cpu" else 0
-        found += [Place(device, towers, threads)] * count
+        found += [Lane(device, towers, threads)] * count
     return found
 
 
-def in_order(
-    places: list[Place], batches: Iterable[_Item], work: Callable[[_Item, Place], _Result]
-) -> Iterator[_Result]:
+def in_order(lanes: list[Lane], batches: Iterable[_Item], work: Callable[[_Item, Lane], _Result]) -> Iterator[_Result]:
     """Yield `work(batch, place)` of each batch in order, spread over the places; the first error ends it."""
-    import torch
-
-    if len(places) == 1:
+    if len(lanes) == 1:
         for batch in batches:
-            yield work(batch, places[0])
+            yield work(batch, lanes[0])
         return
-    free: SimpleQueue[Place] = SimpleQueue()
-    for place in places:
-        free.put(place)
+    free: SimpleQueue[Lane] = SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
     working: set[int] = set()
     # Held to interrupt: a thread that is in `working` then still is in `one`, and no other begins a batch.
     lock, stopped = Lock(), Event()
@@ -90,21 +83,21 @@ def in_order(
             if stopped.is_set():
                 raise CancelledError
             working.add(get_ident())
-        place = free.get()
+        lane = free.get()
         try:
-            if place.threads:
-                torch.set_num_threads(place.threads)
+            if lane.threads:
+                torch.set_num_threads(lane.threads)
             # Inference mode belongs to a thread.
             with torch.inference_mode():
-                return work(batch, place)
+                return work(batch, lane)
         finally:
-            free.put(place)
+            free.put(lane)
             with lock:
                 working.discard(get_ident())
 
-    with _threads(len(places), "device") as pool:
+    with _threads(len(lanes), "device") as pool:
         try:
-            for future in _window((pool.submit(one, batch) for batch in batches), 2 * len(places)):
+            for future in _window((pool.submit(one, batch) for batch in batches), 2 * len(lanes)):
                 yield _result(future)
         except BaseException:
             with lock:
@@ -150,7 +143,6 @@ def decoded_ahead(
         ahead: Batches.
         pinned: Whether the pixels lie in pinned memory, from where a CUDA device copies by itself.
     """
-    import torch
 
     def fill(batch: torch.Tensor, part: range) -> None:
         torch.set_num_threads(1)
@@ -184,14 +176,12 @@ def decoded(rows: range, decode: Callable[[int], torch.Tensor], size_px: int) ->
 
 
 def _fill(batch: torch.Tensor, rows: range, decode: Callable[[int], torch.Tensor]) -> None:
-    for place, row in zip(batch, rows, strict=True):
-        place.copy_(decode(row))
+    for lane, row in zip(batch, rows, strict=True):
+        lane.copy_(decode(row))
 
 
 def empty_batch(count: int, size_px: int, *, pinned: bool = False) -> torch.Tensor:
     """Return uint8 [count, 3, size, size] with the channels last in memory, as decoders give them."""
-    import torch
-
     return torch.empty((count, size_px, size_px, 3), dtype=torch.uint8, pin_memory=pinned).permute(0, 3, 1, 2)
 
 
@@ -202,8 +192,6 @@ def ranges(count: int, size: int) -> Iterator[range]:
 
 def grouped(stream: Iterable[torch.Tensor], size: int) -> Iterator[Pixels]:
     """Yield batches of `size` decoded images."""
-    import torch
-
     images = iter(stream)
     while part := list(islice(images, size)):
         yield lambda part=part: torch.stack(part)
@@ -236,8 +224,6 @@ def _window(items: Iterable[_Item], ahead: int) -> Iterator[_Item]:
 @contextmanager
 def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
     """Give a pool that ends with all its threads, whatever happens, and leaves torch's thread count as it was."""
-    import torch
-
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:

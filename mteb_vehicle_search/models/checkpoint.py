@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mteb_vehicle_search.errors import ModelLoadError
-
-if TYPE_CHECKING:
-    import torch
 
 AGAIN = "Delete the file and download the pinned revision again."
 # Pages of a mapped file count as the process's memory until it is closed, so it is opened anew after so many bytes.
@@ -30,8 +31,6 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
         self.path = path
         self._open = lambda: safe_open(path, framework="pt")
         try:
@@ -78,8 +77,6 @@ class Checkpoint:
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
     """Give models that are built inside parameters without memory; buffers, which no checkpoint may hold, are real."""
-    import torch
-    from torch.nn.modules.module import register_module_parameter_registration_hook
 
     def on_meta(module: Any, name: str, value: Any) -> Any:
         if value is None or value.is_meta:

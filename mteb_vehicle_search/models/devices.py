@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import ModelLoadError
-
-if TYPE_CHECKING:
-    import torch
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -20,8 +17,6 @@ def choose_devices(device: str | int | None) -> list[torch.device]:
     Raises:
         ModelLoadError: One of them does not exist.
     """
-    import torch
-
     if chosen := settings.text("VEHICLE_SEARCH_DEVICE"):
         return [_device(name.strip()) for name in chosen.split(",")]
     if device in (None, "cuda") and torch.cuda.device_count() > 1:
@@ -32,8 +27,6 @@ def choose_devices(device: str | int | None) -> list[torch.device]:
 
 
 def _device(name: str | int) -> torch.device:
-    import torch
-
     if isinstance(name, int) or name.isdigit():
         name = f"cuda:{name}"
     try:
@@ -53,8 +46,6 @@ def choose_precision(device: torch.device, wanted: str | None = None) -> str:
     Raises:
         ModelLoadError: The name is unknown.
     """
-    import torch
-
     where = "precision" if wanted else "VEHICLE_SEARCH_PRECISION"
     wanted = wanted or settings.text("VEHICLE_SEARCH_PRECISION")
     if wanted:

@@ -14,18 +14,19 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.models.batches import (
+    Lane,
     Pixels,
-    Place,
     Towers,
-    all_places,
+    all_lanes,
     decoded,
     decoded_ahead,
     grouped,
@@ -35,9 +36,6 @@ from mteb_vehicle_search.models.batches import (
 )
 from mteb_vehicle_search.models.devices import choose_devices, choose_precision
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, chosen_mode
-
-if TYPE_CHECKING:
-    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +101,6 @@ class ImageTextEncoder(AbsEncoder):
     @property
     def dtype(self) -> torch.dtype:
         """The torch dtype of weights and activations."""
-        import torch
-
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
 
     @property
@@ -123,8 +119,6 @@ class ImageTextEncoder(AbsEncoder):
         return self._replicas
 
     def _placed(self, towers: Towers, device: torch.device) -> Towers:
-        import torch
-
         towers.module.eval().requires_grad_(False).to(device, self.dtype if towers.cast else None)
         if self._compiled:
             towers = towers._replace(image=torch.compile(towers.image), text=torch.compile(towers.text))
@@ -177,8 +171,6 @@ class ImageTextEncoder(AbsEncoder):
         Raises:
             EncodeError: An image does not decode (names its id), or not even one image fits in memory.
         """
-        import torch
-
         self._workers = num_proc or min(16, os.cpu_count() or 1)
         with torch.inference_mode():
             if callable(getattr(inputs.dataset, "jpeg", None)):
@@ -217,51 +209,47 @@ class ImageTextEncoder(AbsEncoder):
         return self.device.type != "cpu"
 
     def _encode_images(self, batches: Iterable[Pixels], on_progress: Callable[[int], None] | None) -> torch.Tensor:
-        import torch
-
         # Sent once: a copy from ordinary memory makes the host wait for the device.
         of_device = {
             device: [torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (self.mean, self.std)]
             for device in self.devices
         }
 
-        def forward(pixels: torch.Tensor, place: Place) -> torch.Tensor:
-            shift, scale = of_device[place.device]
-            on_device = pixels.to(place.device, non_blocking=True).contiguous()
-            return place.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
+        def forward(pixels: torch.Tensor, lane: Lane) -> torch.Tensor:
+            shift, scale = of_device[lane.device]
+            on_device = pixels.to(lane.device, non_blocking=True).contiguous()
+            return lane.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
 
-        def work(batch: Pixels, place: Place) -> torch.Tensor:
-            return self._in_memory(forward, batch(), place)
+        def work(batch: Pixels, lane: Lane) -> torch.Tensor:
+            return self._in_memory(forward, batch(), lane)
 
         vectors = []
-        for part in in_order(self._places(), batches, work):
+        for part in in_order(self._lanes(), batches, work):
             vectors.append(part)
             if on_progress:
                 on_progress(len(part))
         # Copied to the host only now, so that the device never waits for it.
         return _unit(torch.cat([part.to(self.device) for part in vectors])).cpu()
 
-    def _places(self) -> list[Place]:
-        return all_places(self.devices, self.replicas, 1 if self._compiled else self._workers)
+    def _lanes(self) -> list[Lane]:
+        return all_lanes(self.devices, self.replicas, 1 if self._compiled else self._workers)
 
     def _encode_texts(self, texts: list[str], on_progress: Callable[[int], None] | None) -> torch.Tensor:
-        import torch
-
         tokens, mask = self.tokenise(texts)
         lengths = mask.sum(dim=1)
         order = torch.argsort(lengths, stable=True)
         found: torch.Tensor | None = None
 
-        def forward(rows: torch.Tensor, place: Place) -> torch.Tensor:
+        def forward(rows: torch.Tensor, lane: Lane) -> torch.Tensor:
             end = tokens.shape[1] if self.fixed_length else int(lengths[rows].max())
-            part, seen = tokens[rows, :end].to(place.device), mask[rows, :end].to(place.device)
-            return place.towers.text(part, seen)
+            part, seen = tokens[rows, :end].to(lane.device), mask[rows, :end].to(lane.device)
+            return lane.towers.text(part, seen)
 
-        def work(rows: torch.Tensor, place: Place) -> tuple[torch.Tensor, torch.Tensor]:
-            return rows, _unit(self._in_memory(forward, rows, place)).cpu()
+        def work(rows: torch.Tensor, lane: Lane) -> tuple[torch.Tensor, torch.Tensor]:
+            return rows, _unit(self._in_memory(forward, rows, lane)).cpu()
 
         batches = token_batches(order, lengths if not self.fixed_length else None, tokens.shape[1])
-        for rows, vectors in in_order(self._places(), batches, work):
+        for rows, vectors in in_order(self._lanes(), batches, work):
             if found is None:
                 found = torch.empty((len(texts), vectors.shape[1]))
             found[rows] = vectors
@@ -274,23 +262,21 @@ class ImageTextEncoder(AbsEncoder):
     fixed_length = True
 
     def _in_memory(
-        self, forward: Callable[[torch.Tensor, Place], torch.Tensor], batch: torch.Tensor, place: Place
+        self, forward: Callable[[torch.Tensor, Lane], torch.Tensor], batch: torch.Tensor, lane: Lane
     ) -> torch.Tensor:
         """Run `forward`, in halves if the batch does not fit into memory."""
-        import torch
-
         limit = min(len(batch), self._largest_batch or len(batch))
         while True:
             try:
-                return torch.cat([forward(part, place) for part in batch.split(limit)])
+                return torch.cat([forward(part, lane) for part in batch.split(limit)])
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if limit == 1:
                     raise EncodeError(
-                        f"{self.model_name} does not fit into the memory of {place.device} even with one input.",
+                        f"{self.model_name} does not fit into the memory of {lane.device} even with one input.",
                         "Choose another device (VEHICLE_SEARCH_DEVICE) or precision (VEHICLE_SEARCH_PRECISION=bf16).",
                     ) from error
             gc.collect()
-            if place.device.type == "cuda":
+            if lane.device.type == "cuda":
                 torch.cuda.empty_cache()
             with self._lock:
                 if self._largest_batch is None:
@@ -299,8 +285,6 @@ class ImageTextEncoder(AbsEncoder):
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    import torch
-
     return torch.nn.functional.normalize(vectors.float(), dim=1)
 
 

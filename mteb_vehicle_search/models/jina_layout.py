@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
+if TYPE_CHECKING:
     from mteb_vehicle_search.models.checkpoint import Checkpoint
 
 VISION, TEXT, SCALE = "vision_model.", "text_model.transformer.roberta.", "logit_scale"
@@ -127,8 +127,6 @@ def read_parameters(
         adapter: The adapter to merge.
         dtype: Of the result.
     """
-    import torch
-
     # One buffer for all merges: large blocks that come and go between the results would fragment the memory.
     scratch = torch.empty(MERGED_ELEMENTS)
     for name, shape in shapes.items():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from mteb_vehicle_search.errors import ModelLoadError
 from mteb_vehicle_search.models import jina_layout as layout
 from mteb_vehicle_search.models.checkpoint import Checkpoint, fill, layout_of, parameters_on_meta
-
-if TYPE_CHECKING:
-    import torch
 
 ROPE_THETA = 20_000.0
 # The published config.json holds none of these: they are those of jina-embeddings-v3, which the model builds on.
@@ -97,7 +96,6 @@ def build_text(text: dict[str, Any]) -> Any:
     Raises:
         ModelLoadError: Its rotary base is not 20,000, which no similarity would show.
     """
-    import torch
     from transformers import JinaEmbeddingsV3Config, JinaEmbeddingsV3Model
 
     settings = text["hf_model_config_kwargs"]

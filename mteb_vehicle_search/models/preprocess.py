@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
-
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
 
 MODES = ("exact", "fast")
 
@@ -52,22 +51,16 @@ class ShortestSideCrop:
         """
         if self.mode == "fast":
             import simplejpeg
-            import torch
 
             # To Pillow's pixels in a third of its time; what is neither coloured nor grey, Pillow turns into RGB.
             if simplejpeg.decode_jpeg_header(jpeg)[2] in ("YCbCr", "Gray"):
                 return self._fast(torch.from_numpy(simplejpeg.decode_jpeg(jpeg, "RGB")).permute(2, 0, 1))
-        from PIL import Image
 
         with Image.open(io.BytesIO(jpeg)) as image:
             return self(image.convert("RGB"))
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return uint8 [3, size, size] of an RGB image, channels last in memory."""
-        import numpy as np
-        import torch
-        from PIL import Image
-
         if self.mode == "fast":
             return self._fast(torch.from_numpy(np.array(image)).permute(2, 0, 1))
         width, height = self.resized(*image.size)

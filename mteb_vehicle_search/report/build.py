@@ -20,7 +20,7 @@ from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.files import new_folder
 from mteb_vehicle_search.report.page_data import gather, models_of, script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
-from mteb_vehicle_search.settings import evaluation_data, mini_folder
+from mteb_vehicle_search.settings import eval_set_folder, mini_folder
 
 MARKER = "vehicle-search-report.json"
 # Of the whole site. What is left of it after text and scripts goes to the pictures.
@@ -55,17 +55,17 @@ def main(args: argparse.Namespace) -> int:
     board = build_leaderboard(args.results or None, runs=args.runs)
     for one in board.skipped:
         sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
-    evaluation = choose_evaluation(board, args.data)
-    for table in _others(board, evaluation):
-        sys.stderr.write(f"not on the page: {_what(table)}, another evaluation set than {evaluation.folder}\n")
-    size = build_report(board, evaluation, args.out)
+    eval_set = choose_eval_set(board, args.data)
+    for table in _others(board, eval_set):
+        sys.stderr.write(f"not on the page: {_what(table)}, another evaluation set than {eval_set.folder}\n")
+    size = build_report(board, eval_set, args.out)
     if size > SITE_BYTES:
         sys.stderr.write(f"The pictures are as small as they get; the site is larger than {SITE_BYTES / 1e6:.0f} MB.\n")
     print(f"Wrote {args.out / 'index.html'} ({size / 1e6:.1f} MB).")  # noqa: T201
     return 0
 
 
-def choose_evaluation(board: Leaderboard, data: Path | None = None) -> EvalSet:
+def choose_eval_set(board: Leaderboard, data: Path | None = None) -> EvalSet:
     """Return the evaluation set in `data`, or the first of the usual ones that has runs.
 
     Raises:
@@ -74,19 +74,19 @@ def choose_evaluation(board: Leaderboard, data: Path | None = None) -> EvalSet:
     """
     with_runs = {content_id for (_, content_id), of_set in board.entries.items() if any(one.ranks for one in of_set)}
     if data is not None:
-        evaluation = EvalSet.open(data)
-        if evaluation.content_id in with_runs:
-            return evaluation
-        asked = f"{data} (content id {evaluation.content_id[:12]})"
+        eval_set = EvalSet.open(data)
+        if eval_set.content_id in with_runs:
+            return eval_set
+        asked = f"{data} (content id {eval_set.content_id[:12]})"
     else:
-        for folder in (evaluation_data(), mini_folder()):
+        for folder in (eval_set_folder(), mini_folder()):
             try:
-                evaluation = EvalSet.open(folder)
+                eval_set = EvalSet.open(folder)
             except VehicleSearchError:
                 continue
-            if evaluation.content_id in with_runs:
-                return evaluation
-        asked = f"{evaluation_data()} or the embedded Mini"
+            if eval_set.content_id in with_runs:
+                return eval_set
+        asked = f"{eval_set_folder()} or the embedded Mini"
     found = [_what(table) for table in board.document["tables"]]
     if not with_runs:
         raise ResultsError(
@@ -98,8 +98,8 @@ def choose_evaluation(board: Leaderboard, data: Path | None = None) -> EvalSet:
     )
 
 
-def _others(board: Leaderboard, evaluation: EvalSet) -> list[dict[str, Any]]:
-    return [table for table in board.document["tables"] if table["content_id"] != evaluation.content_id]
+def _others(board: Leaderboard, eval_set: EvalSet) -> list[dict[str, Any]]:
+    return [table for table in board.document["tables"] if table["content_id"] != eval_set.content_id]
 
 
 def _what(table: dict[str, Any]) -> str:
@@ -108,7 +108,7 @@ def _what(table: dict[str, Any]) -> str:
     return f"{models} on {table['task']} (content id {table['content_id'][:12]}{records})"
 
 
-def build_report(board: Leaderboard, evaluation: EvalSet, out: Path) -> int:
+def build_report(board: Leaderboard, eval_set: EvalSet, out: Path) -> int:
     """Write the site into `out` (replacing an earlier one) and return its size in bytes.
 
     Raises:
@@ -119,26 +119,26 @@ def build_report(board: Leaderboard, evaluation: EvalSet, out: Path) -> int:
         raise ResultsError(f"{out} holds other files; they are left alone.", "Choose another folder with --out.")
     try:
         with new_folder(out.absolute()) as partial:
-            _write_site(partial, board, evaluation)
+            _write_site(partial, board, eval_set)
     except OSError as error:
         raise ResultsError(f"{out} cannot be written: {error}.") from error
     return _size(out)
 
 
-def _write_site(folder: Path, board: Leaderboard, evaluation: EvalSet) -> None:
-    table = next(table for table in board.document["tables"] if table["content_id"] == evaluation.content_id)
+def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
+    table = next(table for table in board.document["tables"] if table["content_id"] == eval_set.content_id)
     models = models_of(board.entries[table["task"], table["content_id"]])
     runs = [model.ranks for model in models if model.ranks]
-    rows = gather(evaluation, runs)
+    rows = gather(eval_set, runs)
     parts = strengths([rows.texts[at] for at in runs[0].first.tolist()], runs)
     shutil.copytree(STATIC, folder / "assets")
     (folder / "data").mkdir()
-    files = script_data(evaluation, rows, models, parts)
+    files = script_data(eval_set, rows, models, parts)
     core = files.pop("core")
     for name, value in files.items():
         (folder / "data" / f"{name}.js").write_bytes(script(name, value))
     room = SITE_BYTES - _size(folder) - len(script("core", core))
-    thumbnails = write_thumbnails(evaluation, rows.shown, folder / "thumbs", room)
+    thumbnails = write_thumbnails(eval_set, rows.shown, folder / "thumbs", room)
     (folder / "data" / "core.js").write_bytes(script("core", {**core, "thumbs": thumbnail_index(thumbnails)}))
     reported = [{**dict.fromkeys(row_columns()), **row} for row in board.document["reported"]]
     html = render(
@@ -146,15 +146,15 @@ def _write_site(folder: Path, board: Leaderboard, evaluation: EvalSet) -> None:
         models=models,
         reported=[row for row in reported if row["task"] == table["task"]],
         elsewhere=[row for row in reported if row["task"] != table["task"]],
-        evaluation=evaluation,
+        eval_set=eval_set,
         strengths=parts,
-        others=[_what(other) for other in _others(board, evaluation)],
+        others=[_what(other) for other in _others(board, eval_set)],
         skipped=[(one.path.name, one.reason) for one in board.skipped],
         images=len(rows.shown),
         thumbnails=thumbnails,
     )
     (folder / "index.html").write_text(html, encoding="utf-8", newline="\n")
-    (folder / MARKER).write_text(json.dumps({"content_id": evaluation.content_id}) + "\n", encoding="utf-8")
+    (folder / MARKER).write_text(json.dumps({"content_id": eval_set.content_id}) + "\n", encoding="utf-8")
 
 
 def thumbnail_index(thumbnails: Thumbnails) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sources = content["evaluation"].manifest.get("sources", {})
+    sources = content["eval_set"].manifest.get("sources", {})
     rows: list[Row] = content["table"]["rows"] + content["reported"]
     highest = max(row[key] or 0 for row in rows for key in ("ndcg_at_10", "ndcg_at_10_ci_high"))
     return page.get_template("index.html.j2").render(

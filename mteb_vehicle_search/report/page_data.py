@@ -106,11 +106,11 @@ class Rows(NamedTuple):
     shown: list[str]
 
 
-def gather(evaluation: EvalSet, runs: Sequence[RunRanks]) -> Rows:
+def gather(eval_set: EvalSet, runs: Sequence[RunRanks]) -> Rows:
     """Read what the runs gave for each query.
 
     Args:
-        evaluation: The set that they were made on.
+        eval_set: The set that they were made on.
         runs: At least one, in the order of the page.
 
     Raises:
@@ -120,17 +120,15 @@ def gather(evaluation: EvalSet, runs: Sequence[RunRanks]) -> Rows:
     for run in runs[1:]:
         require_same_queries(first, run)
     ids, relevant_ids = first.query_ids.tolist(), first.relevant_ids.tolist()
-    captions = {query.id: query.text for query in evaluation.queries()}
+    captions = {query.id: query.text for query in eval_set.queries()}
     tables = [_checked(run) for run in runs]
     number: dict[str, int] = {}
     for row, right in enumerate(relevant_ids):
         for image in (right, *(image for run in runs for image in run.top_ids[row])):
             number.setdefault(image, len(number))
-    unknown = [name for name in ids if name not in captions] + sorted(set(number) - set(evaluation.corpus_ids()))
+    unknown = [name for name in ids if name not in captions] + sorted(set(number) - set(eval_set.corpus_ids()))
     if unknown:
-        raise ResultsError(
-            f"{first.record.folder.parent} names {unknown[0]!r}, which {evaluation.folder} lacks.", RERUN
-        )
+        raise ResultsError(f"{first.record.folder.parent} names {unknown[0]!r}, which {eval_set.folder} lacks.", RERUN)
     right_of: dict[str, set[int]] = {}
     for query, image in zip(ids, relevant_ids):
         right_of.setdefault(query, set()).add(number[image])
@@ -174,14 +172,14 @@ def _captioned_above(run: RunRanks) -> list[int] | None:
 
 
 def script_data(
-    evaluation: EvalSet,
+    eval_set: EvalSet,
     rows: Rows,
     models: Sequence[Model],
     parts: dict[str, list[by_part.Part]],
 ) -> dict[str, Any]:
     """Return what the page's scripts read, by file name: `core` at once, the rest when it is needed."""
     shown = [model for model in models if model.number is not None]
-    facts = {row["corpus-id"]: row for row in evaluation.provenance().to_pylist()}
+    facts = {row["corpus-id"]: row for row in eval_set.provenance().to_pylist()}
     labels = [_label(facts[image]) for image in rows.shown]
     classes = sorted(set(labels))
     place = {name: n for n, name in enumerate(classes)}
@@ -205,7 +203,7 @@ def script_data(
             for title, found in parts.items()
         ],
     }
-    files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(evaluation, rows, facts)}
+    files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(eval_set, rows, facts)}
     for start in range(0, len(rows.ids), BLOCK):
         part = slice(start, start + BLOCK)
         files[f"block{start // BLOCK}"] = {
@@ -245,12 +243,12 @@ def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
     return masks
 
 
-def _suspects(evaluation: EvalSet, rows: Rows, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _suspects(eval_set: EvalSet, rows: Rows, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     hashes = [
         int(facts[image]["perceptual_hash"], 16) if facts[image]["perceptual_hash"] else None for image in rows.shown
     ]
     # The set's own rule says what a near duplicate is there: drawings look alike sooner than photographs.
-    bits = evaluation.manifest.get("preset", {}).get("duplicates", {}).get("max_distance", 4)
+    bits = eval_set.manifest.get("preset", {}).get("duplicates", {}).get("max_distance", 4)
     return {
         "agreed": [one._asdict() for one in suspects.agreed(rows.relevant, rows.ranks, rows.wrong)],
         "near": [one._asdict() for one in suspects.near(rows.relevant, rows.tops, hashes, bits)],

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.terminal import progress_bar
@@ -44,11 +46,11 @@ class Thumbnails(NamedTuple):
     bytes: int
 
 
-def write_thumbnails(evaluation: EvalSet, shown: Sequence[str], folder: Path, budget: int) -> Thumbnails:
+def write_thumbnails(eval_set: EvalSet, shown: Sequence[str], folder: Path, budget: int) -> Thumbnails:
     """Write the sheets `folder/0.webp`, `folder/1.webp`, ... as good as `budget` bytes allow.
 
     Args:
-        evaluation: Where the images are.
+        eval_set: Where the images are.
         shown: Ids of the images, in the order of their numbers.
         folder: To be created.
         budget: Bytes that all sheets together should not exceed.
@@ -58,7 +60,7 @@ def write_thumbnails(evaluation: EvalSet, shown: Sequence[str], folder: Path, bu
     """
     folder.mkdir(parents=True)
     sheets = [list(shown[at : at + PER_SHEET]) for at in range(0, len(shown), PER_SHEET)]
-    tile, quality = _level(evaluation, sheets, budget)
+    tile, quality = _level(eval_set, sheets, budget)
     sizes: list[tuple[int, int]] = []
     total = 0
     # Pillow decodes, resizes and encodes without Python's lock, so threads use all processors.
@@ -68,7 +70,7 @@ def write_thumbnails(evaluation: EvalSet, shown: Sequence[str], folder: Path, bu
     ):
         for start in range(0, len(sheets), BATCH):
             batch = sheets[start : start + BATCH]
-            read = _read(evaluation, [image for sheet in batch for image in sheet])
+            read = _read(eval_set, [image for sheet in batch for image in sheet])
             made = workers.map(lambda sheet, read=read: make_sheet(sheet, read, tile, quality), batch)
             for number, (data, of_sheet) in enumerate(made, start):
                 (folder / f"{number}.webp").write_bytes(data)
@@ -78,11 +80,11 @@ def write_thumbnails(evaluation: EvalSet, shown: Sequence[str], folder: Path, bu
     return Thumbnails(tile, quality, sizes, total)
 
 
-def _level(evaluation: EvalSet, sheets: list[list[str]], budget: int) -> tuple[int, int]:
+def _level(eval_set: EvalSet, sheets: list[list[str]], budget: int) -> tuple[int, int]:
     """Return the best (longest side, quality) whose sampled sheets fit the budget."""
     step = max(1, len(sheets) // SAMPLED_SHEETS)
     sample = sheets[::step][:SAMPLED_SHEETS]
-    read = _read(evaluation, [image for sheet in sample for image in sheet])
+    read = _read(eval_set, [image for sheet in sample for image in sheet])
     images = sum(len(sheet) for sheet in sheets)
     with ThreadPoolExecutor() as workers:
         for tile, quality in LEVELS:
@@ -92,9 +94,9 @@ def _level(evaluation: EvalSet, sheets: list[list[str]], budget: int) -> tuple[i
     return LEVELS[-1]
 
 
-def _read(evaluation: EvalSet, images: Sequence[str]) -> dict[str, bytes]:
+def _read(eval_set: EvalSet, images: Sequence[str]) -> dict[str, bytes]:
     """Return JPEG bytes by id, read in the order of the corpus, since images lie in groups."""
-    return {image: evaluation.jpeg(image) for image in sorted(images)}
+    return {image: eval_set.jpeg(image) for image in sorted(images)}
 
 
 def make_sheet(
@@ -105,8 +107,6 @@ def make_sheet(
     Raises:
         EvalSetError: An image cannot be decoded.
     """
-    from PIL import Image
-
     rows = -(-len(images) // COLUMNS)
     sheet = Image.new("RGB", (tile * min(COLUMNS, len(images)), tile * rows), (128, 128, 128))
     sizes = []

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from mteb_vehicle_search.errors import EncodeError
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from mteb_vehicle_search.eval_set import EvalSet
 
 
@@ -24,14 +23,14 @@ class CorpusImages(Dataset):
     look like those of a `datasets.Dataset`, as some mteb encoders read them.
     """
 
-    def __init__(self, evaluation: EvalSet, ids: list[str], first: int = 0) -> None:
-        self._evaluation = evaluation
+    def __init__(self, eval_set: EvalSet, ids: list[str], first: int = 0) -> None:
+        self._eval_set = eval_set
         self._first = first
         self.ids = ids
 
-    def part(self, rows: range) -> CorpusImages:
+    def chunk(self, rows: range) -> CorpusImages:
         """Return the dataset of some consecutive rows."""
-        return CorpusImages(self._evaluation, self.ids[rows.start : rows.stop], self._first + rows.start)
+        return CorpusImages(self._eval_set, self.ids[rows.start : rows.stop], self._first + rows.start)
 
     @property
     def features(self) -> dict[str, Any]:
@@ -50,7 +49,7 @@ class CorpusImages(Dataset):
 
     def jpeg(self, index: int) -> bytes:
         """Return the JPEG bytes of row `index`."""
-        return self._evaluation.jpeg_at(self._first + index)
+        return self._eval_set.jpeg_at(self._first + index)
 
     def image(self, index: int) -> Image.Image:
         """Return row `index`, decoded, RGB.
@@ -58,13 +57,11 @@ class CorpusImages(Dataset):
         Raises:
             EncodeError: It does not decode; names the id.
         """
-        from PIL import Image
-
         try:
             with Image.open(io.BytesIO(self.jpeg(index))) as image:
                 return image.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:
-            folder = self._evaluation.folder
+            folder = self._eval_set.folder
             raise EncodeError(
                 f"Image {self.ids[index]} of {folder} does not decode: {error}.",
                 f"See 'vehicle-search-data verify {folder}'.",
@@ -83,30 +80,24 @@ class CorpusImages(Dataset):
 class ImageLoader(DataLoader):
     """A DataLoader whose batches are `{"id": list[str], "image": list[PIL]}` and that reports its progress."""
 
-    def __init__(self, images: CorpusImages, batch_size: int, workers: int, tick: Callable[[int], Any]) -> None:
+    def __init__(
+        self, images: CorpusImages, batch_size: int, workers: int, on_progress: Callable[[int], Any] | None
+    ) -> None:
         super().__init__(images, batch_size=batch_size, num_workers=workers, collate_fn=_columns, shuffle=False)
-        self._ticks = True
-        self._report = tick
-
-    def own_tick(self, tick: Callable[[int], Any]) -> Callable[[int], Any]:
-        """Return the callback for an encoder that reads `dataset` itself; it replaces the loader's own reports."""
-
-        def report(count: int) -> None:
-            self._ticks = False
-            tick(count)
-
-        return report
+        self._on_progress = on_progress
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
             yield batch
-            if self._ticks:
-                self._report(len(batch["id"]))
+            if self._on_progress:
+                self._on_progress(len(batch["id"]))
 
 
-def image_loader(images: CorpusImages, batch_size: int, workers: int, tick: Callable[[int], Any]) -> ImageLoader:
+def image_loader(
+    images: CorpusImages, batch_size: int, workers: int, on_progress: Callable[[int], Any] | None = None
+) -> ImageLoader:
     """Return the loader for one chunk; without `fork`, starting workers costs more than they give back."""
-    return ImageLoader(images, batch_size, workers if sys.platform == "linux" else 0, tick)
+    return ImageLoader(images, batch_size, workers if sys.platform == "linux" else 0, on_progress)
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:

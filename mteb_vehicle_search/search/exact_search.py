@@ -10,7 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
@@ -22,9 +27,6 @@ from mteb_vehicle_search.settings import embeddings_folder
 from mteb_vehicle_search.terminal import progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
     from mteb_vehicle_search.eval_set import EvalSet
 
 logger = logging.getLogger(__name__)
@@ -61,22 +63,24 @@ class ExactSearch:
 
     Args:
         model: An mteb encoder: `encode(DataLoader, *, task_metadata, hf_split, hf_subset, prompt_type, **kwargs)`.
-        evaluation: The evaluation set to search.
+        eval_set: The evaluation set to search.
 
     Attributes:
         outcome: Set by `search`.
     """
 
-    def __init__(self, model: Any, evaluation: EvalSet) -> None:
+    def __init__(self, model: Any, eval_set: EvalSet) -> None:
         self.model = model
-        self.evaluation = evaluation
+        self.eval_set = eval_set
         self.outcome: SearchOutcome | None = None
         self.store: EmbeddingStore | None = None
         self._timings = _Timings()
-        self._corpus_ids = evaluation.corpus_ids()
+        self._corpus_ids = eval_set.corpus_ids()
         self._encoded_images = self._resumed_images = 0
         self._dimension: int | None = None
         self._normalise = compares_by_cosine(model)
+        self._reads_images = getattr(model, "reads_images_itself", False)
+        self._started = datetime.now(UTC)
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -85,7 +89,7 @@ class ExactSearch:
 
     def index(
         self,
-        corpus: Any,
+        corpus: CorpusImages,
         *,
         task_metadata: Any,
         hf_split: str,
@@ -99,12 +103,10 @@ class ExactSearch:
             EncodeError: A vector is missing, not finite, zero, or of another dimension (names the first id); another
                 run of the same model is at work; the disk is full.
         """
-        from filelock import FileLock, Timeout
-
         encode = self._encoder(task_metadata, hf_split, hf_subset, encode_kwargs)
         batch_size = int(encode_kwargs.get("batch_size", 32))
         meta = self.mteb_model_meta
-        folder = embeddings_folder() / self.evaluation.content_id[:16] / model_folder_name(meta.name, meta.revision)
+        folder = embeddings_folder() / self.eval_set.content_id[:16] / model_folder_name(meta.name, meta.revision)
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The lock stays until the process ends or the search object is dropped.
         self._lock = FileLock(f"{folder}.lock")
@@ -112,13 +114,12 @@ class ExactSearch:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise EncodeError(
-                f"Another run is encoding {self.evaluation.name} with {meta.name} right now.",
+                f"Another run is encoding {self.eval_set.name} with {meta.name} right now.",
                 "Wait for it to end.",
             ) from None
         self.store = EmbeddingStore(folder, len(self._corpus_ids), self._identity(batch_size))
-        images = CorpusImages(self.evaluation, self._corpus_ids)
         with self._timings.measure("encode_corpus_s"):
-            self._encode_corpus(images, encode, batch_size, num_proc, encode_kwargs)
+            self._encode_corpus(corpus, encode, batch_size, num_proc, encode_kwargs)
 
     def search(
         self,
@@ -158,14 +159,14 @@ class ExactSearch:
         row_of = {corpus_id: row for row, corpus_id in enumerate(self._corpus_ids)}
         query_of = {query_id: row for row, query_id in enumerate(query_ids)}
         pairs = sorted(
-            (query_of[q.query_id], row_of[q.corpus_id]) for q in self.evaluation.qrels() if q.query_id in query_of
+            (query_of[q.query_id], row_of[q.corpus_id]) for q in self.eval_set.qrels() if q.query_id in query_of
         )
         with self._timings.measure("search_s"), _bar(encode_kwargs, len(self._corpus_ids), "search") as bar:
             ranking = rank_exactly(
                 self._on_device(vectors),
                 store.chunks,
                 pairs,
-                self.evaluation.sources(),
+                self.eval_set.sources(),
                 k=top_k,
                 on_progress=bar.update,
             )
@@ -175,6 +176,16 @@ class ExactSearch:
             query_id: {self._corpus_ids[row]: score for row, score in zip(rows, scores) if row >= 0}
             for query_id, rows, scores in zip(query_ids, run.rows.tolist(), run.scores.tolist())
         }
+
+    def found(self) -> SearchOutcome:
+        """Return what `search` found.
+
+        Raises:
+            EncodeError: It has not searched.
+        """
+        if self.outcome is None:
+            raise EncodeError("The search left no outcome.")
+        return self.outcome
 
     def finish(self) -> None:
         """Drop the vectors, unless `VEHICLE_SEARCH_KEEP_EMBEDDINGS=1`, and release the lock."""
@@ -196,11 +207,13 @@ class ExactSearch:
         if store is None:
             raise EncodeError("The store is not open.")
 
-        def run(rows: range, tick: Callable[[int], Any]) -> np.ndarray:
-            part = images.part(rows)
-            loader = image_loader(part, batch_size, _workers(num_proc, len(rows)), tick)
-            vectors = encode(loader, PromptType.document, num_proc=num_proc, on_progress=loader.own_tick(tick))
-            return self._checked(vectors, part.ids, "image")
+        def run(rows: range, on_progress: Callable[[int], Any]) -> np.ndarray:
+            chunk = images.chunk(rows)
+            # An encoder that reads the images itself tells its own progress.
+            of_loader = None if self._reads_images else on_progress
+            loader = image_loader(chunk, batch_size, _workers(num_proc, len(rows)), of_loader)
+            vectors = encode(loader, PromptType.document, num_proc=num_proc, on_progress=on_progress)
+            return self._checked(vectors, chunk.ids, "image")
 
         self._probe(store, batch_size, run)
         with _bar(encode_kwargs, len(images), "encode images") as bar:
@@ -215,8 +228,6 @@ class ExactSearch:
 
     def _probe(self, store: EmbeddingStore, batch_size: int, run: Callable[..., np.ndarray]) -> None:
         """Trust stored vectors only if their first batch encodes to the same again."""
-        import numpy as np
-
         stored = [number for number in range(len(store.ranges())) if store.has(number)]
         if not stored:
             return
@@ -232,11 +243,10 @@ class ExactSearch:
     def _encoder(
         self, task_metadata: Any, hf_split: str, hf_subset: str, encode_kwargs: dict[str, Any]
     ) -> Callable[..., Any]:
-        own = getattr(self.model, "reads_images_itself", False)
         passed = {**encode_kwargs, "show_progress_bar": False}
 
         def encode(loader: Any, prompt_type: Any, num_proc: int | None = None, on_progress: Any = None) -> Any:
-            extra = {"num_proc": num_proc, "on_progress": on_progress} if own else {}
+            extra = {"num_proc": num_proc, "on_progress": on_progress} if self._reads_images else {}
             return self.model.encode(
                 loader,
                 task_metadata=task_metadata,
@@ -255,8 +265,6 @@ class ExactSearch:
         return found
 
     def _on_device(self, vectors: np.ndarray) -> torch.Tensor:
-        import torch
-
         device = torch.device(getattr(self.model, "device", None) or "cpu")
         return torch.from_numpy(vectors).to(device if device.type == "cuda" else "cpu")
 
@@ -269,8 +277,8 @@ class ExactSearch:
             source = ""
         fingerprint = getattr(self.model, "fingerprint", None)
         return {
-            "content_id": self.evaluation.content_id,
-            "bytes_id": self.evaluation.manifest.get("bytes_id"),
+            "content_id": self.eval_set.content_id,
+            "bytes_id": self.eval_set.manifest.get("bytes_id"),
             "model": meta.name,
             "revision": meta.revision,
             "experiment": repr(getattr(meta, "experiment_kwargs", None)),
@@ -288,14 +296,17 @@ class ExactSearch:
         encoder: dict[str, Any] = describe() if callable(describe) else {}  # type: ignore[assignment]
         seconds = self._timings.seconds
         counts: dict[str, dict[str, int]] = {}
-        table = self.evaluation.provenance()
+        table = self.eval_set.provenance()
         for source, captioned in zip(table["source"].to_pylist(), table["captioned"].to_pylist()):
             entry = counts.setdefault(source, {"images": 0, "captioned": 0})
             entry["images"] += 1
             entry["captioned"] += bool(captioned)
         datasets = meta.training_datasets
-        query_count = self.evaluation.manifest["counts"]["queries"]
+        query_count = self.eval_set.manifest["counts"]["queries"]
         return {
+            "content_id": self.eval_set.content_id,
+            "started": self._started.isoformat(),
+            "finished": datetime.now(UTC).isoformat(),
             "model_name": meta.name,
             "model_revision": meta.revision,
             "n_parameters": meta.n_parameters,

@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
+import numpy as np
+import torch
 
 Chunks = Callable[[], Iterator[tuple[range, "np.ndarray"]]]
 
@@ -77,58 +76,137 @@ def rank_exactly(
     Returns:
         The ranking, in numpy arrays.
     """
-    import numpy as np
-    import torch
-
-    device, dimension = queries.device, queries.shape[1]
-    pair_query = torch.tensor([p[0] for p in pairs], device=device)
-    pair_row = torch.tensor([p[1] for p in pairs], device=device)
-    relevant = torch.from_numpy(_gather(chunks, [p[1] for p in pairs], dimension)).to(device)
-    exact = _pair_scores(queries, pair_query, relevant)
+    device, names = queries.device, sorted(set(sources))
+    relevant = torch.from_numpy(_gather(chunks, [row for _, row in pairs], queries.shape[1])).to(device)
+    judged = _Judged.of(queries, pairs, relevant, len(names))
+    best = _Best.of(len(queries), min(k, len(sources)), device)
     # Norms bound the products' error; for cosine similarity they are 1.
     norms = torch.linalg.vector_norm(queries, dim=1)
-    names = sorted(set(sources))
-    above = torch.zeros((len(pairs), len(names)), dtype=torch.int64, device=device)
-    tied = torch.zeros(len(pairs), dtype=torch.int64, device=device)
-    k = min(k, len(sources))
-    top_scores = torch.full((len(queries), k), -torch.inf, device=device)
-    top = torch.full((len(queries), k), -1, dtype=torch.int64, device=device)
-    one_each = len(pairs) == len(queries) and [p[0] for p in pairs] == list(range(len(queries)))
-    first_pair = np.searchsorted([p[0] for p in pairs], range(len(queries) + 1))
+    of_pairs = [query for query, _ in pairs]
+    one_each = of_pairs == list(range(len(queries)))
+    first_pair = np.searchsorted(of_pairs, range(len(queries) + 1))
     scores = torch.empty(0, device=device)
     for rows, vectors in chunks():
-        images = torch.from_numpy(vectors).to(device)
-        longest = float(torch.linalg.vector_norm(images, dim=1).max())
-        runs = _runs(sources, rows, names)
+        chunk = _Chunk(rows, torch.from_numpy(vectors).to(device), _runs(sources, rows, names))
+        longest = float(torch.linalg.vector_norm(chunk.images, dim=1).max())
         for start in range(0, len(queries), QUERY_BLOCK):
             block = slice(start, min(start + QUERY_BLOCK, len(queries)))
-            scores = _product(queries[block], images, scores)
-            _merge_top(top, top_scores, block, scores, rows.start, k)
+            scores = _product(queries[block], chunk.images, scores)
+            best.merge(block, scores, rows.start)
             some = slice(int(first_pair[block.start]), int(first_pair[block.stop]))
-            if some.start == some.stop:
-                continue
-            of_pair = scores if one_each else scores[pair_query[some] - start]
-            slack = error_bound(dimension) * longest * norms[pair_query[some]]
-            low, high = exact[some] - slack, exact[some] + slack
-            over = of_pair > high[:, None]
-            for name, begin, end in runs:
-                above[some, name] += _count(over[:, begin:end])
-            _settle(of_pair, low, over, images, queries, rows, runs, pair_query, pair_row, exact, some, above, tied)
+            if some.start < some.stop:
+                of_pair = scores if one_each else scores[judged.query[some] - start]
+                slack = error_bound(queries.shape[1]) * longest * norms[judged.query[some]]
+                judged.count(some, of_pair, slack, chunk)
         if on_progress:
             on_progress(len(rows))
-    return Ranking(
-        top.cpu().numpy(),
-        top_scores.cpu().numpy(),
-        above.cpu().numpy(),
-        tied.cpu().numpy(),
-        exact.cpu().numpy(),
-    )
+    found = (best.rows, best.scores, judged.above, judged.tied, judged.score)
+    return Ranking(*(tensor.cpu().numpy() for tensor in found))
+
+
+class _Chunk(NamedTuple):
+    """Some consecutive rows of the corpus: their numbers, vectors float32 [n, d], and stretches of one source."""
+
+    rows: range
+    images: torch.Tensor
+    runs: list[tuple[int, int, int]]
+
+
+class _Best(NamedTuple):
+    """The best images of each query so far: rows int64 [q, k] (-1: none) and scores float32 [q, k], best first."""
+
+    rows: torch.Tensor
+    scores: torch.Tensor
+
+    @classmethod
+    def of(cls, queries: int, k: int, device: torch.device) -> _Best:
+        """Return it for no image yet."""
+        return cls(
+            torch.full((queries, k), -1, dtype=torch.int64, device=device),
+            torch.full((queries, k), -torch.inf, device=device),
+        )
+
+    def merge(self, block: slice, scores: torch.Tensor, first_row: int) -> None:
+        """Take in the scores of a block of queries with a chunk of images, float32 [block, n]."""
+        # Once the best k are known, few images of a block are better, and choosing few is much faster than choosing k.
+        better, k = int(_count(scores > self.scores[block, -1:]).max()), self.rows.shape[1]
+        if not better:
+            return
+        value, index = torch.topk(scores, min(k, better), dim=1)
+        both = torch.cat([self.scores[block], value], dim=1)
+        rows = torch.cat([self.rows[block], index + first_row], dim=1)
+        value, index = torch.topk(both, k, dim=1)
+        self.scores[block] = value
+        self.rows[block] = rows.gather(1, index)
+
+
+class _Judged(NamedTuple):
+    """The p judged pairs, and the images above each that were counted so far.
+
+    Attributes:
+        queries: float32 [q, d], the vectors.
+        query: int64 [p], row of the query.
+        row: int64 [p], row of the relevant image.
+        score: float32 [p], its defined score.
+        above: int64 [p, s], images of each source above it.
+        tied: int64 [p], other images with exactly its score.
+    """
+
+    queries: torch.Tensor
+    query: torch.Tensor
+    row: torch.Tensor
+    score: torch.Tensor
+    above: torch.Tensor
+    tied: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, queries: torch.Tensor, pairs: Sequence[tuple[int, int]], relevant: torch.Tensor, sources: int
+    ) -> _Judged:
+        """Return the pairs with nothing counted yet; `relevant`: float32 [p, d], the relevant images."""
+        device = queries.device
+        query, row = (torch.tensor([pair[side] for pair in pairs], device=device) for side in (0, 1))
+        above = torch.zeros((len(pairs), sources), dtype=torch.int64, device=device)
+        score = _pair_scores(queries, query, relevant)
+        return cls(queries, query, row, score, above, torch.zeros(len(pairs), dtype=torch.int64, device=device))
+
+    def count(self, some: slice, scores: torch.Tensor, slack: torch.Tensor, chunk: _Chunk) -> None:
+        """Count the images of a chunk that are above some pairs.
+
+        Args:
+            some: Which pairs; n of them.
+            scores: float32 [n, images], block scores.
+            slack: float32 [n], how far these may be off.
+            chunk: The images.
+        """
+        low, high = self.score[some] - slack, self.score[some] + slack
+        over = scores > high[:, None]
+        for source, begin, end in chunk.runs:
+            self.above[some, source] += _count(over[:, begin:end])
+        self._settle(some, (scores >= low[:, None]) ^ over, chunk)
+
+    def _settle(self, some: slice, near: torch.Tensor, chunk: _Chunk) -> None:
+        """Decide the pairs whose block score lies within the error bound, by their defined score."""
+        where, column = near.nonzero(as_tuple=True)
+        if not len(where):
+            return
+        source_of = torch.empty(len(chunk.rows), dtype=torch.int64, device=near.device)
+        for source, begin, end in chunk.runs:
+            source_of[begin:end] = source
+        where = where + some.start
+        other = column + chunk.rows.start != self.row[where]
+        where, column = where[other], column[other]
+        for at in range(0, len(where), PAIR_BLOCK):
+            pair, image = where[at : at + PAIR_BLOCK], column[at : at + PAIR_BLOCK]
+            score = _pair_scores(self.queries, self.query[pair], chunk.images[image])
+            beats, equal = score >= self.score[pair], score == self.score[pair]
+            ones = torch.ones_like(pair)
+            self.above.index_put_((pair[beats], source_of[image[beats]]), ones[beats], accumulate=True)
+            self.tied.index_put_((pair[equal],), ones[equal], accumulate=True)
 
 
 def _product(queries: torch.Tensor, images: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """Return the scores, float32 [q, rows], in the memory of the last block's if it fits."""
-    import torch
-
     if scores.shape != (len(queries), len(images)):
         return queries @ images.T
     return torch.mm(queries, images.T, out=scores)
@@ -136,38 +214,11 @@ def _product(queries: torch.Tensor, images: torch.Tensor, scores: torch.Tensor) 
 
 def _count(mask: torch.Tensor) -> torch.Tensor:
     """Return the number of true values by row, int32; as a sum of bytes much faster than a count of booleans."""
-    import torch
-
     return mask.view(torch.uint8).sum(dim=1, dtype=torch.int32)
-
-
-def _settle(scores, low, over, images, queries, rows, runs, pair_query, pair_row, exact, some, above, tied) -> None:
-    """Decide the pairs whose block score lies within the error bound, by their defined score."""
-    import torch
-
-    near = (scores >= low[:, None]) ^ over
-    where, column = near.nonzero(as_tuple=True)
-    if not len(where):
-        return
-    source_of = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
-    for name, begin, end in runs:
-        source_of[begin:end] = name
-    where = where + some.start
-    other = column + rows.start != pair_row[where]
-    where, column = where[other], column[other]
-    for at in range(0, len(where), PAIR_BLOCK):
-        pair, image = where[at : at + PAIR_BLOCK], column[at : at + PAIR_BLOCK]
-        score = _pair_scores(queries, pair_query[pair], images[image])
-        beats = score >= exact[pair]
-        above.index_put_((pair[beats], source_of[image[beats]]), torch.ones_like(pair[beats]), accumulate=True)
-        equal = score == exact[pair]
-        tied.index_put_((pair[equal],), torch.ones_like(pair[equal]), accumulate=True)
 
 
 def _pair_scores(queries: torch.Tensor, query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """Return the defined score of each pair: float64 sum of the products, rounded to float32."""
-    import torch
-
     parts = [
         (queries[query[at : at + PAIR_BLOCK]].double() * images[at : at + PAIR_BLOCK].double()).sum(dim=1)
         for at in range(0, len(query), PAIR_BLOCK)
@@ -175,25 +226,8 @@ def _pair_scores(queries: torch.Tensor, query: torch.Tensor, images: torch.Tenso
     return torch.cat(parts).float() if parts else torch.empty(0, device=queries.device)
 
 
-def _merge_top(top, top_scores, block, scores, first_row, k) -> None:
-    import torch
-
-    # Once the best k are known, few images of a block are better, and choosing few is much faster than choosing k.
-    better = int(_count(scores > top_scores[block, -1:]).max())
-    if not better:
-        return
-    value, index = torch.topk(scores, min(k, better), dim=1)
-    both = torch.cat([top_scores[block], value], dim=1)
-    rows = torch.cat([top[block], index + first_row], dim=1)
-    value, index = torch.topk(both, k, dim=1)
-    top_scores[block] = value
-    top[block] = rows.gather(1, index)
-
-
 def _gather(chunks: Chunks, wanted: list[int], dimension: int) -> np.ndarray:
     """Return the vectors of the wanted corpus rows, float32 [len(wanted), dimension]."""
-    import numpy as np
-
     wanted_rows = np.asarray(wanted, dtype=np.int64)
     found = np.empty((len(wanted), dimension), dtype=np.float32)
     for rows, vectors in chunks():
@@ -230,8 +264,6 @@ def ordered_run(ranking: Ranking, pairs: Sequence[tuple[int, int]]) -> OrderedRu
     An evaluator that sorts by score would break ties by id (trec_eval: by descending id), and so could place a
     relevant image before its equals. Scores are lowered by as few float32 steps as it takes to state our order.
     """
-    import numpy as np
-
     rows, scores = ranking.top.copy(), ranking.top_scores.copy()
     k = rows.shape[1]
     ranks = ranking.ranks

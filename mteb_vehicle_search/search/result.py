@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from mteb_vehicle_search.search.exact_search import SearchOutcome
 
 
-def extra_scores(outcome: SearchOutcome, evaluation: EvalSet) -> dict[str, float]:
+EXTRA_SCORES = ("median_rank", "beaten_only_by_distractors", "ndcg_at_10_ci_low", "ndcg_at_10_ci_high")
+
+
+def extra_scores(outcome: SearchOutcome, eval_set: EvalSet) -> dict[str, float]:
     """Return the scores that mteb does not compute (see `EvalSetTask.task_specific_scores`)."""
     ranks = outcome.ranking.ranks
     rows = np.array([row for _, row in outcome.pairs])
     scores = {
         "median_rank": float(np.median(ranks)),
-        "beaten_only_by_distractors": float(np.mean((ranks > 1) & (_captioned_above(outcome, evaluation) == 0))),
+        "beaten_only_by_distractors": float(np.mean((ranks > 1) & (_captioned_above(outcome, eval_set) == 0))),
     }
     if len({query for query, _ in outcome.pairs}) == len(outcome.pairs):
         interval = clustered_interval(METRICS["ndcg_at_10"].of_rank(ranks), rows)
@@ -29,9 +32,9 @@ def extra_scores(outcome: SearchOutcome, evaluation: EvalSet) -> dict[str, float
     return scores
 
 
-def _captioned_above(outcome: SearchOutcome, evaluation: EvalSet) -> np.ndarray:
+def _captioned_above(outcome: SearchOutcome, eval_set: EvalSet) -> np.ndarray:
     """Return how many images of sources that have captions rank above each relevant image, int64 [p]."""
-    table = evaluation.provenance()
+    table = eval_set.provenance()
     captioned: dict[str, bool] = {}
     for source, has in zip(table["source"].to_pylist(), table["captioned"].to_pylist()):
         captioned[source] = captioned.get(source, False) or has
@@ -39,10 +42,10 @@ def _captioned_above(outcome: SearchOutcome, evaluation: EvalSet) -> np.ndarray:
     return outcome.ranking.above[:, columns].sum(axis=1)
 
 
-def queries_table(outcome: SearchOutcome, evaluation: EvalSet, top: int = 10) -> pa.Table:
+def queries_table(outcome: SearchOutcome, eval_set: EvalSet, top: int = 10) -> pa.Table:
     """Return the table that `RunRecord.queries` describes."""
-    ids, ranking, run = evaluation.corpus_ids(), outcome.ranking, outcome.run
-    names = sorted(set(evaluation.sources()))
+    ids, ranking, run = eval_set.corpus_ids(), outcome.ranking, outcome.run
+    names = sorted(set(eval_set.sources()))
     kept = [[row for row in rows[:top] if row >= 0] for rows in run.rows[:, :top].tolist()]
     top_scores = run.scores[:, :top].tolist()
     columns: dict[str, pa.Array] = {

@@ -9,13 +9,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
 
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.files import new_file, write_whole
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def compares_by_cosine(model: Any) -> bool:
@@ -49,9 +49,6 @@ def checked(
     Raises:
         EncodeError: There are too few or too many, of another dimension, or one is zero or not finite.
     """
-    import numpy as np
-    import torch
-
     if isinstance(vectors, torch.Tensor):
         array = vectors.detach().float().cpu().numpy()
     else:
@@ -120,8 +117,6 @@ class EmbeddingStore:
         Raises:
             EncodeError: The disk is full or not writable; what was stored stays.
         """
-        import numpy as np
-
         try:
             with new_file(self.path(chunk)) as file:
                 np.save(file, vectors, allow_pickle=False)
@@ -137,8 +132,6 @@ class EmbeddingStore:
         Raises:
             EncodeError: The file is damaged.
         """
-        import numpy as np
-
         try:
             vectors = np.load(self.path(chunk), allow_pickle=False)
         except (OSError, ValueError) as error:

@@ -27,7 +27,7 @@ from mteb_vehicle_search.analysis.uncertainty import Interval, Paired, holm, pai
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import Query
 from mteb_vehicle_search.run_record import write_run_record
-from mteb_vehicle_search.terminal import terminal_console
+from mteb_vehicle_search.terminal import console
 
 
 def run(*arguments: str) -> int:
@@ -302,7 +302,7 @@ def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeyp
         StratumEffect("caption length", "9-12 words", 197, 9, paired(0.2, a=0.4), 0.4),
         StratumEffect("beaten by", "imagenet", 40, 9, paired(0.7), 0.7),
     ]
-    command._show(terminal_console(), found_with(paired(0.0123), effects), 0.0246, 3)
+    command._show(console(), found_with(paired(0.0123), effects), 0.0246, 3)
     shown = capsys.readouterr().out
     lines = [cells(line) for line in shown.splitlines()]
     assert lines[:3] == [["SomeTask · mrr_at_10"], ["A org/a"], ["B org/b"]]
@@ -329,7 +329,7 @@ def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeyp
     assert "By image: A wins 300, loses 20, ties 1." in shown
     assert "over the 3 pairs" in shown
     assert sentence(found_with(paired(0.0123))) in shown
-    command._show(terminal_console(), found_with(paired()), 0.01, 1)
+    command._show(console(), found_with(paired()), 0.01, 1)
     shown = capsys.readouterr().out
     assert "within each group." in shown
     assert "pairs" not in shown
@@ -381,13 +381,13 @@ def test_the_command_passes_on_what_it_is_told(runs, capsys, tmp_path):
 
 
 def test_divisions_by_caption_come_with_the_evaluation_set(home, tmp_path, capsys):
-    evaluation = small_set(tmp_path / "set", captioned=6, captions=2)
-    ids = [query.id for query in evaluation.queries()]
+    eval_set = small_set(tmp_path / "set", captioned=6, captions=2)
+    ids = [query.id for query in eval_set.queries()]
     relevant = [f"flickr30k/{id[:4]}" for id in ids]
     for name, ranks in (("a", range(1, 13)), ("b", range(12, 0, -1))):
         table = table_of(hand_made(ranks, query_ids=ids, relevant_ids=relevant))
-        info = info_of(model_name=name, content_id=evaluation.content_id)
-        write_run_record(evaluation.content_id, name, "1", table, info)
+        info = info_of(model_name=name, content_id=eval_set.content_id)
+        write_run_record(eval_set.content_id, name, "1", table, info)
     assert run("a", "b", "--resamples", "100") == 0
     assert "Strata by caption need the evaluation set: --data FOLDER." in capsys.readouterr().out
     assert run("a", "b", "--resamples", "100", "--data", str(tmp_path / "set")) == 0

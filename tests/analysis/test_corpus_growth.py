@@ -567,7 +567,7 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
     }
     check = HoldOut(0.1, Interval(0.5012, 0.4321, 0.6543), 0.51)
     equal = Equivalence(80, 0.5, 320, 90, 500, 600, "exact")
-    command._show(command.terminal_console(), ranks, curves, "recall_at_1", check, equal)
+    command._show(command.console(), ranks, curves, "recall_at_1", check, equal)
     shown = capsys.readouterr().out
     lines = [re.split(r"\s{2,}", line.strip()) for line in shown.splitlines()]
     assert lines[:5] == [
@@ -583,7 +583,7 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
         "is 0.5100 (error -0.0088)."
     ) in " ".join(shown.split())
     assert equivalence_sentence(equal) in shown
-    command._show(command.terminal_console(), ranks, curves, "recall_at_1", None, None)
+    command._show(command.console(), ranks, curves, "recall_at_1", None, None)
     shown = capsys.readouterr().out
     assert "Check" not in shown
     assert "as hard as" not in shown

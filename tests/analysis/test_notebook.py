@@ -102,13 +102,13 @@ def test_a_frame_of_the_queries(home):
 
 
 def test_frames_of_a_comparison_and_of_its_strata(home, tmp_path):
-    evaluation = small_set(tmp_path / "set", captioned=6, captions=2)
+    eval_set = small_set(tmp_path / "set", captioned=6, captions=2)
     ids = {"query_ids": [query.id for query in EvalSet.open(tmp_path / "set").queries()]}
     ids["relevant_ids"] = [f"flickr30k/{id[:4]}" for id in ids["query_ids"]]
     for name, ranks in (("a", range(1, 13)), ("b", range(12, 0, -1))):
-        put(name, list(ranks), content_id=evaluation.content_id, **ids)
+        put(name, list(ranks), content_id=eval_set.content_id, **ids)
     a, b = map(load_ranks, choose_runs(["a", "b"]))
-    found = compare(a, b, queries=queries_of(evaluation.content_id, tmp_path / "set"))
+    found = compare(a, b, queries=queries_of(eval_set.content_id, tmp_path / "set"))
     frame = pd.DataFrame([found.paired.difference])
     assert frame.to_dict("records") == [found.paired.difference._asdict()]
     parts = pd.DataFrame(found.effects)

@@ -166,13 +166,13 @@ class TestCaptionsOfAnEvaluationSet:
 
     def test_a_named_set_gives_its_captions_in_the_order_of_the_ids(self, home, tmp_path):
         texts = [Query(f"{n:04d}_caption_{c:02d}", f"text {n} {c}") for c in (1, 0) for n in (5, 4, 3, 2, 1, 0)]
-        evaluation = small_set(tmp_path / "set", queries=texts)
-        found = queries_of(evaluation.content_id, tmp_path / "set")
+        eval_set = small_set(tmp_path / "set", queries=texts)
+        found = queries_of(eval_set.content_id, tmp_path / "set")
         assert found == sorted(texts)
 
     def test_another_set_is_refused_with_both_ids(self, home, tmp_path):
-        evaluation = small_set(tmp_path / "set")
-        with pytest.raises(ResultsError, match=f"{evaluation.content_id[:12]}, the runs have 666666666666") as refused:
+        eval_set = small_set(tmp_path / "set")
+        with pytest.raises(ResultsError, match=f"{eval_set.content_id[:12]}, the runs have 666666666666") as refused:
             queries_of("6" * 64, tmp_path / "set")
         assert "--data" in str(refused.value)
 
@@ -182,12 +182,12 @@ class TestCaptionsOfAnEvaluationSet:
 
     def test_the_usual_places_are_looked_through_until_one_fits(self, home, tmp_path, monkeypatch):
         own, mini = small_set(tmp_path / "own"), small_set(tmp_path / "mini", captioned=3)
-        monkeypatch.setattr(places, "evaluation_data", lambda: tmp_path / "own")
+        monkeypatch.setattr(places, "eval_set_folder", lambda: tmp_path / "own")
         monkeypatch.setattr(places, "mini_folder", lambda: tmp_path / "mini")
         assert [query.id for query in queries_of(own.content_id)] == sorted(q.id for q in own.queries())
         assert [query.id for query in queries_of(mini.content_id)] == sorted(q.id for q in mini.queries())
         assert queries_of("6" * 64) is None
-        monkeypatch.setattr(places, "evaluation_data", lambda: tmp_path / "nowhere")
+        monkeypatch.setattr(places, "eval_set_folder", lambda: tmp_path / "nowhere")
         assert len(queries_of(mini.content_id)) == 6
         monkeypatch.setattr(places, "mini_folder", lambda: tmp_path / "nowhere")
         assert queries_of(mini.content_id) is None

@@ -606,15 +606,15 @@ def test_attacks(sound, unspoilt, tmp_path, capsys, name):
         assert not (data / "out" / "manifest.json").exists()
     else:
         assert status == 0, capsys.readouterr().err
-        evaluation = EvalSet.open(data / "out")
-        rows = [tuple(row.values()) for row in evaluation.rejected().to_pylist()]
+        eval_set = EvalSet.open(data / "out")
+        rows = [tuple(row.values()) for row in eval_set.rejected().to_pylist()]
         assert len(rows) == len(attack.says)
         for row, expected in zip(rows, sorted(attack.says)):
             assert row[:2] == expected[:2]
             assert matches(row[2], expected[2]), row[2]
         lost = {row[0] for row in attack.says} & set(unspoilt.corpus_ids())
-        assert (evaluation.content_id == unspoilt.content_id) == (not lost)
-        assert name == "an id that stands in two shards" or not lost & set(evaluation.corpus_ids())
+        assert (eval_set.content_id == unspoilt.content_id) == (not lost)
+        assert name == "an id that stands in two shards" or not lost & set(eval_set.corpus_ids())
     made = {path for path in everything(tmp_path) - before if not path.startswith(("data/out/", "data/out.build"))}
     assert made <= {"data/out"}
 

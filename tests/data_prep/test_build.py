@@ -26,9 +26,9 @@ from data_prep.build import BuildOptions, build
 from data_prep.job import Job
 from data_prep.markers import Stages
 from data_prep.preset import Distractors, Expected, load_preset
-from data_prep.sources import Part, SourceImage
+from data_prep.sources import Shard, SourceImage
 from data_prep.stages import reduce
-from data_prep.stages.reduce import merge, read_part, reduce_captioned, reduce_distractors
+from data_prep.stages.reduce import merge, read_reduced, reduce_captioned, reduce_distractors
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import Rejected
 from mteb_vehicle_search.eval_set.verify import verify
@@ -126,7 +126,7 @@ def test_second_run_does_nothing(private, tmp_path, monkeypatch):
     chosen = options(private, tmp_path / "carts")
     first = digest(build(chosen, Reporter(quiet=True)).folder)
     forbidden = "finished work was done again"
-    for name in ("reduce.write_part", "export.near_pairs", "export.write_eval_set"):
+    for name in ("reduce.write_reduced", "export.near_pairs", "export.write_eval_set"):
         monkeypatch.setattr(f"data_prep.stages.{name}", lambda *a, **k: pytest.fail(forbidden))
     monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail(forbidden))
     reporter = Reporter(quiet=True)
@@ -163,21 +163,21 @@ def test_odd_but_good_files_are_kept(private, tmp_path):
     image.save(tmp_path / "x.png")
     overwrite(folder / "n01440764_2.JPEG", (tmp_path / "x.png").read_bytes())
     overwrite(folder / "n01440764_3.JPEG", jpeg(image, exif=b"Exif\x00\x00broken"))
-    evaluation = build(options(private, tmp_path / "carts"), Reporter(quiet=True))
-    assert {f"imagenet/train/n01440764_{n}" for n in range(2)} <= set(evaluation.corpus_ids())
-    assert all(row["stage"] == "duplicates" for row in evaluation.rejected().to_pylist())
+    eval_set = build(options(private, tmp_path / "carts"), Reporter(quiet=True))
+    assert {f"imagenet/train/n01440764_{n}" for n in range(2)} <= set(eval_set.corpus_ids())
+    assert all(row["stage"] == "duplicates" for row in eval_set.rejected().to_pylist())
 
 
 def test_jpegs_that_the_decoder_complained_of_are_named(private, tmp_path):
     path = private / "imagenet" / "train" / "n01440764" / "n01440764_0.JPEG"
     overwrite(path, path.read_bytes()[:-2] + b"some more" + b"\xff\xd9")
-    evaluation = build(options(private, tmp_path / "carts"), Reporter(quiet=True))
+    eval_set = build(options(private, tmp_path / "carts"), Reporter(quiet=True))
     name = "imagenet/train/n01440764_0"
-    assert name in evaluation.corpus_ids()
-    warnings = evaluation.manifest["notes"]["warnings"]
+    assert name in eval_set.corpus_ids()
+    warnings = eval_set.manifest["notes"]["warnings"]
     assert list(warnings) == [name]
     assert warnings[name].endswith("extraneous bytes before marker 0xd9")
-    assert "| JPEGs kept although the decoder complained | 1 |" in (evaluation.folder / "README.md").read_text("utf-8")
+    assert "| JPEGs kept although the decoder complained | 1 |" in (eval_set.folder / "README.md").read_text("utf-8")
 
 
 def test_too_many_rejects_stop_the_build(private, tmp_path):
@@ -195,22 +195,22 @@ def test_uncaptioned_twins_are_found(private, tmp_path, policy):
     twin = private / "flickr30k" / "flickr30k-images" / "1000.jpg"
     overwrite(private / "imagenet" / "train" / "n01440764" / "n01440764_7.JPEG", twin.read_bytes())
     write_preset(private, changes={'"remove"': f'"{policy}"'})
-    evaluation = build(options(private, tmp_path / "carts"), Reporter(quiet=True))
-    found, twin_id = evaluation.manifest["notes"]["duplicates"], "imagenet/train/n01440764_7"
+    eval_set = build(options(private, tmp_path / "carts"), Reporter(quiet=True))
+    found, twin_id = eval_set.manifest["notes"]["duplicates"], "imagenet/train/n01440764_7"
     assert ["flickr30k/1000", twin_id] in found["exact"]
     assert ["flickr30k/1000", twin_id, 0] in found["near"]
-    assert (twin_id in evaluation.corpus_ids()) == (policy == "report")
+    assert (twin_id in eval_set.corpus_ids()) == (policy == "report")
     assert len(next(item for item in found["same_text"] if item["text"] == "A red cart.")["queries"]) == CAPTIONED // 4
-    refused = [row["id"] for row in evaluation.rejected().to_pylist()]
+    refused = [row["id"] for row in eval_set.rejected().to_pylist()]
     assert refused == ([twin_id] if policy == "remove" else [])
 
 
 def test_a_list_takes_the_place_of_the_classifier(data, tmp_path, monkeypatch):
     monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail("classified"))
     (tmp_path / "list.txt").write_text("1000.jpg\n1003.jpg\n", encoding="utf-8")
-    evaluation = build(options(data, tmp_path / "o", selection=str(tmp_path / "list.txt")), Reporter(quiet=True))
-    assert [i for i in evaluation.corpus_ids() if i.startswith("flickr")] == ["flickr30k/1000", "flickr30k/1003"]
-    card = (evaluation.folder / "README.md").read_text(encoding="utf-8")
+    eval_set = build(options(data, tmp_path / "o", selection=str(tmp_path / "list.txt")), Reporter(quiet=True))
+    assert [i for i in eval_set.corpus_ids() if i.startswith("flickr")] == ["flickr30k/1000", "flickr30k/1003"]
+    card = (eval_set.folder / "README.md").read_text(encoding="utf-8")
     assert "The captioned images are those of a list" in card
     assert "summed probability" not in card
 
@@ -257,30 +257,30 @@ def image(name: str, sound: bool = True, **more) -> SourceImage:
 class PartedSource:
     """A source of distractors that writes down what it is asked for, in order."""
 
-    def __init__(self, parts: dict[str, list[SourceImage]], split: str = "train") -> None:
-        self.given, self.split = parts, split
+    def __init__(self, shards: dict[str, list[SourceImage]], split: str = "train") -> None:
+        self.given, self.split = shards, split
         self.events: list[tuple] = []
-        self.at_release = lambda part: None
+        self.at_release = lambda shard: None
 
-    def parts(self, wanted=None):
+    def shards(self, wanted=None):
         """Return one part for each name; "val..." and "any..." are of other splits."""
         self.events.append(("parts", wanted))
         splits = {"val": "val", "any": ""}
-        return [Part(name, "", 1, splits.get(name[:3], "train")) for name in self.given]
+        return [Shard(name, "", 1, splits.get(name[:3], "train")) for name in self.given]
 
-    def prefetch(self, part):
+    def prefetch(self, shard):
         """Write it down."""
-        self.events.append(("prefetch", part.name))
+        self.events.append(("prefetch", shard.name))
 
-    def images(self, part, wanted):
+    def images(self, shard, wanted):
         """Write it down."""
-        self.events.append(("images", part.name, wanted))
-        return iter(self.given[part.name])
+        self.events.append(("images", shard.name, wanted))
+        return iter(self.given[shard.name])
 
-    def release(self, part):
+    def release(self, shard):
         """Write it down."""
-        self.events.append(("release", part.name))
-        self.at_release(part)
+        self.events.append(("release", shard.name))
+        self.at_release(shard)
 
     def describe(self):
         """Return a form."""
@@ -316,7 +316,7 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
     source = PartedSource({name: [image(f"x/{name}")] for name in "abc"})
     one = job(tmp_path)
     safe = []
-    source.at_release = lambda part: safe.append(marked(one))
+    source.at_release = lambda shard: safe.append(marked(one))
     markers = list(reduce_distractors(one, source))
     assert source.events == [
         ("parts", set()),
@@ -341,10 +341,10 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
 
 def test_parts_that_are_done_are_neither_fetched_nor_read_but_released(tmp_path):
     """A build that was killed before it released a part leaves a download behind."""
-    parts = {name: [image(f"x/{name}")] for name in "abcd"}
-    list(reduce_distractors(job(tmp_path), PartedSource(parts)))
+    shards = {name: [image(f"x/{name}")] for name in "abcd"}
+    list(reduce_distractors(job(tmp_path), PartedSource(shards)))
     (tmp_path / "out.build" / "stages" / "distractors" / "part-00001.json").unlink()
-    source, again = PartedSource(parts), job(tmp_path)
+    source, again = PartedSource(shards), job(tmp_path)
     list(reduce_distractors(again, source))
     assert source.events == [
         ("parts", set()),
@@ -380,7 +380,7 @@ def test_a_part_is_read_again_for_other_classes_and_when_it_changed(tmp_path):
     def read(classes: str, stamp: str = "") -> int:
         one = job(tmp_path, preset={"distractors": Distractors("imagenet", classes)})
         source.events.clear()
-        source.parts = lambda wanted: [Part("a", "", 1, "train", stamp=stamp)]
+        source.shards = lambda wanted: [Shard("a", "", 1, "train", stamp=stamp)]
         list(reduce_distractors(one, source))
         return sum(event[0] == "images" for event in source.events)
 
@@ -427,7 +427,7 @@ def test_refused_images_are_rows_of_their_stage_in_this_run_and_the_next(tmp_pat
         assert marker.counts == {"images": 2}
         assert one.rejected == [Rejected("x/2", "distractors", "gone")]
         assert one.inputs == Counter(distractors=3)
-    assert [entry.id for entry in read_part(one.options.work / "distractors" / "part-00000")] == ["x/1", "x/3"]
+    assert [entry.id for entry in read_reduced(one.options.work / "distractors" / "part-00000")] == ["x/1", "x/3"]
 
 
 def test_all_captioned_images_are_kept_without_a_selection(tmp_path):
@@ -435,7 +435,7 @@ def test_all_captioned_images_are_kept_without_a_selection(tmp_path):
     source = CaptionedImages({"all": [image("x/2"), image("x/1"), image("x/0", sound=False)]})
     marker = reduce_captioned(one, source, None)
     assert one.reporter.tracked == [("captioned", 5)]
-    assert [entry.id for entry in read_part(one.options.work / "captioned" / "part-00000")] == ["x/2", "x/1"]
+    assert [entry.id for entry in read_reduced(one.options.work / "captioned" / "part-00000")] == ["x/2", "x/1"]
     assert one.rejected == [Rejected("x/0", "captioned", "gone")]
     assert (marker.stage, one.inputs) == ("captioned", Counter(captioned=3))
 
@@ -446,7 +446,7 @@ def test_selected_images_are_kept_and_those_that_are_missing_are_named(tmp_path)
     kept = dict.fromkeys(["x/8", "x/0", "x/2", "x/7"], 0.5)
     reduce_captioned(one, source, kept)
     assert one.reporter.tracked == [("captioned", 4)]
-    assert [entry.id for entry in read_part(one.options.work / "captioned" / "part-00000")] == ["x/2"]
+    assert [entry.id for entry in read_reduced(one.options.work / "captioned" / "part-00000")] == ["x/2"]
     missing = "selected, but the source does not have it"
     assert one.rejected == [
         Rejected("x/0", "captioned", "gone"),
@@ -474,8 +474,8 @@ def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
 def test_entries_of_all_parts_are_merged_by_id_and_the_second_of_an_id_is_refused(tmp_path):
     one = job(tmp_path, allow_rejects=True)
     captioned = reduce_captioned(one, CaptionedImages({"all": [image("x/5"), image("x/2")]}), None)
-    parts = {"a": [image("x/3"), image("x/1")], "b": [image("x/2"), image("x/3"), image("x/0")]}
-    entries = merge(one, [captioned, *reduce_distractors(one, PartedSource(parts))])
+    shards = {"a": [image("x/3"), image("x/1")], "b": [image("x/2"), image("x/3"), image("x/0")]}
+    entries = merge(one, [captioned, *reduce_distractors(one, PartedSource(shards))])
     assert [entry.id for entry in entries] == ["x/0", "x/1", "x/2", "x/3", "x/5"]
     assert [entry.path.relative_to(one.options.work).as_posix() for entry in entries] == [
         "distractors/part-00001",
@@ -509,21 +509,21 @@ def test_a_build_from_any_two_sources_holds_every_image_and_caption(tmp_path, mo
         SourceImage(name, jpeg(picture(n, n, (60, 50))), "flickr30k", "val", captions=captions[name])
         for n, name in enumerate(captions)
     ]
-    parts = {
+    shards = {
         name: [
             SourceImage(f"y/{name}{n}", jpeg(picture(3, 7 * ord(name) + n, (60, 50))), "imagenet", "train")
             for n in (1, 0)
         ]
         for name in "ba"
     }
-    _from(monkeypatch, CaptionedImages({"all": photos[::-1]}), PartedSource(parts))
+    _from(monkeypatch, CaptionedImages({"all": photos[::-1]}), PartedSource(shards))
     one = job(tmp_path, preset={"captioned": replace(load_preset("mini").captioned, captions=3)})
-    evaluation = build(one.options, Reporter(quiet=True))
-    assert list(evaluation.corpus_ids()) == ["x/0", "x/1", "x/2", "y/a0", "y/a1", "y/b0", "y/b1"]
-    texts = {query.id: query.text for query in evaluation.queries()}
+    eval_set = build(one.options, Reporter(quiet=True))
+    assert list(eval_set.corpus_ids()) == ["x/0", "x/1", "x/2", "y/a0", "y/a1", "y/b0", "y/b1"]
+    texts = {query.id: query.text for query in eval_set.queries()}
     assert texts == {f"{n}_caption_{c:02d}": f"caption {n}{'abc'[c]}" for n in range(3) for c in range(3)}
-    assert evaluation.manifest["notes"]["counts"]["splits"] == {"val": 3}
-    rows = evaluation.provenance().to_pylist()
+    assert eval_set.manifest["notes"]["counts"]["splits"] == {"val": 3}
+    rows = eval_set.provenance().to_pylist()
     assert {row["vehicle_score"] for row in rows} == {-1.0}
     assert [row["sha256"] for row in rows[:3]] == [hashlib.sha256(photo.data).hexdigest() for photo in photos]
 

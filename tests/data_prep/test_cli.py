@@ -361,7 +361,7 @@ def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes
     out, _ = small
     sides = {"below 160 px": 10, "160 to 239 px": 40, "more": 0}
     summary = Summary(sources={"flickr30k": 1234}, classes=classes, sides=sides)
-    monkeypatch.setattr("data_prep.inspect.summarise", lambda evaluation: summary)
+    monkeypatch.setattr("data_prep.inspect.summarise", lambda eval_set: summary)
     monkeypatch.setattr("data_prep.inspect.contact_sheet", lambda *given: None)
     assert cli.main(["inspect", str(out)]) == 0
     shown = capsys.readouterr().out
@@ -381,7 +381,7 @@ def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes
 def test_push_warns_first_and_says_where_it_went(small, monkeypatch, capsys, public, warning):
     out, _ = small
     given = []
-    monkeypatch.setattr("data_prep.hub.terms_warning", lambda evaluation, public: given.append(public) or warning)
+    monkeypatch.setattr("data_prep.hub.terms_warning", lambda eval_set, public: given.append(public) or warning)
     monkeypatch.setattr("data_prep.hub.push", lambda *what: given.append(what) or "https://hub/lab/set")
     assert cli.main(["push", str(out), "lab/set", *(["--public"] if public else [])]) == 0
     assert given == [public, (out, "lab/set", public)]

@@ -547,9 +547,9 @@ import json, time
 from pathlib import Path
 from data_prep.sources.imagenet import open_imagenet
 folder = Path({folder!r})
-source = open_imagenet(None, download_folder=folder)
+source = open_imagenet("hub", download_folder=folder)
 wanted = set({wanted!r})
-parts, found, most = source.parts(wanted), [], 0
+parts, found, most = source.shards(wanted), [], 0
 for number, part in enumerate(parts):
     source.prefetch(part)
     if number + 1 < len(parts):
@@ -558,7 +558,7 @@ for number, part in enumerate(parts):
     source.release(part)
     most = max(most, len(list(folder.rglob("*.parquet"))))
 print(json.dumps([sorted(found), most, [str(p) for p in folder.rglob("*.parquet")], source.describe(),
-    [part.fingerprint() for part in parts] == [part.fingerprint() for part in source.parts()]]))
+    [part.fingerprint() for part in parts] == [part.fingerprint() for part in source.shards()]]))
 """
 
 
@@ -591,7 +591,7 @@ def test_a_gate_before_imagenet_is_explained(server, tmp_path):
     code = """
 from data_prep.sources.imagenet import open_imagenet
 try:
-    open_imagenet().parts()
+    open_imagenet().shards()
 except Exception as error:
     print(error)
 """

@@ -79,8 +79,8 @@ def test_sizes_that_no_image_has_are_left_out(tmp_path):
     assert list(found.sides.items()) == [("160 to 239 px", 1), ("1000 px and more", 1)]
 
 
-def sheet_of(evaluation: EvalSet, path, *args, **options) -> np.ndarray:
-    contact_sheet(evaluation, path, *args, **options)
+def sheet_of(eval_set: EvalSet, path, *args, **options) -> np.ndarray:
+    contact_sheet(eval_set, path, *args, **options)
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.mode == "RGB"
@@ -125,13 +125,13 @@ def test_six_images_stand_in_a_row(tmp_path, count, rows):
 
 
 def test_the_draw_depends_on_the_seed_alone(tmp_path):
-    evaluation = a_set(tmp_path / "s", 10, 10)
-    draws = [shown(sheet_of(evaluation, tmp_path / "s.png", 8, seed)) for seed in range(4)]
-    assert [shown(sheet_of(evaluation, tmp_path / "s.png", 8, seed)) for seed in range(4)] == draws
+    eval_set = a_set(tmp_path / "s", 10, 10)
+    draws = [shown(sheet_of(eval_set, tmp_path / "s.png", 8, seed)) for seed in range(4)]
+    assert [shown(sheet_of(eval_set, tmp_path / "s.png", 8, seed)) for seed in range(4)] == draws
     assert len({tuple(draw) for draw in draws}) == 4
-    every = Counter(n for seed in range(12) for n in shown(sheet_of(evaluation, tmp_path / "s.png", 8, seed)))
+    every = Counter(n for seed in range(12) for n in shown(sheet_of(eval_set, tmp_path / "s.png", 8, seed)))
     assert set(every) == set(range(20))
-    assert shown(sheet_of(evaluation, tmp_path / "s.png", 8)) == draws[0]
+    assert shown(sheet_of(eval_set, tmp_path / "s.png", 8)) == draws[0]
     parameters = signatures.signature(contact_sheet).parameters
     assert (parameters["count"].default, parameters["seed"].default) == (24, 0)
 

@@ -41,8 +41,7 @@ def test_pictures_are_those_of_a_fresh_build(fresh):
     shipped = EvalSet.open(settings.mini_folder())
     for index in range(0, 2000, 97):
         pixels = [
-            np.asarray(Image.open(io.BytesIO(evaluation.jpeg_at(index))), dtype=float)
-            for evaluation in (fresh, shipped)
+            np.asarray(Image.open(io.BytesIO(eval_set.jpeg_at(index))), dtype=float) for eval_set in (fresh, shipped)
         ]
         assert np.abs(pixels[0] - pixels[1]).mean() < 2
 

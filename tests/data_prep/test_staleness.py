@@ -21,7 +21,7 @@ from small_sources import NAMES, WNIDS, jpeg, picture, write_flickr30k, write_im
 from data_prep.build import BuildOptions, build
 from data_prep.markers import STAGES
 from data_prep.preset import Preset, load_preset
-from data_prep.sources import Part
+from data_prep.sources import Shard
 from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.stages import classifiers as scorers
@@ -183,8 +183,18 @@ def _move_preset(home: Path) -> None:
 OPTIONS = {
     "out": [Change(ALL, options={"out": Path("new")})],
     # The files are the same, but where they are is told in the markers; chunks know their images.
-    "flickr30k": [Change({"classify", "captioned"}, do=_copy("flickr30k", "other"), options={"flickr30k": "other"})],
-    "imagenet": [Change(set(), do=_copy("imagenet", "other"), options={"imagenet": "other"})],
+    "sources": [
+        Change(
+            {"classify", "captioned"},
+            do=_copy("flickr30k", "other"),
+            options={"sources": {"flickr30k": "other", "imagenet": "imagenet"}},
+        ),
+        Change(
+            set(),
+            do=_copy("imagenet", "other"),
+            options={"sources": {"flickr30k": "flickr30k", "imagenet": "other"}},
+        ),
+    ],
     "selection": [
         # The same images as the classifier's, without scores.
         Change({"select", "export"}, do=_list(1000, 1001), options={"selection": "list.txt"}),
@@ -442,11 +452,11 @@ def test_another_card_of_the_same_kind_changes_nothing(home, monkeypatch):
     assert _written(home / "out.build") == set()
 
 
-PART = Part("train/n1", "/somewhere", 10, "train", 3, 512, "stamp")
+PART = Shard("train/n1", "/somewhere", 10, "train", 3, 512, "stamp")
 OTHER = {"name": "train/n2", "size_bytes": 11, "split": "val", "class_index": 4, "offset": 1024, "stamp": "other"}
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(Part)])
+@pytest.mark.parametrize("name", [item.name for item in fields(Shard)])
 def test_a_part_is_known_by_all_but_its_place(name):
     if name == "location":
         assert replace(PART, location="/elsewhere").fingerprint() == PART.fingerprint()

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_set import jpeg, provenance, small_set
 
-from mteb_vehicle_search import eval_set
+from mteb_vehicle_search import eval_set as reading
 from mteb_vehicle_search.errors import DataNotFoundError, EvalSetError
 from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query, content_id
 from mteb_vehicle_search.eval_set.verify import verify
@@ -90,7 +90,7 @@ def test_content_id_covers_what_is_asked_and_searched(part, value):
 
 def test_the_content_id_covers_the_format(monkeypatch):
     before = content_id(*BASE)
-    monkeypatch.setattr(eval_set, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(reading, "FORMAT_VERSION", 2)
     assert content_id(*BASE) != before
 
 
@@ -99,7 +99,7 @@ def test_the_policy_of_the_published_evaluation_is_the_default():
 
 
 def test_a_reader_keeps_128_images_in_memory():
-    assert eval_set.ROWS_PER_GROUP == 128
+    assert reading.ROWS_PER_GROUP == 128
 
 
 def test_a_judgement_says_relevant_unless_told():
@@ -116,7 +116,7 @@ def test_the_digest_of_a_file_is_that_of_all_its_blocks(tmp_path):
 def test_the_columns_are_those_of_the_contract():
     described = {
         part: [f"{field.name}: {field.type}".replace("<item:", "<element:") for field in schema]
-        for part, schema in eval_set.schemas().items()
+        for part, schema in reading.schemas().items()
     }
     assert described == {
         "corpus": ["id: string", "image: struct<bytes: binary, path: string>"],
@@ -139,8 +139,8 @@ def test_the_columns_are_those_of_the_contract():
         ],
         "rejected": ["id: string", "stage: string", "reason: string"],
     }
-    assert eval_set.provenance_schema() == eval_set.schemas()["provenance"]
-    stated = json.loads(eval_set.schemas()["corpus"].metadata[b"huggingface"])
+    assert reading.provenance_schema() == reading.schemas()["provenance"]
+    stated = json.loads(reading.schemas()["corpus"].metadata[b"huggingface"])
     assert stated == {
         "info": {"features": {"id": {"dtype": "string", "_type": "Value"}, "image": {"mode": "RGB", "_type": "Image"}}}
     }
@@ -212,7 +212,7 @@ def test_parts_are_read_whole_or_by_column(cut):
     assert written.qrels() == [Qrel("p", "i00", 1), Qrel("p", "i03", 2), Qrel("q", "i09", 1)]
     assert written.table("corpus", ["id"]).column_names == ["id"]
     assert written.table("provenance", ("width", "source")).column_names == ["width", "source"]
-    assert written.provenance().schema.names == eval_set.provenance_schema().names
+    assert written.provenance().schema.names == reading.provenance_schema().names
     assert written.provenance()["sha256"].to_pylist() == [item.provenance["sha256"] for item in given]
     assert written.rejected().schema.names == ["id", "stage", "reason"]
     assert written.policy == ImagePolicy()

@@ -22,7 +22,7 @@ WORDS = ("bus", "car", "tractor", "boat", "nothing", "old", "red", "bicycle", "v
 class World(NamedTuple):
     """An evaluation set and what it was made of; images are numbers in the order of `images`."""
 
-    evaluation: EvalSet
+    eval_set: EvalSet
     images: list[str]
     captions: dict[str, str]
     relevant: dict[str, list[int]]
@@ -63,14 +63,14 @@ def write_world(
         query = f"q{number:04}"
         captions[query] = " ".join(generator.choice(WORDS, int(generator.integers(1, 20))))
         relevant[query] = [number % captioned, *([(number + 3) % captioned] if number in two_relevant else [])]
-    evaluation = write_eval_set(
+    eval_set = write_eval_set(
         folder,
         About("scored", "Scored"),
         images=[CorpusImage(image, buffer.getvalue(), fact) for image, fact in zip(images, facts)],
         queries=[Query(query, text) for query, text in captions.items()],
         qrels=[Qrel(query, images[image]) for query, found in relevant.items() for image in found],
     )
-    return World(evaluation, images, captions, relevant, facts)
+    return World(eval_set, images, captions, relevant, facts)
 
 
 def draw_scores(world: World, seed: int) -> dict[str, np.ndarray]:
@@ -125,7 +125,7 @@ def write_scored_run(
     distractors = len(world.images) - captioned
     info = {
         "task_name": "VehicleImageSearch",
-        "content_id": world.evaluation.content_id,
+        "content_id": world.eval_set.content_id,
         "model_name": model,
         "model_revision": "0" * 40,
         "corpus_size": len(world.images),
@@ -136,4 +136,4 @@ def write_scored_run(
             "imagenet": {"images": distractors, "captioned": 0},
         },
     }
-    return load_ranks(write_run_record(world.evaluation.content_id, model, "0" * 40, pa.table(table), info))
+    return load_ranks(write_run_record(world.eval_set.content_id, model, "0" * 40, pa.table(table), info))

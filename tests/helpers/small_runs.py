@@ -109,7 +109,7 @@ def step(query: int) -> float:
     return 0.002 * (1 + query % 7)
 
 
-def write_run(evaluation: EvalSet, model: str, content_id: str | None = None, **columns: Any) -> RunRecord:
+def write_run(eval_set: EvalSet, model: str, content_id: str | None = None, **columns: Any) -> RunRecord:
     """Write the run record of a model; `columns` replace those of the table."""
     rows = [ranking(model, query) for query in range(QUERIES)]
     above = [row[: rank(model, query) - 1] for query, row in enumerate(rows)]
@@ -124,7 +124,7 @@ def write_run(evaluation: EvalSet, model: str, content_id: str | None = None, **
         "top_scores": [[0.9 - place * step(n) for place in range(10)] for n in range(QUERIES)],
         **columns,
     }
-    content_id = content_id or evaluation.content_id
+    content_id = content_id or eval_set.content_id
     info = {
         "task_name": "VehicleImageSearch",
         "content_id": content_id,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from mteb_vehicle_search.models import batches
 from mteb_vehicle_search.models.batches import (
-    Place,
+    Lane,
     Towers,
-    all_places,
+    all_lanes,
     decoded,
     decoded_ahead,
     empty_batch,
@@ -36,8 +36,8 @@ def towers(name):
     return Towers(torch.nn.Identity(), name, name)
 
 
-def places(number, threads=0):
-    return [Place(CPU, towers(str(index)), threads) for index in range(number)]
+def lanes(number, threads=0):
+    return [Lane(CPU, towers(str(index)), threads) for index in range(number)]
 
 
 def named(prefix):
@@ -68,11 +68,11 @@ def no_collection():
 
 def test_towers_are_cast_and_places_use_all_threads_unless_told_otherwise():
     assert towers("one").cast is True
-    assert Place(CPU, towers("one")).threads == 0
+    assert Lane(CPU, towers("one")).threads == 0
 
 
 @pytest.mark.parametrize(
-    ("devices", "lanes", "wanted"),
+    ("devices", "cpu_lanes", "wanted"),
     [
         # (device, threads) of each place; 8 threads in all.
         ([CPU], 1, [("cpu", 8)]),
@@ -89,10 +89,10 @@ def test_towers_are_cast_and_places_use_all_threads_unless_told_otherwise():
     ],
     ids=str,
 )
-def test_a_processor_has_as_many_places_as_lanes_and_shares_its_threads(threads_set, devices, lanes, wanted):
+def test_a_processor_has_as_many_places_as_lanes_and_shares_its_threads(threads_set, devices, cpu_lanes, wanted):
     replicas = [towers(str(number)) for number in range(len(devices))]
-    found = all_places(devices, replicas, lanes)
-    assert [(str(place.device), place.threads) for place in found] == wanted
+    found = all_lanes(devices, replicas, cpu_lanes)
+    assert [(str(lane.device), lane.threads) for lane in found] == wanted
     # The places of a device have its model.
     of_device = [found[start : start + len(found) // len(devices)] for start in (0, len(found) - 1)]
     assert of_device[0][0].towers is replicas[0]
@@ -103,7 +103,7 @@ def test_a_processor_has_as_many_places_as_lanes_and_shares_its_threads(threads_
 def test_results_come_in_the_order_of_the_batches(number):
     first_may_end = Event()
 
-    def work(batch, place):
+    def work(batch, lane):
         if number > 1 and batch == 0:
             # The first batch ends after the second.
             assert first_may_end.wait(PATIENCE_S)
@@ -111,43 +111,43 @@ def test_results_come_in_the_order_of_the_batches(number):
             first_may_end.set()
         return batch * 10
 
-    assert list(in_order(places(number), range(20), work)) == [batch * 10 for batch in range(20)]
-    assert list(in_order(places(number), [], work)) == []
+    assert list(in_order(lanes(number), range(20), work)) == [batch * 10 for batch in range(20)]
+    assert list(in_order(lanes(number), [], work)) == []
     assert named("device") == []
 
 
 def test_each_place_computes_one_batch_at_a_time_and_all_of_them_compute():
     at_work, seen, together = [], set(), Barrier(3)
 
-    def work(batch, place):
-        assert place not in at_work
-        at_work.append(place)
+    def work(batch, lane):
+        assert lane not in at_work
+        at_work.append(lane)
         if batch < 3:
             # Passed only if three batches are computed at once.
             together.wait(PATIENCE_S)
-        seen.add(place)
-        at_work.remove(place)
+        seen.add(lane)
+        at_work.remove(lane)
         return batch
 
-    three = places(3)
+    three = lanes(3)
     assert list(in_order(three, range(30), work)) == list(range(30))
     assert seen == set(three)
 
 
 def test_one_place_works_in_the_callers_thread_when_it_is_asked_to(threads_set):
     drawn = []
-    found = in_order(places(1, threads=4), (drawn.append(n) or n for n in range(3)), lambda batch, place: batch)
+    found = in_order(lanes(1, threads=4), (drawn.append(n) or n for n in range(3)), lambda batch, lane: batch)
     assert drawn == []
     assert next(found) == 0
     assert drawn == [0]
     assert threads_set == []
-    assert next(in_order(places(1), [0], lambda batch, place: threading.current_thread())) is threading.current_thread()
+    assert next(in_order(lanes(1), [0], lambda batch, lane: threading.current_thread())) is threading.current_thread()
 
 
 def test_batches_are_drawn_two_for_each_place_ahead():
     # Batches of decoded images are large: not all of them may wait.
     drawn = []
-    found = in_order(places(3), (drawn.append(n) or n for n in range(100)), lambda batch, place: batch)
+    found = in_order(lanes(3), (drawn.append(n) or n for n in range(100)), lambda batch, lane: batch)
     for step in range(4):
         assert next(found) == step
         assert drawn == list(range(step + 2 * 3 + 1))
@@ -156,17 +156,17 @@ def test_batches_are_drawn_two_for_each_place_ahead():
 
 
 def test_threads_of_a_place_are_set_in_its_thread_and_put_back(threads_set):
-    assert list(in_order(places(2, threads=3), range(4), lambda batch, place: batch)) == [0, 1, 2, 3]
+    assert list(in_order(lanes(2, threads=3), range(4), lambda batch, lane: batch)) == [0, 1, 2, 3]
     assert {(name.rpartition("_")[0], n) for name, n in threads_set[:-1]} == {("device", 3)}
     assert len(threads_set) == 5
     assert threads_set[-1] == (threading.current_thread().name, 8)
     threads_set.clear()
-    assert list(in_order(places(2, threads=0), range(4), lambda batch, place: batch)) == [0, 1, 2, 3]
+    assert list(in_order(lanes(2, threads=0), range(4), lambda batch, lane: batch)) == [0, 1, 2, 3]
     assert threads_set == [(threading.current_thread().name, 8)]
 
 
 def test_the_threads_of_places_are_in_inference_mode():
-    found = in_order(places(2), range(4), lambda batch, place: torch.is_inference_mode_enabled())
+    found = in_order(lanes(2), range(4), lambda batch, lane: torch.is_inference_mode_enabled())
     assert list(found) == [True] * 4
 
 
@@ -174,7 +174,7 @@ def test_the_threads_of_places_are_in_inference_mode():
 def test_the_first_error_ends_it_and_what_waits_is_not_computed():
     computed, broken = [], Event()
 
-    def work(batch, place):
+    def work(batch, lane):
         if batch == 1:
             broken.set()
             raise ValueError("batch 1")
@@ -186,7 +186,7 @@ def test_the_first_error_ends_it_and_what_waits_is_not_computed():
         computed.append(batch)
         return batch
 
-    found = in_order(places(2), range(50), work)
+    found = in_order(lanes(2), range(50), work)
     assert next(found) == 0
     with pytest.raises(ValueError, match="batch 1"):
         list(found)
@@ -199,7 +199,7 @@ def test_leaving_interrupts_the_batches_at_work():
     # As Ctrl-C does, which arrives in the thread that draws from it.
     begun, ended = [], []
 
-    def work(batch, place):
+    def work(batch, lane):
         if batch == 0:
             return batch
         try:
@@ -212,7 +212,7 @@ def test_leaving_interrupts_the_batches_at_work():
             raise
         return batch
 
-    found = in_order(places(2), range(9), work)
+    found = in_order(lanes(2), range(9), work)
     assert next(found) == 0
     while len(begun) < 2:
         time.sleep(0.01)
@@ -231,7 +231,7 @@ def test_a_batch_that_waits_for_its_pixels_is_interrupted_too():
         return picture(row)
 
     ahead = decoded_ahead(ranges(6, 1), decode, 4, workers=1, ahead=2, pinned=False)
-    found = in_order(places(2), ahead, lambda pixels, place: pixels())
+    found = in_order(lanes(2), ahead, lambda pixels, lane: pixels())
     assert next(found).max() == 0
     found.close()
     assert named("device") == []
@@ -249,7 +249,7 @@ def test_an_interrupted_thread_begins_no_other_batch(monkeypatch):
             time.sleep(0.2)
             super().shutdown(*given, **named)
 
-    def work(batch, place):
+    def work(batch, lane):
         begun.append(batch)
         if batch:
             for _ in range(PATIENCE_S * 100):
@@ -258,7 +258,7 @@ def test_an_interrupted_thread_begins_no_other_batch(monkeypatch):
 
     begun = []
     monkeypatch.setattr(batches, "ThreadPoolExecutor", SlowToEnd)
-    found = in_order(places(2), range(9), work)
+    found = in_order(lanes(2), range(9), work)
     assert next(found) == 0
     while len(begun) < 3:
         time.sleep(0.01)
@@ -275,7 +275,7 @@ def test_only_threads_at_work_are_interrupted(monkeypatch):
         interrupted.append(thread)
         leave.set()
 
-    def work(batch, place):
+    def work(batch, lane):
         if batch == 3:
             busy.add(threading.get_ident())
             entered.set()
@@ -285,7 +285,7 @@ def test_only_threads_at_work_are_interrupted(monkeypatch):
         return batch
 
     monkeypatch.setattr(batches, "_interrupt", interrupt)
-    found = in_order(places(2), range(4), work)
+    found = in_order(lanes(2), range(4), work)
     assert [next(found) for _ in range(3)] == [0, 1, 2]
     found.close()
     assert set(interrupted) == busy
@@ -322,7 +322,7 @@ def test_waiting_for_a_batch_is_cut_up_so_that_ctrl_c_is_noticed(monkeypatch):
         return found
 
     monkeypatch.setattr(batches, "wait", waited)
-    assert list(in_order(places(2), [7], lambda batch, place: release.wait(PATIENCE_S) and batch)) == [7]
+    assert list(in_order(lanes(2), [7], lambda batch, lane: release.wait(PATIENCE_S) and batch)) == [7]
     assert len(waits) >= 4
     assert all(timeout is not None and 0 < timeout <= 1 for timeout in waits)
 
@@ -489,7 +489,7 @@ def test_token_batches_hold_as_many_texts_as_fit(lengths, limit):
         patch.setattr(batches, "TOKENS_PER_BATCH", limit)
         found = [part.tolist() for part in token_batches(order, of_row, 1000)]
     wanted = plain_token_batches(lengths, limit)
-    assert found == [[int(order[place]) for place in part] for part in wanted]
+    assert found == [[int(order[lane]) for lane in part] for part in wanted]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from stand_ins import tiny_jina
 from mteb_vehicle_search.errors import EncodeError, ModelLoadError
 from mteb_vehicle_search.models import batches as loop
 from mteb_vehicle_search.models import encoder, tiny_clip
-from mteb_vehicle_search.models.batches import Place, Towers
+from mteb_vehicle_search.models.batches import Lane, Towers
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
 from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, Squash
@@ -123,7 +123,7 @@ def test_image_vectors_are_those_of_a_plain_loop(monkeypatch, batch_size, worker
     np.testing.assert_allclose(found.numpy(), by_hand(images, model), atol=1e-6)
     assert counts == [len(part) for part in loop.ranges(9, batch_size)]
     assert all(inference for _, inference in model.towers.module.given)
-    assert len(model._places()) == workers
+    assert len(model._lanes()) == workers
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
@@ -254,7 +254,7 @@ def parts_of(model, inputs, capacity, device="cpu", error=torch.OutOfMemoryError
     """Compute a batch where no more than `capacity` inputs fit; return the sizes tried."""
     tried = []
 
-    def forward(part, place):
+    def forward(part, lane):
         tried.append(len(part))
         if len(part) > capacity:
             if meanwhile and len(tried) == 1:
@@ -263,7 +263,7 @@ def parts_of(model, inputs, capacity, device="cpu", error=torch.OutOfMemoryError
         return part * 2
 
     batch = torch.arange(inputs)
-    assert torch.equal(model._in_memory(forward, batch, Place(torch.device(device), None)), batch * 2)
+    assert torch.equal(model._in_memory(forward, batch, Lane(torch.device(device), None)), batch * 2)
     return tried
 
 
@@ -411,7 +411,7 @@ def test_weights_are_cast_unless_the_model_did_that_itself(monkeypatch, cast, wa
 
 
 @pytest.mark.parametrize(
-    ("variable", "compiled"), [("1", True), ("0", False), ("", False), ("yes", False), (None, False)]
+    ("variable", "compiled"), [("1", True), ("0", False), ("", False), ("yes", True), (None, False)]
 )
 def test_towers_are_compiled_only_when_asked_and_then_work_a_batch_at_a_time(monkeypatch, variable, compiled):
     if variable is not None:
@@ -422,7 +422,7 @@ def test_towers_are_compiled_only_when_asked_and_then_work_a_batch_at_a_time(mon
     model.encode(loader_of(Jpegs(2)), num_proc=3)
     assert given == (["image", "text"] if compiled else [])
     assert model.describe()["compile"] is compiled
-    assert len(model._places()) == (1 if compiled else 3)
+    assert len(model._lanes()) == (1 if compiled else 3)
 
 
 def test_the_record_says_how_the_encoder_works(monkeypatch):
@@ -566,8 +566,8 @@ def texts_loader(texts=TEXTS, batch_size=2):
 
 @pytest.fixture
 def images(tmp_path):
-    evaluation = small_set(tmp_path / "set")
-    return CorpusImages(evaluation, evaluation.corpus_ids())
+    eval_set = small_set(tmp_path / "set")
+    return CorpusImages(eval_set, eval_set.corpus_ids())
 
 
 def encode(model, images, batch_size=7, workers=2, **given):

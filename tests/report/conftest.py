@@ -15,20 +15,20 @@ from mteb_vehicle_search.report.build import build_report
 
 
 @pytest.fixture(scope="session")
-def evaluation(tmp_path_factory) -> EvalSet:
+def eval_set(tmp_path_factory) -> EvalSet:
     """The small evaluation set."""
     return write_set(tmp_path_factory.mktemp("report") / "set")
 
 
 @pytest.fixture(scope="session")
-def site(evaluation, tmp_path_factory) -> Path:
+def site(eval_set, tmp_path_factory) -> Path:
     """The page of three models, in a folder whose name needs escaping in an address."""
     folder = tmp_path_factory.mktemp("report site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VEHICLE_SEARCH_HOME", str(folder / "home"))
         for model in MODELS:
-            write_run(evaluation, model)
-        build_report(build_leaderboard([folder / "home"]), evaluation, folder / "site")
+            write_run(eval_set, model)
+        build_report(build_leaderboard([folder / "home"]), eval_set, folder / "site")
     return folder / "site"
 
 

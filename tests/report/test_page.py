@@ -234,9 +234,9 @@ def test_a_query_shows_what_each_model_found(visit):
     assert tiles.first.inner_text().startswith("1. relevant")
 
 
-def test_a_query_with_two_relevant_pictures_has_two_rows(visit, evaluation, tmp_path, monkeypatch):
+def test_a_query_with_two_relevant_pictures_has_two_rows(visit, eval_set, tmp_path, monkeypatch):
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "home"))
-    record = write_run(evaluation, A)
+    record = write_run(eval_set, A)
     place = ranking(A, 0).index(1)
     table = record.queries()
     second = table.slice(0, 1).to_pylist()[0] | {
@@ -247,8 +247,8 @@ def test_a_query_with_two_relevant_pictures_has_two_rows(visit, evaluation, tmp_
         "above_imagenet": sum(n >= CAPTIONED for n in ranking(A, 0)[:place]),
     }
     table = pa.concat_tables([table, pa.Table.from_pylist([second], table.schema)])
-    write_run_record(evaluation.content_id, A, "0" * 40, table, record.info)
-    build_report(build_leaderboard([tmp_path / "home"]), evaluation, tmp_path / "site")
+    write_run_record(eval_set.content_id, A, "0" * 40, table, record.info)
+    build_report(build_leaderboard([tmp_path / "home"]), eval_set, tmp_path / "site")
     page = visit("#query=q00%232", tmp_path / "site")
     assert page.inner_text("#count") == f"{QUERIES + 1} of {QUERIES + 1} captions"
     tiles = [" ".join(tile.split()) for tile in page.locator("#detail .tiles li").all_inner_texts()]
@@ -354,12 +354,12 @@ def test_sections_are_linked(visit):
     assert page.input_value("#filters [name=text]") == "car"
 
 
-def test_citation_can_be_copied(visit, evaluation):
+def test_citation_can_be_copied(visit, eval_set):
     page = visit()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.click("#copy")
     page.wait_for_function("document.querySelector('#copy').textContent === 'Copied'")
     text = page.evaluate("navigator.clipboard.readText()")
-    assert evaluation.content_id in text
+    assert eval_set.content_id in text
     assert "@inproceedings{muennighoff2023mteb" in text
-    assert evaluation.content_id in page.inner_text("#about .facts >> nth=0")
+    assert eval_set.content_id in page.inner_text("#about .facts >> nth=0")

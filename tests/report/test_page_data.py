@@ -40,8 +40,8 @@ def page(tmp_path_factory):
             write_scored_run(world, name, of_model, top=1 if name == "short" else 10)
             for name, of_model in zip(NAMES, scores)
         ]
-    rows = gather(world.evaluation, runs)
-    return world, scores, rows, script_data(world.evaluation, rows, models(*NAMES), {})
+    rows = gather(world.eval_set, runs)
+    return world, scores, rows, script_data(world.eval_set, rows, models(*NAMES), {})
 
 
 def models(*names: str, growth: Growth | None = None) -> list[Model]:
@@ -169,8 +169,8 @@ def test_blocks_tell_how_many_captioned_images_are_above(page):
 
 def test_a_full_last_block_is_followed_by_no_empty_one(tmp_path):
     world = write_world(tmp_path / "set", 256)
-    rows = gather(world.evaluation, [write_scored_run(world, "a", draw_scores(world, 0))])
-    files = script_data(world.evaluation, rows, models("a"), {})
+    rows = gather(world.eval_set, [write_scored_run(world, "a", draw_scores(world, 0))])
+    files = script_data(world.eval_set, rows, models("a"), {})
     assert [len(block["top"][0]) for block in blocks(files)] == [256]
 
 
@@ -232,8 +232,8 @@ def hashed(world, hashes: dict[int, str], preset: dict | None = None) -> EvalSet
             at = table.column_names.index("perceptual_hash")
             return table.set_column(at, "perceptual_hash", [[fact["perceptual_hash"] for fact in facts]])
 
-    manifest = {key: value for key, value in world.evaluation.manifest.items() if key != "preset"}
-    return Hashed(world.evaluation.folder, manifest if preset is None else {**manifest, "preset": preset})
+    manifest = {key: value for key, value in world.eval_set.manifest.items() if key != "preset"}
+    return Hashed(world.eval_set.folder, manifest if preset is None else {**manifest, "preset": preset})
 
 
 @pytest.fixture
@@ -245,9 +245,9 @@ def small(tmp_path):
 
 def near_pairs(world, run, hashes, preset=None) -> set[tuple[str, str, int]]:
     """Return (relevant image, near duplicate, differing bits) as the page has them."""
-    evaluation = hashed(world, hashes, preset)
-    rows = gather(evaluation, [run])
-    found = script_data(evaluation, rows, models("a"), {})["suspects"]["near"]
+    eval_set = hashed(world, hashes, preset)
+    rows = gather(eval_set, [run])
+    found = script_data(eval_set, rows, models("a"), {})["suspects"]["near"]
     return {(rows.shown[one["relevant"]], rows.shown[one["image"]], one["weight"]) for one in found}
 
 
@@ -310,7 +310,7 @@ def test_charts_get_their_points_and_parts(small):
     ]
     growth = Growth(points, ["exact", "measured"], None, "")
     parts = {"Length": [Part("short", 3, [Interval(0.5, 0.4, 0.6)]), Part("long", 5, [Interval(0.25, 0.0, 0.75)])]}
-    core = script_data(world.evaluation, gather(world.evaluation, [run]), models("a", growth=growth), parts)["core"]
+    core = script_data(world.eval_set, gather(world.eval_set, [run]), models("a", growth=growth), parts)["core"]
     assert core["strengths"] == [
         {
             "title": "Length",
@@ -423,10 +423,10 @@ def test_runs_that_cannot_tell_captioned_images_have_no_such_numbers(tmp_path):
         write_scored_run(world, "a", draw_scores(world, 0)),
         write_scored_run(world, "b", draw_scores(world, 1), sources=MIXED),
     ]
-    rows = gather(world.evaluation, runs)
+    rows = gather(world.eval_set, runs)
     assert rows.captioned_above[0] is not None
     assert rows.captioned_above[1] is None
-    (block,) = blocks(script_data(world.evaluation, rows, models("a", "b"), {}))
+    (block,) = blocks(script_data(world.eval_set, rows, models("a", "b"), {}))
     assert block["captioned"] == [rows.captioned_above[0], None]
 
 
@@ -448,7 +448,7 @@ def test_a_score_that_is_no_number_is_refused_wherever_it_stands(small, column, 
     given = run.record.queries()[column].to_pylist()
     damaged = write_scored_run(world, "b", draw_scores(world, 1), **{column: [*given[:-1], value]})
     with pytest.raises(ResultsError) as refused:
-        gather(world.evaluation, [run, damaged])
+        gather(world.eval_set, [run, damaged])
     assert f"{damaged.record.folder / 'queries.parquet'}: query q0007 has a score that is not a finite number" in str(
         refused.value
     )
@@ -461,7 +461,7 @@ def test_as_many_scores_as_best_images_are_required(small, count):
     given = run.record.queries()["top_scores"].to_pylist()
     damaged = write_scored_run(world, "b", draw_scores(world, 0), top_scores=[*given[:-1], [0.5] * count])
     with pytest.raises(ResultsError, match=rf"query q0007 has 10 best images but {count} scores") as refused:
-        gather(world.evaluation, [run, damaged])
+        gather(world.eval_set, [run, damaged])
     assert refused.value.hint == "Run the model again."
 
 
@@ -474,7 +474,7 @@ def test_missing_columns_are_named(small, dropped, named):
     path = run.record.folder / "queries.parquet"
     pq.write_table(pq.read_table(path).drop_columns(dropped), path)
     with pytest.raises(ResultsError) as refused:
-        gather(world.evaluation, [load_ranks(run.record)])
+        gather(world.eval_set, [load_ranks(run.record)])
     assert refused.value.message == f"{path} has no column {named}."
     assert refused.value.hint == "Run the model again."
 
@@ -482,11 +482,11 @@ def test_missing_columns_are_named(small, dropped, named):
 def test_the_order_of_the_rows_in_a_record_does_not_matter(tmp_path):
     world = write_world(tmp_path / "set", 30, two_relevant=range(0, 30, 3))
     run = write_scored_run(world, "a", draw_scores(world, 0))
-    expected = gather(world.evaluation, [run])
+    expected = gather(world.eval_set, [run])
     path = run.record.folder / "queries.parquet"
     table = pq.read_table(path)
     pq.write_table(table.take(np.random.default_rng(0).permutation(table.num_rows)), path)
-    assert gather(world.evaluation, [load_ranks(run.record)]) == expected
+    assert gather(world.eval_set, [load_ranks(run.record)]) == expected
 
 
 def test_runs_that_answer_other_queries_are_refused(small):
@@ -495,17 +495,15 @@ def test_runs_that_answer_other_queries_are_refused(small):
     path = other.record.folder / "queries.parquet"
     pq.write_table(pq.read_table(path).slice(0, 7), path)
     with pytest.raises(ResultsError, match="do not have the same queries"):
-        gather(world.evaluation, [run, load_ranks(other.record)])
+        gather(world.eval_set, [run, load_ranks(other.record)])
 
 
 def test_a_query_that_the_set_lacks_is_named(small, tmp_path):
     _, run = small
     fewer = write_world(tmp_path / "fewer", 7)
     with pytest.raises(ResultsError) as refused:
-        gather(fewer.evaluation, [run])
-    assert refused.value.message == (
-        f"{run.record.folder.parent} names 'q0007', which {fewer.evaluation.folder} lacks."
-    )
+        gather(fewer.eval_set, [run])
+    assert refused.value.message == (f"{run.record.folder.parent} names 'q0007', which {fewer.eval_set.folder} lacks.")
     assert refused.value.hint == "Run the model again."
 
 
@@ -517,4 +515,4 @@ def test_an_image_that_the_set_lacks_is_named_even_in_the_last_row_of_the_last_r
     damaged = write_scored_run(world, "b", draw_scores(world, 0), **{column: [*given[:-1], other]})
     runs = [damaged] if column == "relevant_id" else [run, damaged]
     with pytest.raises(ResultsError, match="names 'gone/1', which"):
-        gather(world.evaluation, runs)
+        gather(world.eval_set, runs)

@@ -22,21 +22,21 @@ from mteb_vehicle_search.analysis.runs import Result, Skipped
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import build, page_data
-from mteb_vehicle_search.report.build import build_report, choose_evaluation, embed, render
+from mteb_vehicle_search.report.build import build_report, choose_eval_set, embed, render
 from mteb_vehicle_search.report.page_data import Model
 from mteb_vehicle_search.report.thumbnails import PER_SHEET, Thumbnails, write_thumbnails
 from mteb_vehicle_search.run_record import RunRecord
-from mteb_vehicle_search.settings import evaluation_data, mini_folder
+from mteb_vehicle_search.settings import eval_set_folder, mini_folder
 
 OTHER = "e" * 64
 
 
 @pytest.fixture
-def report(evaluation, tmp_path, monkeypatch, capsys):
+def report(eval_set, tmp_path, monkeypatch, capsys):
     """Run the command in an empty folder; returns exit code, stderr, and the site."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, data: Path | None = evaluation.folder):
+    def run(*arguments: str, data: Path | None = eval_set.folder):
         code = cli.main(["report", *arguments, "--out", "site", *(["--data", str(data)] if data else [])])
         return code, capsys.readouterr().err, tmp_path / "site"
 
@@ -75,27 +75,27 @@ def test_an_empty_results_folder(report, tmp_path):
     assert not site.exists()
 
 
-def test_only_results_without_run_records(report, evaluation):
+def test_only_results_without_run_records(report, eval_set):
     report()
-    result(evaluation.content_id)
+    result(eval_set.content_id)
     code, message, site = report()
     assert code == 1
-    assert f"no run record of {evaluation.folder}" in message
+    assert f"no run record of {eval_set.folder}" in message
     assert "org/results-only on VehicleImageSearch" in message
     assert not site.exists()
 
 
-def test_run_records_of_another_set_only(report, evaluation):
-    write_run(evaluation, MODELS[0], content_id=OTHER)
+def test_run_records_of_another_set_only(report, eval_set):
+    write_run(eval_set, MODELS[0], content_id=OTHER)
     code, message, _ = report()
     assert code == 1
     assert f"{MODELS[0]} on VehicleImageSearch (content id {OTHER[:12]})" in message
     assert "--data FOLDER" in message
 
 
-def test_run_records_of_another_set_are_named_and_left_out(report, evaluation):
-    write_run(evaluation, MODELS[0])
-    write_run(evaluation, MODELS[1], content_id=OTHER)
+def test_run_records_of_another_set_are_named_and_left_out(report, eval_set):
+    write_run(eval_set, MODELS[0])
+    write_run(eval_set, MODELS[1], content_id=OTHER)
     code, message, site = report()
     assert code == 0
     assert f"not on the page: {MODELS[1]} on VehicleImageSearch (content id {OTHER[:12]})" in message
@@ -113,8 +113,8 @@ def test_run_records_of_another_set_are_named_and_left_out(report, evaluation):
     ],
     ids=["nan", "too few scores", "no score", "foreign image"],
 )
-def test_a_damaged_run_record(report, evaluation, columns, problem):
-    write_run(evaluation, MODELS[0], **columns)
+def test_a_damaged_run_record(report, eval_set, columns, problem):
+    write_run(eval_set, MODELS[0], **columns)
     code, message, site = report()
     assert code == 1
     assert problem in message
@@ -122,8 +122,8 @@ def test_a_damaged_run_record(report, evaluation, columns, problem):
     assert not site.exists()
 
 
-def test_two_revisions_of_a_model_are_told_apart(report, evaluation):
-    record = write_run(evaluation, MODELS[0])
+def test_two_revisions_of_a_model_are_told_apart(report, eval_set):
+    record = write_run(eval_set, MODELS[0])
     copy = record.folder.with_name("copy")
     copy.mkdir()
     for path in record.folder.iterdir():
@@ -134,8 +134,8 @@ def test_two_revisions_of_a_model_are_told_apart(report, evaluation):
     assert sorted(read(site, "core")["models"]) == ["org/a@000000000000", "org/a@111111111111"]
 
 
-def test_other_folders_are_left_alone(report, evaluation, tmp_path):
-    write_run(evaluation, MODELS[0])
+def test_other_folders_are_left_alone(report, eval_set, tmp_path):
+    write_run(eval_set, MODELS[0])
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "thesis.txt").write_text("x")
     code, message, site = report()
@@ -144,8 +144,8 @@ def test_other_folders_are_left_alone(report, evaluation, tmp_path):
     assert [path.name for path in site.iterdir()] == ["thesis.txt"]
 
 
-def test_the_same_runs_give_the_same_bytes(report, evaluation):
-    write_run(evaluation, MODELS[0])
+def test_the_same_runs_give_the_same_bytes(report, eval_set):
+    write_run(eval_set, MODELS[0])
     contents = []
     for _ in range(2):
         _, _, site = report()
@@ -153,7 +153,7 @@ def test_the_same_runs_give_the_same_bytes(report, evaluation):
     assert contents[0] == contents[1]
 
 
-def test_data_scripts_hold_what_the_runs_say(site, evaluation):
+def test_data_scripts_hold_what_the_runs_say(site, eval_set):
     core = read(site, "core")
     assert core["models"] == MODELS
     assert core["texts"][0] == HOSTILE[0]
@@ -162,7 +162,7 @@ def test_data_scripts_hold_what_the_runs_say(site, evaluation):
     shown = read(site, "images")
     assert len(shown) == len(set(shown)) == len(core["thumbs"]["sizes"])
     assert len(list((site / "thumbs").iterdir())) == -(-len(shown) // PER_SHEET)
-    assert evaluation.content_id in (site / "index.html").read_text(encoding="utf-8")
+    assert eval_set.content_id in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_nothing_can_end_a_script():
@@ -191,10 +191,10 @@ def board_of(*tables: tuple[str, list[dict[str, Any]]], records: tuple[str, ...]
 
 
 @pytest.fixture
-def built(evaluation, monkeypatch) -> EvalSet:
+def built(eval_set, monkeypatch) -> EvalSet:
     """The small set, where the task VehicleImageSearch looks for its data."""
-    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(evaluation.folder))
-    return evaluation
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(eval_set.folder))
+    return eval_set
 
 
 def mini_id() -> str:
@@ -203,13 +203,13 @@ def mini_id() -> str:
 
 def test_the_named_set_is_taken_if_it_has_runs(built):
     board = board_of(records=(built.content_id, mini_id()))
-    assert choose_evaluation(board, mini_folder()).folder == mini_folder()
-    assert choose_evaluation(board, built.folder).folder == built.folder
+    assert choose_eval_set(board, mini_folder()).folder == mini_folder()
+    assert choose_eval_set(board, built.folder).folder == built.folder
 
 
 def test_without_a_name_the_built_set_comes_before_mini(built):
-    assert choose_evaluation(board_of(records=(mini_id(), built.content_id))).folder == built.folder
-    assert choose_evaluation(board_of(records=(mini_id(),))).folder == mini_folder()
+    assert choose_eval_set(board_of(records=(mini_id(), built.content_id))).folder == built.folder
+    assert choose_eval_set(board_of(records=(mini_id(),))).folder == mini_folder()
 
 
 @pytest.mark.parametrize("damage", ["missing", "no manifest", "damaged"])
@@ -219,12 +219,12 @@ def test_mini_is_found_where_nothing_was_built(tmp_path, monkeypatch, damage):
     if damage == "damaged":
         (tmp_path / "set" / "manifest.json").write_text("{")
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "set"))
-    assert choose_evaluation(board_of(records=(mini_id(),))).folder == mini_folder()
+    assert choose_eval_set(board_of(records=(mini_id(),))).folder == mini_folder()
 
 
 def test_without_any_record_the_way_to_one_is_told(built):
     with pytest.raises(ResultsError) as refused:
-        choose_evaluation(board_of())
+        choose_eval_set(board_of())
     assert refused.value.message == f"There is no run record of {built.folder} or the embedded Mini."
     assert refused.value.hint == "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip"
 
@@ -232,7 +232,7 @@ def test_without_any_record_the_way_to_one_is_told(built):
 def test_results_that_have_no_records_are_told(built):
     rows = [row_of("a/b", has_run_record=False), row_of("c/d", has_run_record=False)]
     with pytest.raises(ResultsError) as refused:
-        choose_evaluation(board_of((built.content_id, rows), (OTHER, rows[:1])), built.folder)
+        choose_eval_set(board_of((built.content_id, rows), (OTHER, rows[:1])), built.folder)
     own = built.content_id[:12]
     assert refused.value.message == (
         f"There is no run record of {built.folder} (content id {own}): "
@@ -245,35 +245,35 @@ def test_results_that_have_no_records_are_told(built):
 def test_records_of_other_sets_are_told(built):
     tables = ("a" * 64, [row_of("a/b"), row_of("c/d", has_run_record=False)]), (OTHER, [row_of("e/f")])
     with pytest.raises(ResultsError) as refused:
-        choose_evaluation(board_of(*tables, records=("a" * 64, OTHER)))
+        choose_eval_set(board_of(*tables, records=("a" * 64, OTHER)))
     assert refused.value.message == (
-        f"There is no run record of {evaluation_data()} or the embedded Mini. There are "
+        f"There is no run record of {eval_set_folder()} or the embedded Mini. There are "
         f"a/b, c/d on Search (content id aaaaaaaaaaaa); e/f on Search (content id {OTHER[:12]})."
     )
     assert refused.value.hint == "Name the evaluation set that the runs were made on: --data FOLDER"
 
 
-def test_the_set_is_chosen_by_its_content_not_by_its_folder(evaluation, tmp_path):
-    shutil.copytree(evaluation.folder, tmp_path / "elsewhere")
-    board = board_of(records=(evaluation.content_id,))
-    assert choose_evaluation(board, tmp_path / "elsewhere").folder == tmp_path / "elsewhere"
+def test_the_set_is_chosen_by_its_content_not_by_its_folder(eval_set, tmp_path):
+    shutil.copytree(eval_set.folder, tmp_path / "elsewhere")
+    board = board_of(records=(eval_set.content_id,))
+    assert choose_eval_set(board, tmp_path / "elsewhere").folder == tmp_path / "elsewhere"
 
 
 # The folder, whole or not at all
 
 
 @pytest.fixture
-def page_of(evaluation, monkeypatch):
+def page_of(eval_set, monkeypatch):
     """Build a page that is one file, so that only the handling of the folder is left."""
-    board = board_of((OTHER, []), (evaluation.content_id, []), records=(OTHER, evaluation.content_id))
+    board = board_of((OTHER, []), (eval_set.content_id, []), records=(OTHER, eval_set.content_id))
 
     def build_page(out: Path, write=lambda folder: (folder / "new.txt").write_text("12345")):
         def write_site(folder, *given):
-            assert given == (board, evaluation)
+            assert given == (board, eval_set)
             write(folder)
 
         monkeypatch.setattr(build, "_write_site", write_site)
-        return build_report(board, evaluation, out)
+        return build_report(board, eval_set, out)
 
     return build_page
 
@@ -397,10 +397,10 @@ def test_a_page_that_cannot_be_put_in_place_is_told(page_of, tmp_path, monkeypat
 
 
 @pytest.fixture
-def reported_size(evaluation, monkeypatch):
+def reported_size(eval_set, monkeypatch):
     """Run the command with a site of a given size; returns what the parts were asked for."""
     skipped = [Skipped(Path("a.json"), "it is torn"), Skipped(Path("b.json"), "it is old")]
-    board = board_of((OTHER, [row_of("a/b")]), (evaluation.content_id, [row_of("c/d")]))._replace(skipped=skipped)
+    board = board_of((OTHER, [row_of("a/b")]), (eval_set.content_id, [row_of("c/d")]))._replace(skipped=skipped)
 
     def run(size: int, *arguments: str):
         seen: dict[str, Any] = {}
@@ -412,15 +412,15 @@ def reported_size(evaluation, monkeypatch):
         def choose(given, data):
             assert given is board
             seen.update(data=data)
-            return evaluation
+            return eval_set
 
         def write(given, chosen, out):
-            assert (given, chosen) == (board, evaluation)
+            assert (given, chosen) == (board, eval_set)
             seen.update(out=out)
             return size
 
         monkeypatch.setattr(build, "build_leaderboard", collect)
-        monkeypatch.setattr(build, "choose_evaluation", choose)
+        monkeypatch.setattr(build, "choose_eval_set", choose)
         monkeypatch.setattr(build, "build_report", write)
         assert cli.main(["report", *arguments]) == 0
         return seen
@@ -442,14 +442,14 @@ def test_arguments_of_the_command(reported_size):
     }
 
 
-def test_the_command_says_what_it_wrote_and_what_it_left_out(reported_size, evaluation, capsys):
+def test_the_command_says_what_it_wrote_and_what_it_left_out(reported_size, eval_set, capsys):
     reported_size(1_250_000, "--out", "there")
     said = capsys.readouterr()
     assert said.out == f"Wrote {Path('there') / 'index.html'} (1.2 MB).\n"
     assert said.err.splitlines() == [
         "skipped a.json: it is torn",
         "skipped b.json: it is old",
-        f"not on the page: a/b on Search (content id {OTHER[:12]}), another evaluation set than {evaluation.folder}",
+        f"not on the page: a/b on Search (content id {OTHER[:12]}), another evaluation set than {eval_set.folder}",
     ]
 
 
@@ -463,7 +463,7 @@ def test_a_site_may_have_58_megabytes(reported_size, capsys, size, told):
 
 
 @pytest.fixture(scope="module")
-def made(evaluation, tmp_path_factory):
+def made(eval_set, tmp_path_factory):
     """A site with everything that a page can have: the folder, what the template was given, and the size.
 
     Its data lie in blocks of 8 queries. The first model has two revisions, of which one has a result file only.
@@ -479,10 +479,10 @@ def made(evaluation, tmp_path_factory):
         seen.update(content)
         return render(**content)
 
-    def spy_thumbnails(evaluation, shown, target, budget):
+    def spy_thumbnails(eval_set, shown, target, budget):
         seen.update(budget=budget, written=sum(path.stat().st_size for path in target.parent.rglob("*.*")))
         assert not (target.parent / "data" / "core.js").exists()
-        return write_thumbnails(evaluation, shown, target, budget)
+        return write_thumbnails(eval_set, shown, target, budget)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -491,15 +491,15 @@ def made(evaluation, tmp_path_factory):
         patch.setattr(build, "render", spy_render)
         patch.setattr(build, "write_thumbnails", spy_thumbnails)
         for model in reversed(MODELS):
-            record = write_run(evaluation, model)
+            record = write_run(eval_set, model)
             info = {**record.info, "device": f"device of {model}"}
             (record.folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
-        write_run(evaluation, MODELS[1], content_id=OTHER)
-        result(evaluation.content_id, "org/a", 0.01)
-        result(evaluation.content_id, "org/torn", float("nan"))
+        write_run(eval_set, MODELS[1], content_id=OTHER)
+        result(eval_set.content_id, "org/a", 0.01)
+        result(eval_set.content_id, "org/torn", float("nan"))
         Path("results/reported.json").write_text(json.dumps({"schema_version": 1, "reported": reported}))
         board = build_leaderboard([Path("results"), folder / "home"])
-        size = build_report(board, evaluation, folder / "site")
+        size = build_report(board, eval_set, folder / "site")
     return folder / "site", seen, size
 
 
@@ -528,7 +528,7 @@ def test_the_template_gets_rows_names_and_runs_that_belong_together(made):
         assert total / QUERIES == pytest.approx(row["ndcg_at_10"], abs=1e-5)
 
 
-def test_the_template_gets_what_is_not_in_the_table(made, evaluation):
+def test_the_template_gets_what_is_not_in_the_table(made, eval_set):
     _, content, _ = made
     assert [row["model"] for row in content["reported"]] == ["of VehicleImageSearch"]
     assert [row["model"] for row in content["elsewhere"]] == ["of VehicleImageSearchMini"]
@@ -536,8 +536,8 @@ def test_the_template_gets_what_is_not_in_the_table(made, evaluation):
     ((name, reason),) = content["skipped"]
     assert name == "VehicleImageSearch.json"
     assert "ndcg_at_10" in reason
-    assert content["evaluation"] is evaluation
-    assert content["table"]["content_id"] == evaluation.content_id
+    assert content["eval_set"] is eval_set
+    assert content["table"]["content_id"] == eval_set.content_id
 
 
 def test_what_has_no_ranks_is_marked_and_listed_only(made):
@@ -587,7 +587,7 @@ def test_the_size_is_that_of_all_files(made):
     assert size == sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
 
 
-def test_everything_that_the_page_asks_for_is_in_the_folder(made, evaluation):
+def test_everything_that_the_page_asks_for_is_in_the_folder(made, eval_set):
     site, _, _ = made
     asked = re.findall(r'(?:src|href)="([^"#]+)"', page_text(site))
     assert "data/core.js" in asked
@@ -595,7 +595,7 @@ def test_everything_that_the_page_asks_for_is_in_the_folder(made, evaluation):
         assert address == "data:," or (site / address).is_file(), address
     shipped = {path.relative_to(build.STATIC): path.read_bytes() for path in build.STATIC.rglob("*.*")}
     assert {path.relative_to(site / "assets"): path.read_bytes() for path in (site / "assets").rglob("*.*")} == shipped
-    assert json.loads((site / build.MARKER).read_text()) == {"content_id": evaluation.content_id}
+    assert json.loads((site / build.MARKER).read_text()) == {"content_id": eval_set.content_id}
 
 
 def test_the_licence_of_everything_that_is_shipped_lies_beside_it(made):
@@ -670,11 +670,11 @@ def hostile(value: Any) -> Any:
     return value
 
 
-def test_no_text_can_be_markup(made, evaluation):
+def test_no_text_can_be_markup(made, eval_set):
     _, content, _ = made
-    manifest = {**evaluation.manifest, "title": "<script>alert('title')</script>"}
-    texts = {key: hostile(value) for key, value in content.items() if key not in ("evaluation", "budget", "written")}
-    html = render(**{**texts, "evaluation": EvalSet(evaluation.folder, manifest)})
+    manifest = {**eval_set.manifest, "title": "<script>alert('title')</script>"}
+    texts = {key: hostile(value) for key, value in content.items() if key not in ("eval_set", "budget", "written")}
+    html = render(**{**texts, "eval_set": EvalSet(eval_set.folder, manifest)})
     assert html.count("<script>") == 0
     assert html.count("&lt;script&gt;alert(") > 50
 
@@ -686,11 +686,11 @@ def test_what_the_template_is_not_given_is_no_empty_text(made, name):
         rendered({key: value for key, value in content.items() if key != name})
 
 
-def test_the_score_is_cited_with_its_content_id(made, evaluation):
+def test_the_score_is_cited_with_its_content_id(made, eval_set):
     site, _, _ = made
     cited = re.search(r'<pre id="bibtex"[^>]*>(.*?)</pre>', page_text(site), flags=re.DOTALL)
     assert cited
-    assert f"Task VehicleImageSearch, content id {evaluation.content_id}" in cited[1]
+    assert f"Task VehicleImageSearch, content id {eval_set.content_id}" in cited[1]
 
 
 def test_sizes_of_pictures_are_one_number():

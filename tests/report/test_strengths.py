@@ -122,8 +122,8 @@ def test_divisions_and_labels_stand_in_the_order_of_the_page():
     assert list(found[BY_LENGTH]) == ["up to 8 words", "9 to 12 words", "13 to 16 words", "17 words or more"]
 
 
-def test_scores_and_intervals_are_those_of_the_group_for_each_model(evaluation):
-    ranks = [load_ranks(write_run(evaluation, model)) for model in MODELS]
+def test_scores_and_intervals_are_those_of_the_group_for_each_model(eval_set):
+    ranks = [load_ranks(write_run(eval_set, model)) for model in MODELS]
     captions = [caption(n) for n in range(QUERIES)]
     found = strengths(captions, ranks)
     divisions = groups(captions)

@@ -152,8 +152,8 @@ def test_a_sheet_has_eight_columns_of_six():
     assert (COLUMNS, ROWS, PER_SHEET) == (8, 6, 48)
 
 
-def test_sheets_hold_each_picture_where_the_page_looks(evaluation, tmp_path):
-    made = write_thumbnails(evaluation, IMAGES, tmp_path / "thumbs", 10**9)
+def test_sheets_hold_each_picture_where_the_page_looks(eval_set, tmp_path):
+    made = write_thumbnails(eval_set, IMAGES, tmp_path / "thumbs", 10**9)
     assert (made.tile_px, made.quality) == (160, 75)
     sheets = [opened(sheet) for sheet in written(tmp_path / "thumbs")]
     assert [sheet.size for sheet in sheets] == [(8 * 160, 6 * 160), (8 * 160, 2 * 160)]

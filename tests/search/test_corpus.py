@@ -13,13 +13,13 @@ from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
 
 
 @pytest.fixture
-def evaluation(tmp_path):
+def eval_set(tmp_path):
     return small_set(tmp_path / "set", rows_per_file=8)
 
 
 @pytest.fixture
-def images(evaluation):
-    return CorpusImages(evaluation, evaluation.corpus_ids())
+def images(eval_set):
+    return CorpusImages(eval_set, eval_set.corpus_ids())
 
 
 def picture_of(corpus_id):
@@ -52,8 +52,8 @@ def test_every_id_has_its_own_picture(images):
 
 
 def test_a_part_of_a_part_still_has_the_right_pictures(images):
-    part = images.part(range(5, 30))
-    inner = part.part(range(4, 9))
+    part = images.chunk(range(5, 30))
+    inner = part.chunk(range(4, 9))
     assert (len(part), len(inner)) == (25, 5)
     assert part["id"] == images.ids[5:30]
     assert inner.ids == images.ids[9:14]
@@ -67,12 +67,12 @@ def test_the_end_and_unknown_columns_are_refused(images):
     with pytest.raises(IndexError, match="36"):
         images[36]
     with pytest.raises(IndexError, match="3"):
-        images.part(range(3))[3]
+        images.chunk(range(3))[3]
     with pytest.raises(KeyError, match="text"):
         images["text"]
     with pytest.raises(KeyError, match="image"):
         images["image"]
-    assert len(list(images.part(range(33, 36)))) == 3
+    assert len(list(images.chunk(range(33, 36)))) == 3
 
 
 def test_columns_look_like_those_of_datasets(images):
@@ -106,11 +106,11 @@ def test_every_mode_is_decoded_to_rgb(images, monkeypatch, form, mode):
     ],
 )
 def test_a_picture_that_does_not_decode_is_named(images, monkeypatch, damaged):
-    part = images.part(range(10, 20))
+    part = images.chunk(range(10, 20))
     monkeypatch.setattr(part, "jpeg", lambda index: damaged)
     with pytest.raises(EncodeError) as refused:
         part.image(2)
-    folder = images._evaluation.folder
+    folder = images._eval_set.folder
     assert refused.value.message.startswith(f"Image {images.ids[12]} of {folder} does not decode: ")
     assert f"vehicle-search-data verify {folder}" in refused.value.hint
     assert refused.value.__cause__ is not None
@@ -128,7 +128,7 @@ def test_every_kind_of_pillows_complaints_is_told_the_same_way(images, monkeypat
 
 def test_batches_come_in_order_and_are_reported_when_done(images):
     reported, seen = [], []
-    loader = image_loader(images.part(range(4, 15)), 4, 0, reported.append)
+    loader = image_loader(images.chunk(range(4, 15)), 4, 0, reported.append)
     for batch in loader:
         assert set(batch) == {"id", "image"}
         assert all(image.mode == "RGB" for image in batch["image"])
@@ -140,7 +140,7 @@ def test_batches_come_in_order_and_are_reported_when_done(images):
 
 
 def test_ids_and_pictures_stay_together_in_a_batch(images):
-    (batch,) = image_loader(images.part(range(20, 23)), 8, 0, lambda n: None)
+    (batch,) = image_loader(images.chunk(range(20, 23)), 8, 0, lambda n: None)
     assert batch["id"] == images.ids[20:23]
     for index, image in enumerate(batch["image"]):
         assert image.tobytes() == images.image(20 + index).tobytes()
@@ -166,14 +166,5 @@ def test_processes_start_where_forking_is_the_rule(images, monkeypatch, platform
     assert loader.dataset is images
 
 
-def test_an_encoder_that_reads_the_dataset_itself_reports_instead_of_the_loader(images):
-    of_loader, own = [], []
-    loader = image_loader(images, 10, 0, of_loader.append)
-    report = loader.own_tick(own.append)
-    batches = iter(loader)
-    next(batches), next(batches)
-    assert of_loader == [10]  # whoever does not use its own callback is still reported
-    report(7)
-    list(batches)
-    assert of_loader == [10]
-    assert own == [7]
+def test_without_somebody_to_tell_batches_come_all_the_same(images):
+    assert [len(batch["id"]) for batch in image_loader(images, 10, 0)] == [10, 10, 10, 6]

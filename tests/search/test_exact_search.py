@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from mteb_vehicle_search.eval_set import EvalSet, Qrel
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
 from mteb_vehicle_search.search import exact_search as search
 from mteb_vehicle_search.search import vectors as embeddings
+from mteb_vehicle_search.search.corpus import CorpusImages
 from mteb_vehicle_search.search.exact_search import ExactSearch
 from mteb_vehicle_search.settings import embeddings_folder
 
@@ -99,11 +101,11 @@ class Own(Planted, ImageTextEncoder):
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory):
+def eval_set(tmp_path_factory):
     """36 images, 12 queries, of which one has two relevant images."""
-    evaluation = small_set(tmp_path_factory.mktemp("small") / "plain")
-    qrels = [*evaluation.qrels(), Qrel("0001_caption_01", "imagenet/train/n0002")]
-    return small_set(evaluation.folder.with_name("set"), qrels=sorted(qrels))
+    eval_set = small_set(tmp_path_factory.mktemp("small") / "plain")
+    qrels = [*eval_set.qrels(), Qrel("0001_caption_01", "imagenet/train/n0002")]
+    return small_set(eval_set.folder.with_name("set"), qrels=sorted(qrels))
 
 
 @pytest.fixture(autouse=True)
@@ -118,41 +120,45 @@ def keep(monkeypatch):
 
 
 @pytest.fixture
-def vectors(evaluation):
+def vectors(eval_set):
     """A vector of whole numbers for each id: unequal lengths, some of them equal."""
     rng = np.random.default_rng(0)
-    ids = [*evaluation.corpus_ids(), *(query.id for query in evaluation.queries())]
+    ids = [*eval_set.corpus_ids(), *(query.id for query in eval_set.queries())]
     drawn = rng.integers(-4, 5, (len(ids), 6)).astype(np.float32)
     drawn[:, 0] += ~drawn.any(axis=1)
     return dict(zip(ids, drawn))
 
 
-def queries_of(evaluation):
-    return Dataset.from_dict({name: [getattr(q, name) for q in evaluation.queries()] for name in ("id", "text")})
+def queries_of(eval_set):
+    return Dataset.from_dict({name: [getattr(q, name) for q in eval_set.queries()] for name in ("id", "text")})
 
 
-def index(model, evaluation, num_proc=0, **options):
-    found = ExactSearch(model, evaluation)
-    found.index(None, **WHERE, encode_kwargs={"batch_size": BATCH, **options}, num_proc=num_proc)
+def images_of(eval_set):
+    return CorpusImages(eval_set, eval_set.corpus_ids())
+
+
+def index(model, eval_set, num_proc=0, **options):
+    found = ExactSearch(model, eval_set)
+    found.index(images_of(eval_set), **WHERE, encode_kwargs={"batch_size": BATCH, **options}, num_proc=num_proc)
     return found
 
 
 def ask(indexed, queries=None, top_k=10, num_proc=0, **options):
-    queries = queries_of(indexed.evaluation) if queries is None else queries
+    queries = queries_of(indexed.eval_set) if queries is None else queries
     options = {"batch_size": BATCH, **options}
     return indexed.search(queries, top_k=top_k, **WHERE, encode_kwargs=options, num_proc=num_proc)
 
 
-def whole_run(model, evaluation, **options):
+def whole_run(model, eval_set, **options):
     """Index and search, and release; returns the search."""
-    found = index(model, evaluation, **options)
+    found = index(model, eval_set, **options)
     ask(found, **options)
     found.finish()
     return found
 
 
-def with_manifest(evaluation, **changed):
-    return EvalSet(evaluation.folder, {**evaluation.manifest, **changed})
+def with_manifest(eval_set, **changed):
+    return EvalSet(eval_set.folder, {**eval_set.manifest, **changed})
 
 
 def stored(found):
@@ -160,28 +166,28 @@ def stored(found):
 
 
 @pytest.mark.parametrize(("similarity", "top_k"), [("dot", 4), ("dot", 50), ("cosine", 4), (None, 36), (None, 1)])
-def test_everything_agrees_with_brute_force(evaluation, vectors, similarity, top_k):
+def test_everything_agrees_with_brute_force(eval_set, vectors, similarity, top_k):
     if similarity != "dot":  # no angle twice, since rounding would decide
         rng = np.random.default_rng(1)
         vectors = {given: rng.standard_normal(6) * (1 + row % 3) for row, given in enumerate(vectors)}
-    found = index(Planted(vectors, similarity_fn_name=similarity), evaluation)
+    found = index(Planted(vectors, similarity_fn_name=similarity), eval_set)
     # In an order that is not that of the ids, and not all of them.
-    chosen = [evaluation.queries()[number] for number in (7, 3, 2, 11, 0)]
+    chosen = [eval_set.queries()[number] for number in (7, 3, 2, 11, 0)]
     queries = Dataset.from_dict({"id": [q.id for q in chosen], "text": [q.text for q in chosen]})
     run = ask(found, queries, top_k=top_k)
-    outcome, ids = found.outcome, evaluation.corpus_ids()
+    outcome, ids = found.outcome, eval_set.corpus_ids()
 
     def as_compared(names):
         taken = np.array([vectors[name] for name in names], dtype=np.float64)
         return taken if similarity == "dot" else taken / np.linalg.norm(taken, axis=1, keepdims=True)
 
     scores = as_compared(queries["id"]) @ as_compared(ids).T
-    judged = {(qrel.query_id, qrel.corpus_id) for qrel in evaluation.qrels()}
+    judged = {(qrel.query_id, qrel.corpus_id) for qrel in eval_set.qrels()}
     pairs = [(q, row) for q, query in enumerate(queries["id"]) for row, i in enumerate(ids) if (query, i) in judged]
     assert len(pairs) == 6
     assert outcome.query_ids == list(run) == queries["id"][:]
     assert outcome.pairs == pairs
-    sources = evaluation.sources()
+    sources = eval_set.sources()
     for number, (query, row) in enumerate(pairs):
         over = [i for i in range(IMAGES) if i != row and scores[query, i] >= scores[query, row]]
         assert outcome.ranking.ranks[number] == len(over) + 1
@@ -199,44 +205,44 @@ def test_everything_agrees_with_brute_force(evaluation, vectors, similarity, top
         assert list(listed) == [ids[row] for row in outcome.run.rows[number]]
 
 
-def test_an_empty_place_is_no_image(evaluation, vectors):
+def test_an_empty_place_is_no_image(eval_set, vectors):
     # The relevant image, in the list of three by its block's score, ranks behind its 34 equals.
-    same = dict.fromkeys(vectors, np.ones(6)) | {evaluation.corpus_ids()[-1]: -np.ones(6)}
-    found = index(Planted(same), evaluation)
+    same = dict.fromkeys(vectors, np.ones(6)) | {eval_set.corpus_ids()[-1]: -np.ones(6)}
+    found = index(Planted(same), eval_set)
     run = ask(found, top_k=3)
-    for qrel in evaluation.qrels():
-        assert not {qrel.corpus_id, evaluation.corpus_ids()[-1]} & set(run[qrel.query_id])
+    for qrel in eval_set.qrels():
+        assert not {qrel.corpus_id, eval_set.corpus_ids()[-1]} & set(run[qrel.query_id])
     assert set(found.outcome.ranking.ranks.tolist()) == {35}
 
 
-def test_a_list_to_rank_again_is_refused(evaluation, vectors):
-    found = index(Planted(vectors), evaluation)
+def test_a_list_to_rank_again_is_refused(eval_set, vectors):
+    found = index(Planted(vectors), eval_set)
     for given in ({}, {"0001_caption_01": ["flickr30k/0001"]}):
         with pytest.raises(EncodeError, match="does not re-rank"):
-            found.search(queries_of(evaluation), top_k=3, **WHERE, encode_kwargs={}, top_ranked=given)
+            found.search(queries_of(eval_set), top_k=3, **WHERE, encode_kwargs={}, top_ranked=given)
     assert found.outcome is None
 
 
-def test_searching_needs_an_index(evaluation, vectors):
+def test_searching_needs_an_index(eval_set, vectors):
     model = Planted(vectors)
     with pytest.raises(EncodeError, match=r"search\(\) was called before index\(\)"):
-        ask(ExactSearch(model, evaluation))
+        ask(ExactSearch(model, eval_set))
     assert model.calls == []
 
 
-def test_it_is_the_model_for_mteb(evaluation, vectors):
+def test_it_is_the_model_for_mteb(eval_set, vectors):
     from mteb.models.models_protocols import SearchProtocol
 
     model = Planted(vectors)
-    found = ExactSearch(model, evaluation)
+    found = ExactSearch(model, eval_set)
     assert isinstance(found, SearchProtocol)
     assert found.mteb_model_meta is model.mteb_model_meta
     assert found.outcome is None
 
 
-def test_a_similarity_that_is_not_offered_is_refused_at_once(evaluation, vectors):
+def test_a_similarity_that_is_not_offered_is_refused_at_once(eval_set, vectors):
     with pytest.raises(EncodeError, match="euclidean"):
-        ExactSearch(Planted(vectors, similarity_fn_name="euclidean"), evaluation)
+        ExactSearch(Planted(vectors, similarity_fn_name="euclidean"), eval_set)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +256,7 @@ def test_a_similarity_that_is_not_offered_is_refused_at_once(evaluation, vectors
         (torch.device("cuda", 2), "cuda:2"),
     ],
 )
-def test_queries_are_sent_to_the_models_gpu(evaluation, vectors, monkeypatch, device, wanted):
+def test_queries_are_sent_to_the_models_gpu(eval_set, vectors, monkeypatch, device, wanted):
     class Sent(Exception):
         pass
 
@@ -263,24 +269,24 @@ def test_queries_are_sent_to_the_models_gpu(evaluation, vectors, monkeypatch, de
 
     model = Planted(vectors)
     model.device = device
-    found = index(model, evaluation)
+    found = index(model, eval_set)
     monkeypatch.setattr(torch, "from_numpy", Arrived)
     with pytest.raises(Sent) as sent:
         ask(found)
     assert str(sent.value) == wanted
 
 
-def test_the_corpus_by_chunks_and_the_queries_at_once(evaluation, vectors):
+def test_the_corpus_by_chunks_and_the_queries_at_once(eval_set, vectors):
     model = Planted(vectors)
-    ask(index(model, evaluation))
-    ids = evaluation.corpus_ids()
+    ask(index(model, eval_set))
+    ids = eval_set.corpus_ids()
     assert model.asked() == [ids[:10], ids[10:20], ids[20:30], ids[30:]]
-    assert model.asked(PromptType.query) == [[query.id for query in evaluation.queries()]]
+    assert model.asked(PromptType.query) == [[query.id for query in eval_set.queries()]]
 
 
-def test_a_foreign_encoder_gets_what_mteb_passes(evaluation, vectors):
+def test_a_foreign_encoder_gets_what_mteb_passes(eval_set, vectors):
     model = Planted(vectors)
-    ask(index(model, evaluation, colour="red"), colour="red", show_progress_bar=True)
+    ask(index(model, eval_set, colour="red"), colour="red", show_progress_bar=True)
     assert len(model.calls) == 5
     for call in model.calls:
         assert call.where == WHERE
@@ -289,25 +295,25 @@ def test_a_foreign_encoder_gets_what_mteb_passes(evaluation, vectors):
     assert [call.columns for call in model.calls] == [{"id", "image"}] * 4 + [{"id", "text", "query"}]
 
 
-def test_our_own_encoders_also_get_workers_and_progress(evaluation, vectors):
+def test_our_own_encoders_also_get_workers_and_progress(eval_set, vectors):
     model = Own(vectors)
-    ask(index(model, evaluation, num_proc=2), num_proc=2)
+    ask(index(model, eval_set, num_proc=2), num_proc=2)
     assert [call.options["num_proc"] for call in model.calls] == [2] * 5
     assert [call.options["on_progress"] is not None for call in model.calls] == [True] * 4 + [False]
     assert {call.options["show_progress_bar"] for call in model.calls} == {False}
     assert {call.options["batch_size"] for call in model.calls} == {BATCH}
 
 
-def test_batches_have_32_unless_told_otherwise(evaluation, vectors, keep):
+def test_batches_have_32_unless_told_otherwise(eval_set, vectors, keep):
     model = Planted(vectors)
-    found = ExactSearch(model, evaluation)
-    found.index(None, **WHERE, encode_kwargs={}, num_proc=0)
-    found.search(queries_of(evaluation), top_k=3, **WHERE, encode_kwargs={}, num_proc=0)
+    found = ExactSearch(model, eval_set)
+    found.index(images_of(eval_set), **WHERE, encode_kwargs={}, num_proc=0)
+    found.search(queries_of(eval_set), top_k=3, **WHERE, encode_kwargs={}, num_proc=0)
     assert [call.loader.batch_size for call in model.calls] == [32] * 5
     assert found.outcome.info["batch_size"] == 32
     found.finish()
     again = Planted(vectors)
-    assert whole_run(again, evaluation, batch_size=32).outcome.info["resumed_images"] == IMAGES
+    assert whole_run(again, eval_set, batch_size=32).outcome.info["resumed_images"] == IMAGES
 
 
 @pytest.mark.parametrize(
@@ -330,11 +336,11 @@ def test_workers_are_the_processors_unless_told_otherwise(monkeypatch, num_proc,
 
 
 @pytest.mark.parametrize(("num_proc", "workers"), [(None, 0), (0, 0), (1, 1)])
-def test_images_are_decoded_by_as_many_workers(evaluation, vectors, num_proc, workers):
+def test_images_are_decoded_by_as_many_workers(eval_set, vectors, num_proc, workers):
     model = Own(vectors)
     model.answer = lambda ids: np.ones((len(ids), 6))
     model.encode = lambda loader, **given: model.calls.append(loader) or model.answer(loader.dataset["id"])
-    index(model, evaluation, num_proc=num_proc)
+    index(model, eval_set, num_proc=num_proc)
     expected = workers if sys.platform == "linux" else 0
     assert [loader.num_workers for loader in model.calls] == [expected] * 4
 
@@ -353,32 +359,32 @@ def test_images_are_decoded_by_as_many_workers(evaluation, vectors, num_proc, wo
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_bad_vectors_are_refused_with_the_first_id(evaluation, vectors, spoil, message):
+def test_bad_vectors_are_refused_with_the_first_id(eval_set, vectors, spoil, message):
     model = Planted(vectors)
     model.answer = lambda ids: spoil(ids, Planted.answer(model, ids))
     with pytest.raises(EncodeError, match="toy/encoder returned .*" + message.replace("n0013", "imagenet/train/n0013")):
-        ask(index(model, evaluation))
+        ask(index(model, eval_set))
 
 
 @pytest.mark.parametrize(("similarity", "unit"), [("dot", False), ("cosine", True)])
-def test_stored_vectors_are_as_they_are_compared(evaluation, vectors, similarity, unit):
-    found = index(Planted(vectors, similarity_fn_name=similarity), evaluation)
+def test_stored_vectors_are_as_they_are_compared(eval_set, vectors, similarity, unit):
+    found = index(Planted(vectors, similarity_fn_name=similarity), eval_set)
     lengths = np.concatenate([np.linalg.norm(read, axis=1) for _, read in found.store.chunks()])
-    plain = [np.linalg.norm(vectors[given]) for given in evaluation.corpus_ids()]
+    plain = [np.linalg.norm(vectors[given]) for given in eval_set.corpus_ids()]
     np.testing.assert_allclose(lengths, np.ones(IMAGES) if unit else plain, rtol=1e-6)
 
 
-def test_vectors_lie_in_a_folder_of_the_set_and_the_model(evaluation, vectors):
-    found = index(Planted(vectors), evaluation)
-    assert found.store.folder == embeddings_folder() / evaluation.content_id[:16] / "toy__encoder__r1"
+def test_vectors_lie_in_a_folder_of_the_set_and_the_model(eval_set, vectors):
+    found = index(Planted(vectors), eval_set)
+    assert found.store.folder == embeddings_folder() / eval_set.content_id[:16] / "toy__encoder__r1"
     assert stored(found) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("value", "kept"), [(None, False), ("", False), ("0", False), ("1", True)])
-def test_vectors_are_dropped_in_the_end_unless_they_shall_be_kept(evaluation, vectors, monkeypatch, value, kept):
+def test_vectors_are_dropped_in_the_end_unless_they_shall_be_kept(eval_set, vectors, monkeypatch, value, kept):
     if value is not None:
         monkeypatch.setenv("VEHICLE_SEARCH_KEEP_EMBEDDINGS", value)
-    found = index(Planted(vectors), evaluation)
+    found = index(Planted(vectors), eval_set)
     ask(found)
     assert stored(found) == [0, 1, 2, 3]
     found.finish()
@@ -386,48 +392,48 @@ def test_vectors_are_dropped_in_the_end_unless_they_shall_be_kept(evaluation, ve
     assert stored(found) == ([0, 1, 2, 3] if kept else [])
 
 
-def test_a_second_run_of_the_same_model_is_refused_at_once_until_the_first_ends(evaluation, vectors, monkeypatch):
+def test_a_second_run_of_the_same_model_is_refused_at_once_until_the_first_ends(eval_set, vectors, monkeypatch):
     def wait(seconds):
         raise AssertionError("It waits.")
 
-    first = index(Planted(vectors), evaluation)
+    first = index(Planted(vectors), eval_set)
     second = Planted(vectors)
     with monkeypatch.context() as patched:
         patched.setattr("time.sleep", wait)
         with pytest.raises(EncodeError) as refused:
-            index(second, evaluation)
+            index(second, eval_set)
     assert "Another run is encoding small with toy/encoder" in refused.value.message
     assert refused.value.hint
     assert second.calls == []
     assert stored(first) == [0, 1, 2, 3]
     ask(first)
     first.finish()
-    assert ask(index(second, evaluation))
+    assert ask(index(second, eval_set))
 
 
-def test_other_models_and_other_sets_may_run_at_once(evaluation, vectors):
-    running = [index(Planted(vectors), evaluation)]
-    running.append(index(Planted(vectors, name="toy/other"), evaluation))
-    running.append(index(Planted(vectors, revision="r2"), evaluation))
-    running.append(index(Planted(vectors), with_manifest(evaluation, content_id="f" * 64)))
+def test_other_models_and_other_sets_may_run_at_once(eval_set, vectors):
+    running = [index(Planted(vectors), eval_set)]
+    running.append(index(Planted(vectors, name="toy/other"), eval_set))
+    running.append(index(Planted(vectors, revision="r2"), eval_set))
+    running.append(index(Planted(vectors), with_manifest(eval_set, content_id="f" * 64)))
     assert len({found.store.folder for found in running}) == 4
     assert [stored(found) for found in running] == [[0, 1, 2, 3]] * 4
 
 
-def test_a_search_that_is_dropped_holds_no_lock(evaluation, vectors):
-    found = index(Planted(vectors), evaluation)
+def test_a_search_that_is_dropped_holds_no_lock(eval_set, vectors):
+    found = index(Planted(vectors), eval_set)
     del found
-    index(Planted(vectors), evaluation)
+    index(Planted(vectors), eval_set)
 
 
-def test_kept_vectors_give_the_same_results_without_encoding(evaluation, vectors, keep):
-    first = index(Planted(vectors), evaluation)
+def test_kept_vectors_give_the_same_results_without_encoding(eval_set, vectors, keep):
+    first = index(Planted(vectors), eval_set)
     results = ask(first)
     first.finish()
     model = Planted(vectors)
-    second = index(model, evaluation)
+    second = index(model, eval_set)
     assert ask(second) == results
-    assert model.asked() == [evaluation.corpus_ids()[:BATCH]]  # the probe
+    assert model.asked() == [eval_set.corpus_ids()[:BATCH]]  # the probe
     assert first.outcome.info["resumed_images"] == 0
     assert second.outcome.info["resumed_images"] == IMAGES
     assert second.outcome.info["images_per_s"] is None
@@ -435,13 +441,13 @@ def test_kept_vectors_give_the_same_results_without_encoding(evaluation, vectors
 
 
 @pytest.mark.parametrize("gone", [[0], [1, 3], [0, 1, 2], [3]])
-def test_only_missing_chunks_are_encoded(evaluation, vectors, keep, caplog, gone):
+def test_only_missing_chunks_are_encoded(eval_set, vectors, keep, caplog, gone):
     caplog.set_level(logging.INFO, "mteb_vehicle_search.search.exact_search")
-    first = whole_run(Planted(vectors), evaluation)
+    first = whole_run(Planted(vectors), eval_set)
     for number in gone:
         first.store.path(number).unlink()
-    model, ids = Planted(vectors), evaluation.corpus_ids()
-    second = whole_run(model, evaluation)
+    model, ids = Planted(vectors), eval_set.corpus_ids()
+    second = whole_run(model, eval_set)
     left = sorted({0, 1, 2, 3} - set(gone))
     rows = first.store.ranges()
     probe = ids[rows[left[0]].start :][:BATCH]
@@ -451,8 +457,8 @@ def test_only_missing_chunks_are_encoded(evaluation, vectors, keep, caplog, gone
     assert f"{len(left)} chunks of images are already encoded" in caplog.text
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(evaluation, vectors, keep):
-    ids, stopped = evaluation.corpus_ids(), Planted(vectors)
+def test_an_interrupted_run_goes_on_where_it_stopped(eval_set, vectors, keep):
+    ids, stopped = eval_set.corpus_ids(), Planted(vectors)
 
     def answer(asked):
         if asked[0] == ids[20]:
@@ -460,44 +466,44 @@ def test_an_interrupted_run_goes_on_where_it_stopped(evaluation, vectors, keep):
         return Planted.answer(stopped, asked)
 
     stopped.answer = answer
-    first = ExactSearch(stopped, evaluation)
+    first = ExactSearch(stopped, eval_set)
     with pytest.raises(KeyboardInterrupt):
-        first.index(None, **WHERE, encode_kwargs={"batch_size": BATCH}, num_proc=0)
+        first.index(images_of(eval_set), **WHERE, encode_kwargs={"batch_size": BATCH}, num_proc=0)
     assert stored(first) == [0, 1]
     first.finish()
     model = Planted(vectors)
-    second = whole_run(model, evaluation)
+    second = whole_run(model, eval_set)
     assert model.asked() == [ids[:BATCH], ids[20:30], ids[30:]]
     assert second.outcome.info["resumed_images"] == 20
 
 
 @pytest.mark.parametrize("batch_size", [1, CHUNK, 2 * CHUNK])
-def test_the_probe_is_a_batch_but_not_more_than_a_chunk(evaluation, vectors, keep, batch_size):
-    index(Planted(vectors), evaluation, batch_size=batch_size).finish()
+def test_the_probe_is_a_batch_but_not_more_than_a_chunk(eval_set, vectors, keep, batch_size):
+    index(Planted(vectors), eval_set, batch_size=batch_size).finish()
     model = Planted(vectors)
-    index(model, evaluation, batch_size=batch_size)
-    assert model.asked() == [evaluation.corpus_ids()[: min(batch_size, CHUNK)]]
+    index(model, eval_set, batch_size=batch_size)
+    assert model.asked() == [eval_set.corpus_ids()[: min(batch_size, CHUNK)]]
 
 
 @pytest.mark.parametrize("row", [0, BATCH - 1])
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize(("share", "trusted"), [(0.9, True), (1.1, False)])
 def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_value(
-    evaluation, vectors, keep, caplog, row, sign, share, trusted
+    eval_set, vectors, keep, caplog, row, sign, share, trusted
 ):
     # The largest is negative, in another row, and not 1.
     vectors = {given: vector.clip(-4, 2) for given, vector in vectors.items()}
-    vectors[evaluation.corpus_ids()[1]][3] = -64
-    first = index(Planted(vectors, similarity_fn_name="dot"), evaluation)
+    vectors[eval_set.corpus_ids()[1]][3] = -64
+    first = index(Planted(vectors, similarity_fn_name="dot"), eval_set)
     first.finish()
     before = first.store.read(0)
     changed = before.copy()
     changed[row, 2] = 0.5
-    vectors[evaluation.corpus_ids()[row]][2] = 0.5
+    vectors[eval_set.corpus_ids()[row]][2] = 0.5
     changed[row, 2] += sign * share * 1e-5 * 64
     first.store.write(0, changed)
     model = Planted(vectors, similarity_fn_name="dot")
-    second = index(model, evaluation)
+    second = index(model, eval_set)
     anew = [len(ids) for ids in model.asked()]
     assert anew == ([BATCH] if trusted else [BATCH, 10, 10, 10, 6])
     assert ("encoding all again" in caplog.text) is not trusted
@@ -505,20 +511,20 @@ def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_v
     assert second.store.read(0)[row, 2] == (changed[row, 2] if trusted else 0.5)
 
 
-def test_the_very_same_vectors_need_no_tolerance(evaluation, vectors, keep, monkeypatch):
+def test_the_very_same_vectors_need_no_tolerance(eval_set, vectors, keep, monkeypatch):
     monkeypatch.setattr(search, "PROBE_TOLERANCE", 0)
-    index(Planted(vectors), evaluation).finish()
+    index(Planted(vectors), eval_set).finish()
     model = Planted(vectors)
-    index(model, evaluation)
-    assert model.asked() == [evaluation.corpus_ids()[:BATCH]]
+    index(model, eval_set)
+    assert model.asked() == [eval_set.corpus_ids()[:BATCH]]
 
 
 @pytest.mark.parametrize("shape", [(CHUNK, 5), (BATCH - 1, 6)])
-def test_stored_vectors_of_another_shape_are_not_trusted(evaluation, vectors, keep, shape):
-    first = whole_run(Planted(vectors), evaluation)
+def test_stored_vectors_of_another_shape_are_not_trusted(eval_set, vectors, keep, shape):
+    first = whole_run(Planted(vectors), eval_set)
     first.store.write(0, np.ones(shape, dtype=np.float32))
     model = Planted(vectors)
-    second = whole_run(model, evaluation)
+    second = whole_run(model, eval_set)
     assert [len(ids) for ids in model.asked()] == [BATCH, 10, 10, 10, 6]
     np.testing.assert_array_equal(second.outcome.run.rows, first.outcome.run.rows)
 
@@ -526,8 +532,8 @@ def test_stored_vectors_of_another_shape_are_not_trusted(evaluation, vectors, ke
 class World:
     """What a run is made of; a change is made to one of its parts."""
 
-    def __init__(self, vectors, evaluation, monkeypatch, folder):
-        self.vectors, self.evaluation, self.monkeypatch, self.folder = vectors, evaluation, monkeypatch, folder
+    def __init__(self, vectors, eval_set, monkeypatch, folder):
+        self.vectors, self.eval_set, self.monkeypatch, self.folder = vectors, eval_set, monkeypatch, folder
         self.kind, self.meta, self.options, self.attributes = Planted, {}, {}, {}
         self.model = None
 
@@ -535,7 +541,7 @@ class World:
         """Encode the corpus, and return the number of images in each request."""
         self.model = self.kind(self.vectors, **self.meta)
         vars(self.model).update(self.attributes)
-        index(self.model, self.evaluation, **self.options).finish()
+        index(self.model, self.eval_set, **self.options).finish()
         return [len(ids) for ids in self.model.asked()]
 
     def identity(self):
@@ -558,7 +564,7 @@ class World:
 def changed_set(**changed):
     def change(world):
         yield
-        world.evaluation = with_manifest(world.evaluation, **changed(world) if callable(changed) else changed)
+        world.eval_set = with_manifest(world.eval_set, **changed(world) if callable(changed) else changed)
         yield
 
     return change
@@ -567,7 +573,7 @@ def changed_set(**changed):
 def other_content(world):
     """The folder's name has the first digits only."""
     yield
-    world.evaluation = with_manifest(world.evaluation, content_id=world.evaluation.content_id[:16] + "0" * 48)
+    world.eval_set = with_manifest(world.eval_set, content_id=world.eval_set.content_id[:16] + "0" * 48)
     yield
 
 
@@ -638,10 +644,10 @@ UNCHANGED = {
 
 
 @pytest.fixture
-def world(evaluation, vectors, monkeypatch, tmp_path, keep):
+def world(eval_set, vectors, monkeypatch, tmp_path, keep):
     # Of unit length and whole, so that the probe would trust them whatever was changed.
     unit = {given: np.eye(6)[number % 6] for number, given in enumerate(vectors)}
-    return World(unit, evaluation, monkeypatch, tmp_path)
+    return World(unit, eval_set, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -662,14 +668,14 @@ def test_what_does_not_leaves_them(world, change):
     assert world.run() == [BATCH]
 
 
-def test_all_that_decides_the_vectors_is_written_beside_them(world, evaluation):
+def test_all_that_decides_the_vectors_is_written_beside_them(world, eval_set):
     world.meta["experiment_kwargs"] = {"embed_dim": 3}
     world.attributes["fingerprint"] = lambda: "weights"
     world.run()
     source = Path(__file__).read_text(encoding="utf-8")
     assert world.identity() == {
-        "content_id": evaluation.content_id,
-        "bytes_id": evaluation.manifest["bytes_id"],
+        "content_id": eval_set.content_id,
+        "bytes_id": eval_set.manifest["bytes_id"],
         "model": "toy/encoder",
         "revision": "r1",
         "experiment": "{'embed_dim': 3}",
@@ -711,9 +717,14 @@ def timed(kind, vectors, clock, **meta):
     return model
 
 
-def test_a_foreign_encoder(evaluation, vectors, clock):
+def test_a_foreign_encoder(eval_set, vectors, clock):
+    begun = datetime.now(UTC)
     model = timed(Planted, vectors, clock, training_datasets={"MSCOCO", "Flickr30k"})
-    assert whole_run(model, evaluation).outcome.info == {
+    info = whole_run(model, eval_set).outcome.info
+    started, finished = (datetime.fromisoformat(info.pop(key)) for key in ("started", "finished"))
+    assert begun <= started < finished <= datetime.now(UTC)
+    assert info == {
+        "content_id": eval_set.content_id,
         "model_name": "toy/encoder",
         "model_revision": "r1",
         "n_parameters": 7,
@@ -738,10 +749,10 @@ def test_a_foreign_encoder(evaluation, vectors, clock):
     }
 
 
-def test_one_of_ours_describes_itself(evaluation, vectors, clock):
+def test_one_of_ours_describes_itself(eval_set, vectors, clock):
     model = timed(Own, vectors, clock)
     model.device = "cpu"
-    info = whole_run(model, evaluation).outcome.info
+    info = whole_run(model, eval_set).outcome.info
     assert info["device"] == "cpu,cpu"
     assert info["precision"] == "bf16"
     assert info["num_workers"] == 3
@@ -749,40 +760,40 @@ def test_one_of_ours_describes_itself(evaluation, vectors, clock):
     assert info["training_datasets"] is None
 
 
-def test_a_device_is_told_without_a_description(evaluation, vectors):
+def test_a_device_is_told_without_a_description(eval_set, vectors):
     model = Planted(vectors)
     model.device, model.describe = torch.device("cpu"), "a toy"
-    info = whole_run(model, evaluation).outcome.info
+    info = whole_run(model, eval_set).outcome.info
     assert info["device"] == "cpu"
     assert info["encoder"] == {}
 
 
-def test_versions_are_those_of_the_packages_that_can_change_a_score(evaluation, vectors, monkeypatch):
+def test_versions_are_those_of_the_packages_that_can_change_a_score(eval_set, vectors, monkeypatch):
     from mteb_vehicle_search.run_record import versions
 
     monkeypatch.setattr(search, "versions", VERSIONS)
-    assert whole_run(Planted(vectors), evaluation).outcome.info["versions"] == versions()
+    assert whole_run(Planted(vectors), eval_set).outcome.info["versions"] == versions()
 
 
 @pytest.mark.parametrize(("known", "told"), [(None, None), (set(), []), ({"b", "a"}, ["a", "b"])])
-def test_not_knowing_training_data_is_not_having_none(evaluation, vectors, known, told):
+def test_not_knowing_training_data_is_not_having_none(eval_set, vectors, known, told):
     model = Planted(vectors, training_datasets=known)
-    assert whole_run(model, evaluation).outcome.info["training_datasets"] == told
+    assert whole_run(model, eval_set).outcome.info["training_datasets"] == told
 
 
-def test_the_rate_is_that_of_the_images_that_were_encoded(evaluation, vectors, clock, keep):
-    first = whole_run(timed(Planted, vectors, clock), evaluation)
+def test_the_rate_is_that_of_the_images_that_were_encoded(eval_set, vectors, clock, keep):
+    first = whole_run(timed(Planted, vectors, clock), eval_set)
     first.store.path(3).unlink()
-    info = whole_run(timed(Planted, vectors, clock), evaluation).outcome.info
+    info = whole_run(timed(Planted, vectors, clock), eval_set).outcome.info
     assert info["resumed_images"] == 30
     assert info["images_per_s"] == 6 / 4  # the probe takes its time, too
 
 
 @pytest.mark.parametrize(("num_proc", "workers"), [(2, 2), (None, 0)])
-def test_workers_of_a_foreign_encoder_are_those_of_its_loader(evaluation, vectors, num_proc, workers):
+def test_workers_of_a_foreign_encoder_are_those_of_its_loader(eval_set, vectors, num_proc, workers):
     model = Planted(vectors)
     model.encode = lambda loader, **given: Planted.answer(model, loader.dataset["id"])
-    found = index(model, evaluation, num_proc=num_proc)
+    found = index(model, eval_set, num_proc=num_proc)
     ask(found, num_proc=num_proc)
     assert found.outcome.info["num_workers"] == workers
 
@@ -826,8 +837,8 @@ def bars(monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "steps"), [(Planted, [5, 5] * 3 + [5, 1]), (Own, [9, 1] * 3 + [5, 1])])
-def test_images_are_counted_as_they_are_encoded_and_as_they_are_searched(evaluation, vectors, kind, steps):
-    whole_run(kind(vectors), evaluation)
+def test_images_are_counted_as_they_are_encoded_and_as_they_are_searched(eval_set, vectors, kind, steps):
+    whole_run(kind(vectors), eval_set)
     encoding, searching = Bar.shown
     assert (encoding.total, encoding.unit, encoding.desc) == (IMAGES, "image", "encode images")
     assert encoding.steps == steps
@@ -839,20 +850,20 @@ def test_images_are_counted_as_they_are_encoded_and_as_they_are_searched(evaluat
     assert searching.closed
 
 
-def test_what_is_there_already_counts_and_the_probe_does_not(evaluation, vectors, keep):
-    first = whole_run(Planted(vectors), evaluation)
+def test_what_is_there_already_counts_and_the_probe_does_not(eval_set, vectors, keep):
+    first = whole_run(Planted(vectors), eval_set)
     first.store.path(1).unlink()
     Bar.shown = []
-    whole_run(Planted(vectors), evaluation)
+    whole_run(Planted(vectors), eval_set)
     assert Bar.shown[0].steps == [10, 5, 5, 10, 6]
 
 
 @pytest.mark.parametrize(("options", "hidden"), [({}, False), ({"show_progress_bar": True}, False)])
-def test_bars_are_shown_unless_told_otherwise(evaluation, vectors, options, hidden):
-    whole_run(Planted(vectors), evaluation, **options)
+def test_bars_are_shown_unless_told_otherwise(eval_set, vectors, options, hidden):
+    whole_run(Planted(vectors), eval_set, **options)
     assert [bar.disable for bar in Bar.shown] == [hidden] * 2
 
 
-def test_bars_are_hidden_on_request(evaluation, vectors):
-    whole_run(Planted(vectors), evaluation, show_progress_bar=False)
+def test_bars_are_hidden_on_request(eval_set, vectors):
+    whole_run(Planted(vectors), eval_set, show_progress_bar=False)
     assert [bar.disable for bar in Bar.shown] == [True] * 2

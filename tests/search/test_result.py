@@ -25,7 +25,7 @@ ABOVE = ("flickr30k", "imagenet", "mixed")
 
 
 @pytest.fixture
-def evaluation(tmp_path):
+def eval_set(tmp_path):
     """Twelve images: four of each source, one of the mixed one's with captions."""
     images = []
     for number in range(12):
@@ -55,10 +55,10 @@ def test_ndcg_counts_the_first_ten_ranks():
     assert METRICS["ndcg_at_10"].of_rank(ranks).tolist() == pytest.approx(expected)
 
 
-def test_the_median_rank_is_over_all_pairs(evaluation):
+def test_the_median_rank_is_over_all_pairs(eval_set):
     ranks = [1, 2, 5, 60]
     pairs = [(0, 2), (1, 5), (2, 8), (3, 11)]
-    found = extra_scores(outcome(pairs, [[0, rank - 1, 0] for rank in ranks]), evaluation)
+    found = extra_scores(outcome(pairs, [[0, rank - 1, 0] for rank in ranks]), eval_set)
     assert found["median_rank"] == 3.5
 
 
@@ -73,18 +73,18 @@ def test_the_median_rank_is_over_all_pairs(evaluation):
         ([0, 7, 1], 0.0),  # a source of which some images have captions counts as captioned
     ],
 )
-def test_beaten_only_by_distractors_wants_a_distractor_above_and_no_captioned_image(evaluation, above, share):
+def test_beaten_only_by_distractors_wants_a_distractor_above_and_no_captioned_image(eval_set, above, share):
     pairs = [(0, 2), (1, 5), (2, 8), (3, 11)]
     rest = [[0, 0, 0], [1, 1, 0], [0, 0, 2]]
-    assert extra_scores(outcome(pairs, [above, *rest]), evaluation)["beaten_only_by_distractors"] == share
+    assert extra_scores(outcome(pairs, [above, *rest]), eval_set)["beaten_only_by_distractors"] == share
 
 
-def test_the_interval_holds_for_images_not_for_captions(evaluation):
+def test_the_interval_holds_for_images_not_for_captions(eval_set):
     """Twelve images with eight captions each, which all share their image's rank: twelve facts, not 96."""
     ranks = np.repeat([1, 30, 1, 2, 30, 5, 1, 30, 3, 30, 1, 8], 8)
     rows = np.repeat(np.arange(12), 8)
     pairs = list(enumerate(rows.tolist()))
-    found = extra_scores(outcome(pairs, [[0, rank - 1, 0] for rank in ranks]), evaluation)
+    found = extra_scores(outcome(pairs, [[0, rank - 1, 0] for rank in ranks]), eval_set)
     of_image = np.where(ranks <= 10, 1 / np.log2(1.0 + ranks), 0)[::8]
     rng = np.random.default_rng(5)
     means = of_image[rng.integers(12, size=(20_000, 12))].mean(axis=1)
@@ -96,22 +96,22 @@ def test_the_interval_holds_for_images_not_for_captions(evaluation):
     assert of_image.std() / math.sqrt(96) * 2 < 0.5 * (high - low) / 2
 
 
-def test_no_interval_where_a_query_has_two_relevant_images(evaluation):
-    found = extra_scores(outcome([(0, 2), (0, 5), (1, 5)], [[0, 0, 0], [1, 0, 0], [0, 0, 0]]), evaluation)
+def test_no_interval_where_a_query_has_two_relevant_images(eval_set):
+    found = extra_scores(outcome([(0, 2), (0, 5), (1, 5)], [[0, 0, 0], [1, 0, 0], [0, 0, 0]]), eval_set)
     assert found.keys() == {"median_rank", "beaten_only_by_distractors"}
-    single = extra_scores(outcome([(0, 2), (1, 5)], [[0, 0, 0], [1, 0, 0]]), evaluation)
+    single = extra_scores(outcome([(0, 2), (1, 5)], [[0, 0, 0], [1, 0, 0]]), eval_set)
     assert single.keys() - found.keys() == {"ndcg_at_10_ci_low", "ndcg_at_10_ci_high"}
 
 
-def test_every_score_is_a_plain_number_for_json(evaluation):
-    found = extra_scores(outcome([(0, 2), (1, 5)], [[0, 0, 0], [1, 0, 0]]), evaluation)
+def test_every_score_is_a_plain_number_for_json(eval_set):
+    found = extra_scores(outcome([(0, 2), (1, 5)], [[0, 0, 0], [1, 0, 0]]), eval_set)
     assert {type(value) for value in found.values()} == {float}
 
 
-def test_the_table_has_a_row_for_each_pair_and_a_column_for_each_source(evaluation):
+def test_the_table_has_a_row_for_each_pair_and_a_column_for_each_source(eval_set):
     tops = [list(range(12)), [11, 5, 3, 2, -1, -1, -1, -1, -1, -1, -1, -1]]
     given = outcome([(0, 2), (0, 5), (1, 5)], [[1, 2, 3], [0, 0, 4], [5, 6, 7]], tops)
-    table = queries_table(given, evaluation)
+    table = queries_table(given, eval_set)
     whole = pa.int32()
     kinds = {"query_id": pa.string(), "relevant_id": pa.string(), "rank": whole, "score": pa.float32(), "tied": whole}
     kinds |= {f"above_{name}": whole for name in ABOVE}
@@ -129,9 +129,9 @@ def test_the_table_has_a_row_for_each_pair_and_a_column_for_each_source(evaluati
     assert found["top_scores"] == [given.run.scores[q, :n].tolist() for q, n in ((0, 10), (0, 10), (1, 4))]
 
 
-def test_the_table_has_as_many_best_images_as_asked(evaluation):
+def test_the_table_has_as_many_best_images_as_asked(eval_set):
     given = outcome([(0, 2)], [[0, 0, 0]], [list(range(12))])
-    found = queries_table(given, evaluation, top=3).to_pydict()
+    found = queries_table(given, eval_set, top=3).to_pydict()
     assert found["top_ids"] == [["i00", "i01", "i02"]]
     assert len(found["top_scores"][0]) == 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from data_prep.sources.drawn.scene import COLOURS, KINDS, Scene, random_scene
@@ -146,8 +147,6 @@ def draw_photo_like(seed: int, width: int = 500, height: int = 375) -> Image.Ima
 
     For test data and benchmarks that need files of realistic size.
     """
-    import numpy as np
-
     picture = draw(random_scene(random.Random(f"photo/{seed}"))).resize((width, height), Image.Resampling.BICUBIC)
     noise = np.random.default_rng(seed).normal(0, 40, (height, width, 1))
     pixels = np.asarray(picture, dtype=np.float32) + noise

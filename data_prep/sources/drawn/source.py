@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from data_prep.sources import Part, SourceImage
+from data_prep.sources import Shard, SourceImage
 from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
 from data_prep.sources.drawn.pictures import draw
 
@@ -44,18 +44,18 @@ class CaptionedScenes(_Scenes):
 
 
 class DistractorScenes(_Scenes):
-    """The scenes without captions, in one part and of no class."""
+    """The scenes without captions, in one shard and of no class."""
 
-    def parts(self, wanted: set[int] | None = None) -> list[Part]:
-        """The one part."""
-        return [Part("scenes", "", 0, "")]
+    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+        """The one shard."""
+        return [Shard("scenes", "", 0, "")]
 
-    def prefetch(self, part: Part) -> None:
+    def prefetch(self, shard: Shard) -> None:
         """Nothing to download."""
 
-    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
         """The scenes without captions, by id."""
         return (self._image(scene, "drawn_distractor") for scene in self._scenes if not scene.captions)
 
-    def release(self, part: Part) -> None:
+    def release(self, shard: Shard) -> None:
         """Nothing to give back."""

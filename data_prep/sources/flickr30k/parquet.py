@@ -9,6 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from data_prep.sources import SourceImage
 from data_prep.sources.flickr30k.captions import EXPECTED, caption_row, captioned_image
 from mteb_vehicle_search.errors import SourceError
@@ -26,8 +29,6 @@ class ParquetFlickr30k:
 
     def count(self) -> int:
         """How many rows the files hold."""
-        import pyarrow.parquet as pq  # A large library.
-
         return sum(pq.read_metadata(path).num_rows for path in self.shards)
 
     def describe(self) -> dict[str, Any]:
@@ -43,8 +44,6 @@ class ParquetFlickr30k:
 
     def images(self) -> Iterator[SourceImage]:
         """The images in ascending order of file name as a string, which is the captions file's order."""
-        import pyarrow as pa  # A large library.
-
         order: list[tuple[str, Path, int, int]] = []
         for path in self.shards:
             with _reading(path) as file:
@@ -87,9 +86,6 @@ class ParquetFlickr30k:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    import pyarrow as pa  # A large library.
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path) as file:
             yield file

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import Part, SourceImage, read_image_file
+from data_prep.sources import Shard, SourceImage, read_image_file
 from data_prep.sources.imagenet.classes import WNID, classed_image, wnids
 from mteb_vehicle_search.errors import SourceError
 
@@ -26,10 +26,10 @@ class LocalImagenet:
         files = sorted(path.name for path in self.root.iterdir())[:20]
         return {"form": self.form, "location": str(self.root), "revision": "", "files": files}
 
-    def prefetch(self, part: Part) -> None:
+    def prefetch(self, shard: Shard) -> None:
         """Nothing to download."""
 
-    def release(self, part: Part) -> None:
+    def release(self, shard: Shard) -> None:
         """The user's files are left alone."""
 
 
@@ -43,13 +43,13 @@ class FolderImagenet(LocalImagenet):
         """Whether `root` has train and val with class folders."""
         return has_classes(root / "train") and has_classes(root / "val")
 
-    def parts(self, wanted: set[int] | None = None) -> list[Part]:
-        """One part per split and class."""
+    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+        """One shard per split and class."""
         return [*class_folders(self.root / "train", wanted), *class_folders(self.root / "val", wanted)]
 
-    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
-        """The images of the part, if its class is wanted."""
-        return folder_images(part) if part.class_index in wanted else iter(())
+    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+        """The images of the shard, if its class is wanted."""
+        return folder_images(shard) if shard.class_index in wanted else iter(())
 
 
 def has_classes(folder: Path) -> bool:
@@ -57,13 +57,13 @@ def has_classes(folder: Path) -> bool:
     return folder.is_dir() and any(WNID.fullmatch(path.name) and path.is_dir() for path in folder.iterdir())
 
 
-def class_folders(folder: Path, wanted: set[int] | None) -> list[Part]:
-    """One part per wanted class of a split's folder.
+def class_folders(folder: Path, wanted: set[int] | None) -> list[Shard]:
+    """One shard per wanted class of a split's folder.
 
     Raises:
         SourceError: A wanted class is missing or empty.
     """
-    parts = []
+    shards = []
     for index in sorted(range(1000) if wanted is None else wanted, key=lambda i: wnids()[i]):
         wnid = wnids()[index]
         if not (folder / wnid).is_dir():
@@ -73,15 +73,15 @@ def class_folders(folder: Path, wanted: set[int] | None) -> list[Part]:
             raise SourceError(f"{folder / wnid} holds no images", "Unpack this class again.")
         stamp = hashlib.sha256(repr(sizes).encode()).hexdigest()
         total = sum(max(0, size) for _, size in sizes)
-        parts.append(Part(f"{folder.name}/{wnid}", str(folder / wnid), total, folder.name, index, stamp=stamp))
-    return parts
+        shards.append(Shard(f"{folder.name}/{wnid}", str(folder / wnid), total, folder.name, index, stamp=stamp))
+    return shards
 
 
-def folder_images(part: Part) -> Iterator[SourceImage]:
+def folder_images(shard: Shard) -> Iterator[SourceImage]:
     """Whatever is in a class folder; what is no image file is left to the stage that refuses images."""
-    for path in _entries(Path(part.location)):
+    for path in _entries(Path(shard.location)):
         data, problem = read_image_file(path)
-        yield classed_image(path.name, data, part.split, part.class_index, problem)
+        yield classed_image(path.name, data, shard.split, shard.class_index, problem)
 
 
 def _entries(folder: Path) -> list[Path]:

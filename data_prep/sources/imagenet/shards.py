@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from data_prep.sources import SourceImage
 from data_prep.sources.imagenet.classes import classed_image, wnids
 from mteb_vehicle_search.errors import SourceError
@@ -27,10 +31,6 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
     Raises:
         SourceError: If the file is damaged or is not in the hub's layout.
     """
-    import numpy as np
-    import pyarrow as pa  # A large library.
-    import pyarrow.parquet as pq
-
     names = wnids()
     classes = np.array(sorted(wanted), dtype=np.int64)
     try:
@@ -59,8 +59,6 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
 
 
 def _check_layout(schema: Any, path: Path) -> None:
-    import pyarrow as pa
-
     names = set(schema.names)
     if {"image", "label"} <= names:
         image, label = schema.field("image").type, schema.field("label").type

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.hub import HubFile, HubRepository
-from data_prep.sources import DistractorSource, Part, SourceImage
+from data_prep.sources import DistractorSource, Shard, SourceImage
 from data_prep.sources.imagenet.folders import FolderImagenet
 from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
 from data_prep.sources.imagenet.tars import TarImagenet
@@ -47,28 +47,28 @@ class ShardImagenet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.shards = complete_set({p.name: p for p in sorted(folder.glob("*.parquet"))}, str(folder))
+        self.paths = complete_set({p.name: p for p in sorted(folder.glob("*.parquet"))}, str(folder))
 
     def describe(self) -> dict[str, Any]:
         """Form, location and files."""
-        return {"form": self.form, "location": str(self.folder), "revision": "", "files": list(self.shards)}
+        return {"form": self.form, "location": str(self.folder), "revision": "", "files": list(self.paths)}
 
-    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
         """The shards; each can hold any class."""
-        parts = []
-        for name, path in self.shards.items():
+        shards = []
+        for name, path in self.paths.items():
             status = path.stat()
-            parts.append(Part(name, str(path), status.st_size, split_of(name), stamp=str(status.st_mtime_ns)))
-        return parts
+            shards.append(Shard(name, str(path), status.st_size, split_of(name), stamp=str(status.st_mtime_ns)))
+        return shards
 
-    def prefetch(self, part: Part) -> None:
+    def prefetch(self, shard: Shard) -> None:
         """Nothing to download."""
 
-    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
         """The wanted images of the shard, in its order."""
-        return read_shard(Path(part.location), part.split, wanted)
+        return read_shard(Path(shard.location), shard.split, wanted)
 
-    def release(self, part: Part) -> None:
+    def release(self, shard: Shard) -> None:
         """The user's files are left alone."""
 
 
@@ -102,47 +102,47 @@ class HubImagenet:
         commit = self.dataset.commit()
         return {"form": self.form, "location": self.dataset.repo, "revision": commit, "files": list(self._files())}
 
-    def parts(self, wanted: set[int] | None = None) -> list[Part]:
+    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
         """The shards; each can hold any class, since train is shuffled."""
         return [
-            Part(name, file.path, file.size_bytes, split_of(name), stamp=file.sha256 or self.dataset.commit())
+            Shard(name, file.path, file.size_bytes, split_of(name), stamp=file.sha256 or self.dataset.commit())
             for name, file in self._files().items()
         ]
 
-    def prefetch(self, part: Part) -> None:
+    def prefetch(self, shard: Shard) -> None:
         """Start to download the shard, after those that were asked for before."""
-        if part.name in self._downloads:
+        if shard.name in self._downloads:
             return
         future: Future[Path] = Future()
-        self._downloads[part.name] = future
+        self._downloads[shard.name] = future
 
         def download() -> None:
             try:
                 with self._turn:
-                    future.set_result(self._fetch(self._files()[part.name]))
+                    future.set_result(self._fetch(self._files()[shard.name]))
             except BaseException as error:  # Handed to the thread that waits for the shard.
                 future.set_exception(error)
 
         # A daemon, so that Ctrl-C does not wait for half a gigabyte.
-        threading.Thread(target=download, name=f"download {part.name}", daemon=True).start()
+        threading.Thread(target=download, name=f"download {shard.name}", daemon=True).start()
 
-    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
         """The wanted images of the shard, in its order; waits for the download."""
-        self.prefetch(part)
+        self.prefetch(shard)
         try:
-            path = self._downloads[part.name].result()
+            path = self._downloads[shard.name].result()
         except BaseException:
-            self._downloads.pop(part.name, None)
+            self._downloads.pop(shard.name, None)
             raise
-        yield from read_shard(path, part.split, wanted)
+        yield from read_shard(path, shard.split, wanted)
 
-    def release(self, part: Part) -> None:
+    def release(self, shard: Shard) -> None:
         """Delete the shard, unless it lies in the hub's cache."""
-        future = self._downloads.pop(part.name, None)
+        future = self._downloads.pop(shard.name, None)
         if future is not None:
             path = future.result()
         elif self._folder is not None:
-            path = self._folder / part.location
+            path = self._folder / shard.location
         else:
             return
         if self._folder is not None and path.is_relative_to(self._folder):

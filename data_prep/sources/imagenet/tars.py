@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_prep.sources import MAX_FILE_BYTES, Part, SourceImage, read_image_file
+from data_prep.sources import MAX_FILE_BYTES, Shard, SourceImage, read_image_file
 from data_prep.sources.imagenet.classes import class_indexes, classed_image, wnids
 from data_prep.sources.imagenet.folders import LocalImagenet, class_folders, folder_images, has_classes
 from mteb_vehicle_search.errors import SourceError
@@ -34,42 +34,42 @@ class TarImagenet(LocalImagenet):
         """Whether `root` has the training tar and some form of validation."""
         return (root / TRAIN_TAR).is_file() and ((root / VAL_TAR).is_file() or (root / "val").is_dir())
 
-    def parts(self, wanted: set[int] | None = None) -> list[Part]:
-        """One part per inner tar, then validation: the tar, the flat folder, or its class folders."""
+    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+        """One shard per inner tar, then validation: the tar, the flat folder, or its class folders."""
         train = self.root / TRAIN_TAR
         stamp = str(train.stat().st_mtime_ns)
-        parts = []
+        shards = []
         with _opened(train) as tar:
             for member in tar:
                 wnid = member.name.rpartition("/")[2].removesuffix(".tar")
                 index = class_indexes().get(wnid, -1)
                 if member.isfile() and index >= 0 and (wanted is None or index in wanted):
                     name = f"train/{wnid}.tar"
-                    parts.append(Part(name, str(train), member.size, "train", index, member.offset_data, stamp))
-        absent = sorted((set(range(1000)) if wanted is None else wanted) - {part.class_index for part in parts})
+                    shards.append(Shard(name, str(train), member.size, "train", index, member.offset_data, stamp))
+        absent = sorted((set(range(1000)) if wanted is None else wanted) - {shard.class_index for shard in shards})
         if absent:
             listed = ", ".join(f"{wnids()[i]}.tar" for i in absent[:5])
             raise SourceError(
                 f"{train} lacks {len(absent)} of the inner tars: {listed}", "It may be cut short; get it again."
             )
-        parts.sort(key=lambda part: part.name)
+        shards.sort(key=lambda shard: shard.name)
         if has_classes(self.root / "val"):
-            return parts + class_folders(self.root / "val", wanted)
+            return shards + class_folders(self.root / "val", wanted)
         name, val = ("val.tar", self.root / VAL_TAR) if (self.root / VAL_TAR).is_file() else ("val", self.root / "val")
         status = val.stat()
-        return [*parts, Part(name, str(val), status.st_size, "val", stamp=str(status.st_mtime_ns))]
+        return [*shards, Shard(name, str(val), status.st_size, "val", stamp=str(status.st_mtime_ns))]
 
-    def images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
-        """The wanted images of the part, in its order."""
-        if part.class_index >= 0 and part.class_index not in wanted:
+    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+        """The wanted images of the shard, in its order."""
+        if shard.class_index >= 0 and shard.class_index not in wanted:
             return iter(())
-        if part.split == "train":
-            return _train_images(part)
-        return folder_images(part) if part.class_index >= 0 else self._val_images(part, wanted)
+        if shard.split == "train":
+            return _train_images(shard)
+        return folder_images(shard) if shard.class_index >= 0 else self._val_images(shard, wanted)
 
-    def _val_images(self, part: Part, wanted: set[int]) -> Iterator[SourceImage]:
+    def _val_images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
         truth = ground_truth(self.root)
-        path = Path(part.location)
+        path = Path(shard.location)
         for name, read in _flat_files(path) if path.is_dir() else _tar_files(path):
             match = _VAL_NAME.fullmatch(name)
             number = int(match[1]) if match else 0
@@ -83,15 +83,15 @@ class TarImagenet(LocalImagenet):
                 yield classed_image(name, data, "val", truth[number - 1], problem)
 
 
-def _train_images(part: Part) -> Iterator[SourceImage]:
-    where = f"{part.location}, inner tar {wnids()[part.class_index]}.tar"
-    with Path(part.location).open("rb") as file:
-        window = io.BufferedReader(_Window(file, part.offset, part.size_bytes), 1 << 20)
+def _train_images(shard: Shard) -> Iterator[SourceImage]:
+    where = f"{shard.location}, inner tar {wnids()[shard.class_index]}.tar"
+    with Path(shard.location).open("rb") as file:
+        window = io.BufferedReader(_Window(file, shard.offset, shard.size_bytes), 1 << 20)
         with _opened(where, fileobj=window) as tar:
             for member in tar:
                 if not member.isdir():
                     data, problem = _read(tar, member, where)
-                    yield classed_image(member.name, data, "train", part.class_index, problem)
+                    yield classed_image(member.name, data, "train", shard.class_index, problem)
 
 
 def _tar_files(path: Path) -> Iterator[tuple[str, Any]]:

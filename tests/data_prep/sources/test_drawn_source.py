@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.sources import Part
+from data_prep.sources import Shard
 from data_prep.sources.drawn import source as scenes
 from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.drawn.pictures import draw
@@ -49,11 +49,11 @@ def test_captioned_scenes_come_by_name_without_loss(few):
 
 def test_the_other_scenes_are_one_part_of_no_class(few):
     source = DistractorScenes()
-    (part,) = source.parts()
-    assert part == Part("scenes", "", 0, "", -1)
-    assert source.parts({1}) == [part]
-    source.prefetch(part)
-    check(list(source.images(part, set())), [scene for scene in few if not scene.captions], "drawn_distractor")
-    source.release(part)
+    (shard,) = source.shards()
+    assert shard == Shard("scenes", "", 0, "", -1)
+    assert source.shards({1}) == [shard]
+    source.prefetch(shard)
+    check(list(source.images(shard, set())), [scene for scene in few if not scene.captions], "drawn_distractor")
+    source.release(shard)
     assert source.describe() == {"form": "drawn scenes"}
     assert source.download_gb == 0.0

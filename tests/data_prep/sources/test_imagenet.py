@@ -24,7 +24,7 @@ WANTED = set(VEHICLES)
 
 
 def read_all(source, wanted=WANTED):
-    return [image for part in source.parts(wanted) for image in source.images(part, wanted)]
+    return [image for shard in source.shards(wanted) for image in source.images(shard, wanted)]
 
 
 @pytest.mark.parametrize("form", IMAGENET_FORMS)
@@ -44,28 +44,28 @@ def test_every_form_gives_the_same_images(tmp_path, form):
 @pytest.mark.parametrize("form", IMAGENET_FORMS)
 def test_parts_are_stable_and_tell_when_they_change(tmp_path, form):
     folder = write_imagenet(tmp_path, form)
-    parts = open_imagenet(folder).parts(WANTED)
-    again = open_imagenet(folder).parts(WANTED)
-    assert [p.fingerprint() for p in parts] == [p.fingerprint() for p in again]
-    assert len({p.name for p in parts}) == len(parts)
-    assert [p.split for p in parts] == sorted(p.split for p in parts)
-    path = Path(parts[0].location)
+    shards = open_imagenet(folder).shards(WANTED)
+    again = open_imagenet(folder).shards(WANTED)
+    assert [p.fingerprint() for p in shards] == [p.fingerprint() for p in again]
+    assert len({p.name for p in shards}) == len(shards)
+    assert [p.split for p in shards] == sorted(p.split for p in shards)
+    path = Path(shards[0].location)
     if path.is_dir():
         path = next(path.iterdir())
     path.write_bytes(path.read_bytes() + bytes(10240))
-    changed = open_imagenet(folder).parts(WANTED)
-    assert [p.fingerprint() for p in parts] != [p.fingerprint() for p in changed]
+    changed = open_imagenet(folder).shards(WANTED)
+    assert [p.fingerprint() for p in shards] != [p.fingerprint() for p in changed]
 
 
 def test_only_wanted_inner_tars_are_read(tmp_path):
     folder = write_imagenet(tmp_path, "tar")
     wanted = {VEHICLES[0]}
     source = open_imagenet(folder)
-    parts = source.parts(wanted)
-    assert [p.name for p in parts] == [f"train/{wnids()[VEHICLES[0]]}.tar", "val.tar"]
+    shards = source.shards(wanted)
+    assert [p.name for p in shards] == [f"train/{wnids()[VEHICLES[0]]}.tar", "val.tar"]
     tar = folder / "ILSVRC2012_img_train.tar"
     data = bytearray(tar.read_bytes())
-    inner = parts[0]
+    inner = shards[0]
     keep = bytes(data[inner.offset : inner.offset + inner.size_bytes])
     data[:] = b"\xff" * len(data)  # Everything else is ruined: nobody must look at it.
     data[inner.offset : inner.offset + inner.size_bytes] = keep
@@ -220,17 +220,17 @@ def test_local_shards_are_parts_in_order_and_stay_where_they_are(tmp_path):
     names = [f"train-{n:05d}-of-00003.parquet" for n in range(3)]
     names += [f"validation-{n:05d}-of-00002.parquet" for n in range(2)]
     assert source.describe() == {"form": "shards", "location": str(folder), "revision": "", "files": names}
-    parts = source.parts({0})
-    assert [part.name for part in parts] == names
-    assert [part.location for part in parts] == [str(folder / name) for name in names]
-    assert [part.size_bytes for part in parts] == [(folder / name).stat().st_size for name in names]
-    assert [part.split for part in parts] == ["train"] * 3 + ["val"] * 2
-    assert {(part.class_index, part.offset) for part in parts} == {(-1, 0)}
-    source.prefetch(parts[0])
-    source.release(parts[0])
+    shards = source.shards({0})
+    assert [shard.name for shard in shards] == names
+    assert [shard.location for shard in shards] == [str(folder / name) for name in names]
+    assert [shard.size_bytes for shard in shards] == [(folder / name).stat().st_size for name in names]
+    assert [shard.split for shard in shards] == ["train"] * 3 + ["val"] * 2
+    assert {(shard.class_index, shard.offset) for shard in shards} == {(-1, 0)}
+    source.prefetch(shards[0])
+    source.release(shards[0])
     assert all((folder / name).is_file() for name in names)
     os.utime(folder / names[1], ns=(1, 2))
-    changed = [a.fingerprint() != b.fingerprint() for a, b in zip(parts, source.parts())]
+    changed = [a.fingerprint() != b.fingerprint() for a, b in zip(shards, source.shards())]
     assert changed == [False, True, False, False, False]
 
 
@@ -261,7 +261,7 @@ def lying_in(folder: Path) -> list[str]:
 
 def test_the_hubs_repository_is_the_pinned_one():
     assert HubImagenet().dataset is imagenet_source.REPOSITORY
-    assert isinstance(open_imagenet(None), HubImagenet)
+    assert isinstance(open_imagenet(), HubImagenet)
     assert isinstance(open_imagenet("hub"), HubImagenet)
 
 
@@ -269,12 +269,12 @@ def test_the_hubs_shards_are_parts_in_order(repository, work, shards):
     source = HubImagenet(repository, work)
     names = [f"train-{n:05d}-of-00003.parquet" for n in range(3)]
     names += [f"validation-{n:05d}-of-00002.parquet" for n in range(2)]
-    parts = source.parts({0})
-    assert [part.name for part in parts] == names
-    assert [part.location for part in parts] == [f"data/{name}" for name in names]
-    assert [part.size_bytes for part in parts] == [len(shards[f"data/{name}"]) for name in names]
-    assert [part.split for part in parts] == ["train"] * 3 + ["val"] * 2
-    assert {(part.class_index, part.offset) for part in parts} == {(-1, 0)}
+    listed = source.shards({0})
+    assert [shard.name for shard in listed] == names
+    assert [shard.location for shard in listed] == [f"data/{name}" for name in names]
+    assert [shard.size_bytes for shard in listed] == [len(shards[f"data/{name}"]) for name in names]
+    assert [shard.split for shard in listed] == ["train"] * 3 + ["val"] * 2
+    assert {(shard.class_index, shard.offset) for shard in listed} == {(-1, 0)}
     assert source.describe() == {
         "form": "hub",
         "location": "ILSVRC/imagenet-1k",
@@ -285,22 +285,22 @@ def test_the_hubs_shards_are_parts_in_order(repository, work, shards):
 
 
 def test_parts_change_with_their_hash_or_else_with_the_revision(repository, work, shards):
-    before = HubImagenet(repository, work).parts()
+    before = HubImagenet(repository, work).shards()
     name = "data/train-00001-of-00003.parquet"
     repository.contents[name] = shards[name][:-1] + b"x"
     repository._commit = "e" * 40
-    after = HubImagenet(repository, work).parts()
+    after = HubImagenet(repository, work).shards()
     changed = [a.fingerprint() != b.fingerprint() for a, b in zip(before, after)]
     assert changed == [False, True, False, False, False]
     repository.hashed = False
-    stamps = {part.stamp for part in HubImagenet(repository, work).parts()}
+    stamps = {shard.stamp for shard in HubImagenet(repository, work).shards()}
     assert stamps == {"e" * 40}
 
 
 def test_a_set_on_the_hub_that_is_not_whole(repository, work):
     del repository.contents["data/train-00001-of-00003.parquet"]
     with pytest.raises(SourceError, match="ILSVRC/imagenet-1k/data lacks 1 of the train shards: 1"):
-        HubImagenet(repository, work).parts()
+        HubImagenet(repository, work).shards()
 
 
 def test_what_is_in_the_hubs_cache_need_not_be_downloaded(repository, work, shards):
@@ -315,10 +315,10 @@ def test_what_is_in_the_hubs_cache_need_not_be_downloaded(repository, work, shar
 def test_a_shard_is_downloaded_read_and_deleted(repository, work):
     source = HubImagenet(repository, work)
     found = []
-    for part in source.parts(WANTED):
-        found += list(source.images(part, WANTED))
-        assert lying_in(work) == [part.location]
-        source.release(part)
+    for shard in source.shards(WANTED):
+        found += list(source.images(shard, WANTED))
+        assert lying_in(work) == [shard.location]
+        source.release(shard)
         assert lying_in(work) == []
     expected = {f"imagenet/{f.split}/{f.stem}" for f in classed_files(2) if f.class_index in WANTED}
     assert {image.id for image in found} == expected
@@ -333,9 +333,9 @@ def test_a_shard_in_the_users_own_cache_is_read_there_and_stays(repository, work
         (repository.cache / path).parent.mkdir(parents=True, exist_ok=True)
         (repository.cache / path).write_bytes(data)
     source = HubImagenet(repository, work)
-    for part in source.parts(WANTED):
-        assert len(list(source.images(part, WANTED))) > 0
-        source.release(part)
+    for shard in source.shards(WANTED):
+        assert len(list(source.images(shard, WANTED))) > 0
+        source.release(shard)
     assert lying_in(repository.cache) == sorted(shards)
     assert repository.downloads() == []
     assert not work.exists()
@@ -346,18 +346,18 @@ def test_a_cache_whose_name_begins_like_that_of_the_work_folder_stays(repository
     (repository.cache / first).parent.mkdir(parents=True)
     (repository.cache / first).write_bytes(shards[first])
     source = HubImagenet(repository, tmp_path / "ca")
-    part = source.parts()[0]
-    list(source.images(part, WANTED))
-    source.release(part)
+    shard = source.shards()[0]
+    list(source.images(shard, WANTED))
+    source.release(shard)
     assert lying_in(repository.cache) == [first]
 
 
 def test_what_an_earlier_run_left_of_a_part_that_is_done_is_deleted(repository, work):
     source = HubImagenet(repository, work)
-    first, second = source.parts()[:2]
-    for part in (first, second):
-        (work / part.location).parent.mkdir(parents=True, exist_ok=True)
-        (work / part.location).write_bytes(b"left")
+    first, second = source.shards()[:2]
+    for shard in (first, second):
+        (work / shard.location).parent.mkdir(parents=True, exist_ok=True)
+        (work / shard.location).write_bytes(b"left")
     source.release(first)
     assert lying_in(work) == [second.location]
     source.release(first)  # Nothing is there to delete, and that is no error.
@@ -366,16 +366,16 @@ def test_what_an_earlier_run_left_of_a_part_that_is_done_is_deleted(repository, 
 
 def test_without_a_folder_there_is_nothing_to_release(repository):
     source = HubImagenet(repository)
-    source.release(source.parts()[0])
+    source.release(source.shards()[0])
     assert repository.downloads() == []
 
 
 def test_without_a_folder_shards_lie_in_a_temporary_one_while_they_are_in_use(repository, tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet.tempfile, "tempdir", str(tmp_path))
     source = HubImagenet(repository)
-    first, second = source.parts()[:2]
-    for part in (first, second):
-        list(source.images(part, WANTED))
+    first, second = source.shards()[:2]
+    for shard in (first, second):
+        list(source.images(shard, WANTED))
     (folder,) = tmp_path.glob("imagenet-*")
     assert lying_in(folder) == [first.location, second.location]
     source.release(first)
@@ -389,7 +389,7 @@ def test_pieces_of_a_killed_download_are_deleted_once_and_nothing_else(repositor
     kept.touch()
     piece.touch()
     source = HubImagenet(repository, work)
-    first, second = source.parts()[:2]
+    first, second = source.shards()[:2]
     list(source.images(first, WANTED))
     assert (kept.exists(), piece.exists()) == (True, False)
     piece.touch()  # Of the download under way.
@@ -414,7 +414,7 @@ def test_downloads_go_on_in_the_background_one_at_a_time_in_the_order_of_asking(
     daemons = []
     monkeypatch.setattr(repository, "download", download)
     source = HubImagenet(repository, work)
-    first, second = source.parts()[:2]
+    first, second = source.shards()[:2]
     source.prefetch(first)
     assert began.wait(30)
     source.prefetch(second)
@@ -430,19 +430,19 @@ def test_downloads_go_on_in_the_background_one_at_a_time_in_the_order_of_asking(
 
 def test_a_failed_download_is_told_to_who_waits_and_tried_again_when_asked_again(repository, work):
     source = HubImagenet(repository, work)
-    part = source.parts()[0]
+    shard = source.shards()[0]
     repository.failures = [SourceError("the hub is away", "Wait."), KeyboardInterrupt()]
     for failure in (SourceError, KeyboardInterrupt):
         with pytest.raises(failure):
-            list(source.images(part, WANTED))
-    assert len(list(source.images(part, set(range(1000))))) > 0
-    assert repository.downloads() == [part.location] * 3
+            list(source.images(shard, WANTED))
+    assert len(list(source.images(shard, set(range(1000))))) > 0
+    assert repository.downloads() == [shard.location] * 3
 
 
 def test_a_released_part_is_downloaded_anew(repository, work):
     source = HubImagenet(repository, work)
-    part = source.parts()[0]
+    shard = source.shards()[0]
     for _ in range(2):
-        list(source.images(part, WANTED))
-        source.release(part)
-    assert repository.downloads() == [part.location] * 2
+        list(source.images(shard, WANTED))
+        source.release(shard)
+    assert repository.downloads() == [shard.location] * 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from format_twins import write_imagenet
 
-from data_prep.sources import Part
+from data_prep.sources import Shard
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet, class_folders, folder_images, has_classes
 from mteb_vehicle_search.errors import SourceError
@@ -33,29 +33,31 @@ def root(tmp_path):
 
 
 def test_parts_are_train_before_validation_by_the_name_of_the_class(root):
-    parts = FolderImagenet(root).parts({436, 0})
-    assert [part.name for part in parts] == [f"{split}/{wnid}" for split in ("train", "val") for wnid in (TENCH, WAGON)]
-    assert [part.location for part in parts] == [str(root / part.name) for part in parts]
-    assert [(part.split, part.class_index) for part in parts] == [
+    shards = FolderImagenet(root).shards({436, 0})
+    assert [shard.name for shard in shards] == [
+        f"{split}/{wnid}" for split in ("train", "val") for wnid in (TENCH, WAGON)
+    ]
+    assert [shard.location for shard in shards] == [str(root / shard.name) for shard in shards]
+    assert [(shard.split, shard.class_index) for shard in shards] == [
         *(("train", 0), ("train", 436)),
         *(("val", 0), ("val", 436)),
     ]
-    assert [(part.size_bytes, part.offset) for part in parts] == [(5, 0)] * 4
-    assert all(len(part.stamp) == 64 for part in parts)
+    assert [(shard.size_bytes, shard.offset) for shard in shards] == [(5, 0)] * 4
+    assert all(len(shard.stamp) == 64 for shard in shards)
 
 
 def test_only_wanted_classes_are_parts_and_only_they_must_be_there(root):
-    assert [part.name for part in FolderImagenet(root).parts({436})] == [f"train/{WAGON}", f"val/{WAGON}"]
+    assert [shard.name for shard in FolderImagenet(root).shards({436})] == [f"train/{WAGON}", f"val/{WAGON}"]
     (root / "val" / TENCH / "ILSVRC2012_val_00000000.JPEG").unlink()
-    assert len(FolderImagenet(root).parts({436})) == 2
-    assert FolderImagenet(root).parts(set()) == []
+    assert len(FolderImagenet(root).shards({436})) == 2
+    assert FolderImagenet(root).shards(set()) == []
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_wanted_class_that_is_missing(root, split):
     (root / split / WAGON).rename(root / "elsewhere")
     with pytest.raises(SourceError) as caught:
-        FolderImagenet(root).parts({0, 436})
+        FolderImagenet(root).shards({0, 436})
     assert str(caught.value) == f"{root}/{split} has no class folder {WAGON}\nEvery wanted class must be there."
 
 
@@ -68,7 +70,7 @@ def test_of_all_classes_each_must_be_there(tmp_path):
         class_folders(tmp_path / "train", None)
     for wnid in wnids()[2:999]:
         (tmp_path / "train" / wnid).symlink_to(tmp_path / "train" / TENCH)
-    assert [part.class_index for part in class_folders(tmp_path / "train", None)] == list(range(1000))
+    assert [shard.class_index for shard in class_folders(tmp_path / "train", None)] == list(range(1000))
 
 
 @pytest.mark.parametrize("names", [[], [".DS_Store"]])
@@ -83,7 +85,7 @@ def test_the_size_of_a_part_is_that_of_its_files(tmp_path):
     folder = write(tmp_path / "train" / TENCH, "a", "b", data=b"12345")
     write(folder, ".hidden", data=b"1234567")
     (folder / "folder").mkdir()
-    assert [part.size_bytes for part in class_folders(tmp_path / "train", {0})] == [10]
+    assert [shard.size_bytes for shard in class_folders(tmp_path / "train", {0})] == [10]
 
 
 CHANGES = {
@@ -113,7 +115,7 @@ def test_images_come_by_name_and_hidden_files_are_passed_over(tmp_path):
         write(folder, name, data=name.encode())
     write(folder, f"._{WAGON}_1.JPEG", "README.txt")
     (folder / f"{WAGON}_3.JPEG").mkdir()
-    images = list(folder_images(Part("x", str(folder), 0, "train", 436)))
+    images = list(folder_images(Shard("x", str(folder), 0, "train", 436)))
     assert [image.id for image in images] == [
         f"imagenet/train/{WAGON}/README.txt",
         *(f"imagenet/train/{WAGON}_{number}" for number in (1, 10, 2, 3)),
@@ -126,8 +128,8 @@ def test_images_come_by_name_and_hidden_files_are_passed_over(tmp_path):
 
 def test_a_part_of_a_class_that_is_not_wanted_gives_nothing(root):
     source = FolderImagenet(root)
-    parts = source.parts({0, 436})
-    found = [[image.id for image in source.images(part, {436})] for part in parts]
+    shards = source.shards({0, 436})
+    found = [[image.id for image in source.images(shard, {436})] for shard in shards]
     assert found == [[], [f"imagenet/train/{WAGON}_1"], [], ["imagenet/val/ILSVRC2012_val_00000001"]]
 
 
@@ -158,9 +160,9 @@ def test_a_tree_has_train_and_validation(tmp_path, there, ok):
 def test_the_users_files_are_left_alone_and_named(tmp_path):
     source = FolderImagenet(write_imagenet(tmp_path / "data", "folders"))
     before = sorted(tmp_path.rglob("*"))
-    for part in source.parts({436}):
-        source.prefetch(part)
-        source.release(part)
+    for shard in source.shards({436}):
+        source.prefetch(shard)
+        source.release(shard)
     assert sorted(tmp_path.rglob("*")) == before
     assert source.download_gb == 0.0
     assert source.describe() == {

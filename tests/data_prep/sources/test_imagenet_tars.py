@@ -54,7 +54,7 @@ def root(tmp_path, monkeypatch):
 
 def read(root: Path, wanted: set[int]) -> list[tuple[str, bytes]]:
     source = TarImagenet(root)
-    return [(image.id, image.data) for part in source.parts(wanted) for image in source.images(part, wanted)]
+    return [(image.id, image.data) for shard in source.shards(wanted) for image in source.images(shard, wanted)]
 
 
 def test_names_are_those_of_the_published_files():
@@ -81,16 +81,16 @@ def test_train_and_some_form_of_validation_must_be_there(tmp_path, there, ok):
 
 
 def test_parts_are_inner_tars_by_name_and_then_validation(root):
-    parts = TarImagenet(root).parts({0, 436})
-    assert [part.name for part in parts] == [f"train/{TENCH}.tar", f"train/{WAGON}.tar", "val.tar"]
-    assert [part.split for part in parts] == ["train", "train", "val"]
-    assert [part.class_index for part in parts] == [0, 436, -1]
-    assert [part.location for part in parts] == [str(root / TRAIN_TAR)] * 2 + [str(root / VAL_TAR)]
+    shards = TarImagenet(root).shards({0, 436})
+    assert [shard.name for shard in shards] == [f"train/{TENCH}.tar", f"train/{WAGON}.tar", "val.tar"]
+    assert [shard.split for shard in shards] == ["train", "train", "val"]
+    assert [shard.class_index for shard in shards] == [0, 436, -1]
+    assert [shard.location for shard in shards] == [str(root / TRAIN_TAR)] * 2 + [str(root / VAL_TAR)]
     whole = (root / TRAIN_TAR).read_bytes()
-    for part, content in zip(parts, (inner(TENCH, 1), inner(WAGON, 5, 3))):
-        assert part.size_bytes == len(content)
-        assert whole[part.offset : part.offset + part.size_bytes] == content
-    assert (parts[2].size_bytes, parts[2].offset) == ((root / VAL_TAR).stat().st_size, 0)
+    for shard, content in zip(shards, (inner(TENCH, 1), inner(WAGON, 5, 3))):
+        assert shard.size_bytes == len(content)
+        assert whole[shard.offset : shard.offset + shard.size_bytes] == content
+    assert (shards[2].size_bytes, shards[2].offset) == ((root / VAL_TAR).stat().st_size, 0)
     assert TarImagenet(root).describe()["form"] == "tar"
     assert TarImagenet(root).download_gb == 0.0
 
@@ -105,14 +105,14 @@ def test_images_are_given_in_the_order_of_the_tar(root):
         ("imagenet/val/ILSVRC2012_val_00000004", b"val 4"),
     ]
     source = TarImagenet(root)
-    last = source.parts({0, 436})[-1]
+    last = source.shards({0, 436})[-1]
     assert [(i.split, i.class_index, i.wnid) for i in source.images(last, {436})] == [("val", 436, WAGON)]
 
 
 def test_what_is_not_wanted_is_no_part_and_gives_no_images(root):
     source = TarImagenet(root)
-    assert [part.name for part in source.parts({436})] == [f"train/{WAGON}.tar", "val.tar"]
-    tench, wagon, val = source.parts({0, 436})
+    assert [shard.name for shard in source.shards({436})] == [f"train/{WAGON}.tar", "val.tar"]
+    tench, wagon, val = source.shards({0, 436})
     assert list(source.images(tench, {436})) == []
     assert len(list(source.images(wagon, {436}))) == 2
     assert [image.id[-1] for image in source.images(val, {436})] == ["1"]
@@ -121,9 +121,9 @@ def test_what_is_not_wanted_is_no_part_and_gives_no_images(root):
 
 @pytest.mark.parametrize("name", [TRAIN_TAR, VAL_TAR])
 def test_a_newer_file_changes_its_own_parts(root, name):
-    before = TarImagenet(root).parts({0, 436})
+    before = TarImagenet(root).shards({0, 436})
     os.utime(root / name, ns=(1, 2))
-    after = TarImagenet(root).parts({0, 436})
+    after = TarImagenet(root).shards({0, 436})
     changed = [a.fingerprint() != b.fingerprint() for a, b in zip(before, after)]
     assert changed == ([True, True, False] if name == TRAIN_TAR else [False, False, True])
 
@@ -135,29 +135,29 @@ def test_a_flat_folder_of_validation_images(root):
         (root / "val" / val_name(number)).write_bytes(f"flat {number}".encode())
     (root / "val" / val_name(3)).mkdir()
     (root / "val" / ".DS_Store").touch()
-    part = TarImagenet(root).parts({0})[-1]
-    assert (part.name, part.location, part.split, part.class_index) == ("val", str(root / "val"), "val", -1)
-    images = list(TarImagenet(root).images(part, {0, 2}))
+    shard = TarImagenet(root).shards({0})[-1]
+    assert (shard.name, shard.location, shard.split, shard.class_index) == ("val", str(root / "val"), "val", -1)
+    images = list(TarImagenet(root).images(shard, {0, 2}))
     assert [(image.id[-1], image.data) for image in images] == [("2", b"flat 2"), ("3", b""), ("4", b"flat 4")]
     assert [image.problem for image in images] == ["", "cannot be read: Is a directory", ""]
-    before = part.fingerprint()
+    before = shard.fingerprint()
     os.utime(root / "val", ns=(1, 2))  # As a new file in the folder does.
-    assert TarImagenet(root).parts({0})[-1].fingerprint() != before
+    assert TarImagenet(root).shards({0})[-1].fingerprint() != before
 
 
 def test_validation_sorted_into_classes_comes_before_the_tar(root):
     for wnid, number in ((TENCH, 2), (WAGON, 1)):
         (root / "val" / wnid).mkdir(parents=True)
         (root / "val" / wnid / val_name(number)).write_bytes(b"sorted")
-    parts = TarImagenet(root).parts({436})
-    assert [part.name for part in parts] == [f"train/{WAGON}.tar", f"val/{WAGON}"]
-    assert [image.data for image in TarImagenet(root).images(parts[1], {436})] == [b"sorted"]
-    assert list(TarImagenet(root).images(parts[1], {0})) == []
+    shards = TarImagenet(root).shards({436})
+    assert [shard.name for shard in shards] == [f"train/{WAGON}.tar", f"val/{WAGON}"]
+    assert [image.data for image in TarImagenet(root).images(shards[1], {436})] == [b"sorted"]
+    assert list(TarImagenet(root).images(shards[1], {0})) == []
 
 
 def test_the_tar_comes_before_a_flat_folder(root):
     (root / "val").mkdir()
-    assert TarImagenet(root).parts({0})[-1].location == str(root / VAL_TAR)
+    assert TarImagenet(root).shards({0})[-1].location == str(root / VAL_TAR)
 
 
 @pytest.mark.parametrize(
@@ -173,22 +173,22 @@ def test_the_tar_comes_before_a_flat_folder(root):
 )
 def test_missing_inner_tars_are_named(root, wanted, says):
     with pytest.raises(SourceError) as caught:
-        TarImagenet(root).parts(wanted)
+        TarImagenet(root).shards(wanted)
     assert str(caught.value) == f"{root}/{TRAIN_TAR} {says}\nIt may be cut short; get it again."
 
 
 def test_every_class_is_wanted_unless_classes_are_named(root):
     tars = [(f"{wnid}.tar", b"") for wnid in reversed(wnids())]
     (root / TRAIN_TAR).write_bytes(tar_of(("n99999999.tar", b""), *tars, ("README", b"")))
-    parts = TarImagenet(root).parts()
-    assert [part.class_index for part in parts] == [*range(1000), -1]
+    shards = TarImagenet(root).shards()
+    assert [shard.class_index for shard in shards] == [*range(1000), -1]
 
 
 @pytest.mark.parametrize("kind", ["folder", "link"])
 def test_only_files_are_inner_tars(root, kind):
     (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", kind)))
     with pytest.raises(SourceError, match="lacks 1 of the inner tars"):
-        TarImagenet(root).parts({436})
+        TarImagenet(root).shards({436})
 
 
 def test_folders_in_a_tar_are_passed_over_and_links_and_devices_are_rejects(root):
@@ -196,7 +196,7 @@ def test_folders_in_a_tar_are_passed_over_and_links_and_devices_are_rejects(root
     (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of(*odd))))
     (root / VAL_TAR).write_bytes(tar_of(("v/", "folder"), (f"v/{val_name(1)}", b"1"), (val_name(2), "link")))
     source = TarImagenet(root)
-    train, val = source.parts({436})
+    train, val = source.shards({436})
     images = [*source.images(train, {0, 436}), *source.images(val, {0, 436})]
     problem = "is a link or a device in the tar, not a file"
     assert [(image.id.rpartition("/")[2], image.data, image.problem) for image in images] == [
@@ -218,11 +218,11 @@ def test_a_validation_image_without_a_class(root, name, flat):
     else:
         (root / VAL_TAR).write_bytes(tar_of((name, b"x")))
     source = TarImagenet(root)
-    part = source.parts({436})[-1]
+    shard = source.shards({436})[-1]
     with pytest.raises(SourceError) as caught:
-        list(source.images(part, {436}))
+        list(source.images(shard, {436}))
     assert str(caught.value) == (
-        f"{part.location}: {name!r} has no line in ILSVRC2012_validation_ground_truth.txt\n"
+        f"{shard.location}: {name!r} has no line in ILSVRC2012_validation_ground_truth.txt\n"
         "Only the validation images ILSVRC2012_val_<8 digits>.JPEG may be there."
     )
 
@@ -248,7 +248,7 @@ def test_an_inner_tar_that_ends_within_an_image(root):
     whole = inner(WAGON, 1, 2)
     (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", whole[: 512 * 3 + 5])))
     source = TarImagenet(root)
-    images = source.images(source.parts({436})[0], {436})
+    images = source.images(source.shards({436})[0], {436})
     assert next(images).id.endswith("_1")
     with pytest.raises(SourceError) as caught:
         next(images)
@@ -267,11 +267,11 @@ def test_an_inner_tar_is_read_to_its_own_end(root):
 def test_a_validation_tar_that_ends_within_an_image(root):
     (root / VAL_TAR).write_bytes((root / VAL_TAR).read_bytes()[: 512 + 3])
     source = TarImagenet(root)
-    part = source.parts({0})[-1]
+    shard = source.shards({0})[-1]
     with pytest.raises(SourceError, match="is damaged"):
-        list(source.images(part, {436}))  # Nor can one go on behind an image that nobody wants.
+        list(source.images(shard, {436}))  # Nor can one go on behind an image that nobody wants.
     with pytest.raises(SourceError) as caught:
-        list(source.images(part, {0}))
+        list(source.images(shard, {0}))
     assert str(caught.value) == f"{root}/{VAL_TAR} ends within {val_name(2)}\nIt is cut short; get the file again."
 
 

@@ -11,11 +11,11 @@ import pytest
 from format_twins import captioned_files, write_flickr30k, write_imagenet
 
 from data_prep import sources
-from data_prep.sources import Part, SourceImage, read_image_file
+from data_prep.sources import Shard, SourceImage, read_image_file
 from data_prep.sources.flickr30k import open_flickr30k
 from data_prep.sources.imagenet import open_imagenet
 
-PART = Part("train/n01.tar", "/data/train.tar", 1000, "train", 3, 512, "stamp")
+PART = Shard("train/n01.tar", "/data/train.tar", 1000, "train", 3, 512, "stamp")
 CHANGES = {
     "name": "train/n02.tar",
     "size_bytes": 1001,
@@ -36,8 +36,8 @@ def test_an_image_is_of_no_class_turned_by_its_exif_and_sound_unless_its_source_
 
 
 def test_a_part_is_of_no_class_and_begins_at_the_start_unless_its_source_says_otherwise():
-    part = Part("name", "location", 1, "train")
-    assert (part.class_index, part.offset, part.stamp) == (-1, 0, "")
+    shard = Shard("name", "location", 1, "train")
+    assert (shard.class_index, shard.offset, shard.stamp) == (-1, 0, "")
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -48,7 +48,7 @@ def test_a_changed_fact_changes_the_fingerprint(field):
 
 def test_another_folder_leaves_the_fingerprint_and_every_other_fact_is_in_it():
     assert dataclasses.replace(PART, location="/elsewhere/train.tar").fingerprint() == PART.fingerprint()
-    assert {*CHANGES, "location"} == {field.name for field in dataclasses.fields(Part)}
+    assert {*CHANGES, "location"} == {field.name for field in dataclasses.fields(Shard)}
     assert len(PART.fingerprint()) == 64
 
 
@@ -92,8 +92,8 @@ def test_sources_are_opened_where_they_are_named_else_from_the_hub(tmp_path):
 @pytest.mark.parametrize("named", [(), ("hub",)])
 def test_the_folder_for_downloads_reaches_the_hubs_source(tmp_path, named):
     source = open_imagenet(*named, download_folder=tmp_path / "work")
-    part = Part("s.parquet", "data/s.parquet", 1, "train")
+    shard = Shard("s.parquet", "data/s.parquet", 1, "train")
     (tmp_path / "work" / "data").mkdir(parents=True)
-    (tmp_path / "work" / part.location).write_bytes(b"left by an earlier run")
-    source.release(part)
-    assert not (tmp_path / "work" / part.location).exists()
+    (tmp_path / "work" / shard.location).write_bytes(b"left by an earlier run")
+    source.release(shard)
+    assert not (tmp_path / "work" / shard.location).exists()

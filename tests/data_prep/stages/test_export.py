@@ -17,7 +17,7 @@ from data_prep.preset import Captioned, Distractors, Duplicates, Expected, Prese
 from data_prep.sources import SourceImage
 from data_prep.stages import export as exporting
 from data_prep.stages.export import export, find_duplicates, queries_of
-from data_prep.stages.reduce import Prepared, read_part, write_part
+from data_prep.stages.reduce import Prepared, read_reduced, write_reduced
 from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, Rejected
@@ -71,8 +71,8 @@ class World:
         options.work.mkdir(parents=True)
         self.messages: list[str] = []
         self.job = Job(options, Reporter(quiet=True), Stages(options.work, self.messages.append), {})
-        write_part(folder / "part", [self.image(name, *facts) for name, facts in images.items()], "captioned")
-        self.entries = sorted(read_part(folder / "part"))
+        write_reduced(folder / "part", [self.image(name, *facts) for name, facts in images.items()], "captioned")
+        self.entries = sorted(read_reduced(folder / "part"))
         self.selected = Selected(SCORES, {"kept": 3})
         self.markers = MARKERS
         self.change(**changes)

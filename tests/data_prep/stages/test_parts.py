@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.sources import SourceImage
 from data_prep.stages.decoding import ImageRejected
-from data_prep.stages.reduce import Prepared, read_part, write_part
+from data_prep.stages.reduce import Prepared, read_reduced, write_reduced
 from mteb_vehicle_search.eval_set import Rejected
 
 
@@ -31,8 +31,8 @@ def items():
 
 
 def test_images_are_read_back_with_what_is_known_of_them(tmp_path):
-    written = write_part(tmp_path / "a" / "b" / "part", items(), "captioned")
-    entries = list(read_part(tmp_path / "a" / "b" / "part"))
+    written = write_reduced(tmp_path / "a" / "b" / "part", items(), "captioned")
+    entries = list(read_reduced(tmp_path / "a" / "b" / "part"))
     assert [entry.id for entry in entries] == ["i0", "i2", "i3", "i4"]
     for entry, number in zip(entries, (0, 2, 3, 4)):
         assert entry.jpeg() == prepared(number).jpeg
@@ -54,7 +54,7 @@ def test_images_are_read_back_with_what_is_known_of_them(tmp_path):
 
 
 def test_the_files_hold_nothing_else(tmp_path):
-    written = write_part(tmp_path / "part", items(), "captioned")
+    written = write_reduced(tmp_path / "part", items(), "captioned")
     assert written.files == [tmp_path / "part", tmp_path / "part.index"]
     assert (tmp_path / "part").read_bytes() == b"".join(prepared(n).jpeg for n in (0, 2, 3, 4))
     lines = (tmp_path / "part.index").read_bytes().decode().split("\n")
@@ -70,25 +70,25 @@ def test_the_files_hold_nothing_else(tmp_path):
 
 
 def test_a_warning_of_the_decoder_is_kept(tmp_path):
-    write_part(tmp_path / "part", [(image("a"), prepared(1)._replace(warning="odd"))], "captioned")
-    assert [entry.facts["warning"] for entry in read_part(tmp_path / "part")] == ["odd"]
+    write_reduced(tmp_path / "part", [(image("a"), prepared(1)._replace(warning="odd"))], "captioned")
+    assert [entry.facts["warning"] for entry in read_reduced(tmp_path / "part")] == ["odd"]
 
 
 def test_a_part_without_images_is_a_part(tmp_path):
-    assert write_part(tmp_path / "part", [], "captioned") == ([tmp_path / "part", tmp_path / "part.index"], 0, [])
-    assert list(read_part(tmp_path / "part")) == []
+    assert write_reduced(tmp_path / "part", [], "captioned") == ([tmp_path / "part", tmp_path / "part.index"], 0, [])
+    assert list(read_reduced(tmp_path / "part")) == []
 
 
 def test_an_earlier_part_and_what_a_killed_process_left_are_replaced(tmp_path):
     for name in ("part", "part.index", "part.partial", "part.index.partial"):
         (tmp_path / name).write_bytes(b"longer than the new one" * 1000)
-    write_part(tmp_path / "part", [(image("a"), prepared(1))], "captioned")
-    assert [(entry.id, entry.jpeg()) for entry in read_part(tmp_path / "part")] == [("a", prepared(1).jpeg)]
+    write_reduced(tmp_path / "part", [(image("a"), prepared(1))], "captioned")
+    assert [(entry.id, entry.jpeg()) for entry in read_reduced(tmp_path / "part")] == [("a", prepared(1).jpeg)]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["part", "part.index"]
 
 
 def test_a_source_that_breaks_off_leaves_the_earlier_part(tmp_path):
-    write_part(tmp_path / "part", items(), "captioned")
+    write_reduced(tmp_path / "part", items(), "captioned")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
     def failing():
@@ -96,7 +96,7 @@ def test_a_source_that_breaks_off_leaves_the_earlier_part(tmp_path):
         raise OSError("the shard is gone")
 
     with pytest.raises(OSError, match="the shard is gone"):
-        write_part(tmp_path / "part", failing(), "captioned")
+        write_reduced(tmp_path / "part", failing(), "captioned")
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
@@ -116,7 +116,7 @@ def test_pictures_are_on_the_disk_before_they_have_their_name_and_before_the_ind
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
-    write_part(tmp_path / "part", items(), "captioned")
+    write_reduced(tmp_path / "part", items(), "captioned")
     size = (tmp_path / "part.index").stat().st_size
     assert calls == [
         ("sync", "part.partial", 9000),
