@@ -34,7 +34,6 @@ from mteb_vehicle_search.settings import runs_folder
 
 SCHEMA_VERSION = 1
 SIGNIFICANCE = 0.05
-SORTABLE = (*scored(), "median_rank")
 
 
 class Leaderboard(NamedTuple):
@@ -49,6 +48,11 @@ class Leaderboard(NamedTuple):
     document: dict[str, Any]
     skipped: list[Skipped]
     entries: dict[tuple[str, str], list[Entry]]
+
+
+def sortable() -> tuple[str, ...]:
+    """Return the scores that rows can be sorted by."""
+    return (*scored(), "median_rank")
 
 
 def build_leaderboard(
@@ -71,8 +75,8 @@ def build_leaderboard(
     Raises:
         ResultsError: Nothing usable is left; says what was skipped.
     """
-    if sort not in SORTABLE:
-        raise ResultsError(f"There is no score {sort!r} to sort by.", f"Choose one of {', '.join(SORTABLE)}.")
+    if sort not in sortable():
+        raise ResultsError(f"There is no score {sort!r} to sort by.", f"Choose one of {', '.join(sortable())}.")
     places = results if results is not None else [RESULTS] if RESULTS.is_dir() else []
     found = find_results(places, task)
     root = runs or runs_folder()
@@ -175,7 +179,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="result files or folders (default: ./results, and all run records)",
     )
     parser.add_argument("--task", help="only this task")
-    parser.add_argument("--sort", default="ndcg_at_10", choices=SORTABLE, help="(default: ndcg_at_10)")
+    parser.add_argument("--sort", default="ndcg_at_10", choices=sortable(), help="(default: ndcg_at_10)")
     parser.add_argument("--format", choices=("table", "markdown", "json", "csv"), default="table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of the terminal")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help=RUNS_HELP)

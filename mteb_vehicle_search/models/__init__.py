@@ -93,7 +93,7 @@ def _load_open_clip(model_name: str, revision: str | None = None, device: Any = 
     # Loading torch and open_clip takes seconds, and most uses of mteb need neither.
     from mteb_vehicle_search.models.open_clip import OpenClipEncoder
 
-    return OpenClipEncoder(model_name, revision, device, **kwargs)
+    return OpenClipEncoder(model_name, revision, device, **{"licence": _licence_of(model_name), **kwargs})
 
 
 def _load_tiny_clip(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
@@ -106,7 +106,11 @@ def _load_jina_clip(model_name: str, revision: str | None = None, device: Any = 
     # See above.
     from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 
-    return JinaClipEncoder(model_name, revision, device, **kwargs)
+    return JinaClipEncoder(model_name, revision, device, **{"licence": _licence_of(model_name), **kwargs})
+
+
+def _licence_of(name: str) -> str:
+    return next((str(meta.license) for meta in model_metas() if meta.name == name), "")
 
 
 def tiny_clip() -> ModelMeta:

@@ -44,6 +44,7 @@ class JinaClipEncoder(ImageTextEncoder):
         task: None (as the published scores were made), or "retrieval.query" to put the model's instruction before
             each text, as the reference's `encode_text(task="retrieval.query")` does.
         embed_dim: Keep only the first so many columns (matryoshka), before normalising.
+        licence: Of the model, told when it cannot be downloaded.
 
     Raises:
         ModelLoadError: The task is unknown, or the dimension is not one that the model was trained for.
@@ -60,10 +61,12 @@ class JinaClipEncoder(ImageTextEncoder):
         folder: str | Path | None = None,
         task: str | None = None,
         embed_dim: int | None = None,
+        licence: str = "",
         **mode: str,
     ) -> None:
         super().__init__(model_name, revision, device, **mode)
-        self.files = ModelFiles(model_name, revision, FILES, folder, DIGESTS if revision == REVISION else None)
+        digests = DIGESTS if revision == REVISION else None
+        self.files = ModelFiles(model_name, revision, FILES, folder, digests, licence)
         # Two small files; the weights follow with the first batch.
         small = self.files.folder(CONFIG, PREPROCESS)
         self.config, preprocess = _read_json(small / CONFIG), _read_json(small / PREPROCESS)

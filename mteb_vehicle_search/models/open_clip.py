@@ -32,6 +32,7 @@ class OpenClipEncoder(ImageTextEncoder):
         quick_gelu: The activation that the checkpoint was trained with; a configuration that says otherwise is refused,
             since the wrong one gives silently wrong vectors.
         bpe_file: Name of a byte-pair vocabulary in the model folder, instead of open_clip's own.
+        licence: Of the model, told when it cannot be downloaded.
 
     Raises:
         ModelLoadError: The configuration is missing, unreadable, or not of this kind.
@@ -46,12 +47,13 @@ class OpenClipEncoder(ImageTextEncoder):
         folder: str | Path | None = None,
         quick_gelu: bool = False,
         bpe_file: str | None = None,
+        licence: str = "",
         **mode: str,
     ) -> None:
         super().__init__(model_name, revision, device, **mode)
         # The configuration is small; the rest follows with the first batch.
         self.names = [CONFIG, WEIGHTS, *([bpe_file] if bpe_file else [])]
-        self.files = ModelFiles(model_name, revision, self.names, folder)
+        self.files = ModelFiles(model_name, revision, self.names, folder, licence=licence)
         path = self.files.folder(CONFIG) / CONFIG
         self.bpe_file = bpe_file
         config = _read_config(path)

@@ -22,6 +22,7 @@ class ModelFiles:
         names: All files that the model needs.
         folder: A local model folder, instead of the hub.
         digests: Known sha256 by file name, of this very revision.
+        licence: Of the model, for whoever has to fetch it by hand; "" if it is not known.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class ModelFiles:
         names: Sequence[str],
         folder: str | Path | None = None,
         digests: Mapping[str, str] | None = None,
+        licence: str = "",
     ) -> None:
         self.local = folder is not None
         self._repository, self._revision, self._names = repository, revision, names
         self._folder = Path(folder) if folder else None
         self._digests = digests or {}
+        self._licence = f" ({licence})" if licence else ""
         self._checked: set[str] = set()
 
     def folder(self, *names: str) -> Path:
@@ -79,19 +82,12 @@ class ModelFiles:
             raise ModelLoadError(
                 f"{repository} at {revision[:12]} is not in the hub cache and cannot be downloaded: "
                 f"{str(error).splitlines()[0]}",
-                f"Its licence{_licence_of(repository)} is at https://huggingface.co/{repository}. Log in with "
+                f"Its licence{self._licence} is at https://huggingface.co/{repository}. Log in with "
                 "'hf auth login' if that page asks for it. To pre-download, on a machine with a connection:\n"
                 f"  hf download {repository} --revision {revision} {' '.join(self._names)}\n"
                 "and point HF_HOME at the copied cache (HF_HUB_OFFLINE=1 then needs no connection).",
             ) from error
         return folder
-
-
-def _licence_of(repository: str) -> str:
-    # The package imports this module's callers.
-    from mteb_vehicle_search.models import model_metas
-
-    return next((f" ({meta.license})" for meta in model_metas() if meta.name == repository), "")
 
 
 def _digest_in_cache(path: Path) -> str | None:

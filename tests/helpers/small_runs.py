@@ -50,7 +50,7 @@ def colour(number: int) -> tuple[int, int, int]:
     return (number * 4, 255 - number * 4, 120)
 
 
-def write_set(folder: Path, title: str = "Small <set>") -> EvalSet:
+def write_set(folder: Path, title: str = "Small <set>", **about: Any) -> EvalSet:
     """Write the evaluation set."""
     images = []
     for number in range(CAPTIONED + DISTRACTORS):
@@ -75,7 +75,7 @@ def write_set(folder: Path, title: str = "Small <set>") -> EvalSet:
         images.append(CorpusImage(image_id(number), buffer.getvalue(), facts))
     return write_eval_set(
         folder,
-        About("small", title),
+        About("small", title, **about),
         images=images,
         queries=[Query(f"q{n:02}", caption(n)) for n in range(QUERIES)],
         qrels=[Qrel(f"q{n:02}", image_id(n // EACH)) for n in range(QUERIES)],

@@ -262,6 +262,7 @@ def test_a_loader_passes_everything_on(monkeypatch, name):
     assert args == ("org/name", "0123", "cuda:1")
     own = {"bpe_file": "bpe_vocabulary.txt.gz"} if "tiny" in name else {}
     # What the caller says wins.
-    assert given == {**own, "folder": "somewhere", "other": 1}
+    assert given == {**own, "folder": "somewhere", "licence": "", "other": 1}
     loader("org/name")
-    assert found == [(kind, ("org/name", None, None), {**own, "folder": TINY_CLIP_FOLDER} if own else {})]
+    own |= {"folder": TINY_CLIP_FOLDER} if own else {}
+    assert found == [(kind, ("org/name", None, None), {**own, "licence": ""})]

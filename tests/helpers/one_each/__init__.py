@@ -1,0 +1,1 @@
+"""One small module for each thing that the product takes by one line: what a person would write."""

@@ -1,0 +1,49 @@
+"""A captioned source: plain colours, each with five captions that name it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from data_prep.sources import Source, SourceImage
+
+COLOURS = ("red", "green", "blue")
+
+
+class Colours:
+    """The colours that lie at `where`: anywhere."""
+
+    download_gb = 0.0
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def describe(self) -> dict[str, Any]:
+        """Say where they are."""
+        return {"form": "colours", "location": self.where}
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(COLOURS)
+
+    def images(self) -> Iterator[SourceImage]:
+        """Yield the colours."""
+        for name in COLOURS:
+            buffer = io.BytesIO()
+            Image.new("RGB", (200, 200), name).save(buffer, "PNG")
+            captions = tuple(f"{name} number {n}" for n in range(5))
+            yield SourceImage(f"colours/{name}", buffer.getvalue(), "colours", "", captions=captions)
+
+
+SOURCE = Source(
+    name="colours",
+    card="**Colours**, plain ones.",
+    captioned=lambda where, download_folder: Colours(where),
+    help="where the colours are",
+    terms="Colours: look, but do not touch.",
+    cite=("Newton: Opticks. 1704.",),
+    bibtex="@book{newton1704opticks,\n  author = {Newton, Isaac},\n  title = {Opticks},\n  year = {1704}\n}\n",
+)

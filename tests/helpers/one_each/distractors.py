@@ -1,0 +1,51 @@
+"""A distractor source: grey noise in two shards."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_prep.sources import Shard, Source, SourceImage
+
+
+class Noise:
+    """Two shards of two images each."""
+
+    download_gb = 0.0
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def describe(self) -> dict[str, Any]:
+        """Say where they are."""
+        return {"form": "noise", "location": self.where}
+
+    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+        """Return the two."""
+        return [Shard(name, self.where, 0, "train") for name in ("a", "b")]
+
+    def prefetch(self, shard: Shard) -> None:
+        """Nothing to download."""
+
+    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+        """Yield the images of a shard."""
+        for number in range(2):
+            generator = np.random.default_rng([ord(shard.name), number])
+            buffer = io.BytesIO()
+            Image.fromarray(generator.integers(0, 256, (200, 220, 3), dtype=np.uint8)).save(buffer, "PNG")
+            yield SourceImage(f"noise/{shard.name}{number}", buffer.getvalue(), "noise", "train")
+
+    def release(self, shard: Shard) -> None:
+        """Nothing to give back."""
+
+
+SOURCE = Source(
+    name="noise",
+    card="**Noise**, drawn by a generator.",
+    distractors=lambda where, download_folder: Noise(where),
+    help="where the noise is",
+)
