@@ -54,9 +54,8 @@ def test_a_metric(runs, capsys, monkeypatch, tmp_path):
     assert {row["model"]: float(row["hits_at_3"]) for row in table} == wanted
     monkeypatch.setenv("COLUMNS", "400")
     assert "Hits@3" in printed(capsys, "leaderboard")
-    (compared,) = json.loads(
-        printed(capsys, "compare", "a/good", "b/poor", "--metric", "hits_at_3", "--format", "json")
-    )
+    asked = ["--metric", "hits_at_3", "--format", "json"]
+    (compared,) = json.loads(printed(capsys, "compare", "a/good", "b/poor", *asked))
     assert (compared["metric"], compared["a"]["mean"], compared["b"]["mean"]) == ("hits_at_3", 0.75, 0.25)
     (grown,) = json.loads(printed(capsys, "growth", "a/good", *asked))
     assert {point["metric"] for point in grown["points"]} == {"hits_at_3"}
