@@ -3,7 +3,6 @@
 import re
 
 import pytest
-import safetensors
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -103,7 +102,7 @@ class Mapped:
 
 def test_the_file_is_opened_anew_after_each_128_mib(tmp_path, monkeypatch):
     # The pages of a mapped file count as the process's memory until it is closed.
-    monkeypatch.setattr(safetensors, "safe_open", Mapped)
+    monkeypatch.setattr(module, "safe_open", Mapped)
     monkeypatch.setattr(Mapped, "opened", 0)
     checkpoint = Checkpoint(tmp_path / "any")
     opened = []

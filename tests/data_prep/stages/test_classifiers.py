@@ -10,7 +10,6 @@ import pytest
 import torch
 from small_sources import NAMES, picture, train_classifier
 
-from data_prep import hub as hub_models
 from data_prep.preset import Classifier, ClassSet, ImageClass
 from data_prep.stages import classifiers as scorers
 from data_prep.stages.classifiers import (
@@ -231,7 +230,7 @@ def test_files_on_the_hub(library, model, wanted):
 
 def test_a_classifier_from_the_hub_is_loaded_from_where_it_was_put(vit, timm_weights, tmp_path, monkeypatch):
     asked, found = [], []
-    monkeypatch.setattr(hub_models, "download_model", lambda *what: asked.append(what) or found[-1])
+    monkeypatch.setattr(scorers, "download_model", lambda *what: asked.append(what) or found[-1])
     monkeypatch.setattr(scorers, "TimmScorer", lambda *given: given)
     found.append(vit)
     pinned = Classifier("transformers", "lab/vit", "a" * 40)
@@ -243,7 +242,7 @@ def test_a_classifier_from_the_hub_is_loaded_from_where_it_was_put(vit, timm_wei
 
 
 def test_a_local_folder_is_taken_before_the_hub(vit, monkeypatch):
-    monkeypatch.setattr(hub_models, "download_model", lambda *what: pytest.fail("asked the hub"))
+    monkeypatch.setattr(scorers, "download_model", lambda *what: pytest.fail("asked the hub"))
     found = load_scorer(Classifier("transformers", vit.name), vit.parent, "cpu")
     assert isinstance(found, TransformersScorer)
     assert found.device == "cpu"
