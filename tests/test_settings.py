@@ -64,3 +64,19 @@ def test_the_embedded_set_ships_in_the_package():
 
     assert settings.mini_folder().parent == Path(settings.__file__).parent
     assert EvalSet.open(settings.mini_folder()).manifest["counts"]["queries"] == 1000
+
+
+@pytest.mark.parametrize(("value", "is_set"), [(None, False), ("", False), ("0", False), ("1", True), ("yes", True)])
+def test_a_flag_is_set_by_anything_but_nothing_and_0(monkeypatch, value, is_set):
+    if value is not None:
+        monkeypatch.setenv("VEHICLE_SEARCH_COMPILE", value)
+    assert settings.flag("VEHICLE_SEARCH_COMPILE") is is_set
+
+
+def test_a_variable_that_the_help_does_not_name_cannot_be_read(monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_COLOUR", "red")
+    for read in (settings.text, settings.flag):
+        with pytest.raises(KeyError, match="VEHICLE_SEARCH_COLOUR"):
+            read("VEHICLE_SEARCH_COLOUR")
+    monkeypatch.setenv("VEHICLE_SEARCH_DEVICE", "cuda:1")
+    assert settings.text("VEHICLE_SEARCH_DEVICE") == "cuda:1"
