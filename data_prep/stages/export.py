@@ -84,40 +84,25 @@ def export(
     Raises:
         BuildError: The result does not verify; nothing is put in place.
     """
-    preset, options = job.preset, job.options
+    preset, options, listed = job.preset, job.options, job.options.selection is not None
     twins = partners(duplicates["exact"], duplicates["near"])
-    captioned = {entry.id for entry in entries if entry.facts["captions"]}
-    removed = set(duplicates["removed"])
+    captioned, removed = {entry.id for entry in entries if entry.facts["captions"]}, set(duplicates["removed"])
     rejected = {*job.rejected}
     for identifier in removed:
         answers = ", ".join(twin for twin in twins[identifier] if twin in captioned)
         rejected.add(Rejected(identifier, "duplicates", f"shows the same as the captioned {answers}"))
     entries = [entry for entry in entries if entry.id not in removed]
     queries, qrels = queries_of(job, entries)
-    counts = {
-        "captioned": len(captioned),
-        "distractors": len(entries) - len(captioned),
-        "queries": len(queries),
-        "distinct_texts": len({query.text for query in queries}),
-        "rejected": len(rejected),
-        "warnings": sum(bool(entry.facts["warning"]) for entry in entries),
-        "splits": dict(sorted(Counter(e.facts["split"] for e in entries if e.facts["captions"]).items())),
-    }
-    notes = {
-        "selection": selected.compared,
-        "duplicates": duplicates,
-        "warnings": {entry.id: entry.facts["warning"] for entry in entries if entry.facts["warning"]},
-        "counts": counts,
-        "expected": {key: value for key, value in asdict(preset.expected).items() if value is not None},
-    }
+    sources = {source.name: source.for_manifest() for source in preset.sources()}
     configuration = {
         "preset": json.loads(json.dumps(preset.as_json())),
+        "sources": fingerprint(sources),
         "images": fingerprint([marker.outputs for marker in markers]),
         "scores": fingerprint(selected.scores),
         "duplicates": fingerprint(duplicates),
         "compared": fingerprint(selected.compared),
         "class_names": fingerprint(_class_names(job)),
-        "listed": options.selection is not None,
+        "listed": listed,
         "rejected": fingerprint(sorted(rejected)),
     }
     done = job.stages.done("export", configuration)
@@ -125,18 +110,19 @@ def export(
         eval_set = EvalSet.open(options.out)
         if eval_set.manifest.get("bytes_id") == done.counts["bytes_id"]:
             return eval_set
+    counts = {**_counts(entries, queries), "rejected": len(rejected)}
+    notes = {
+        "selection": selected.compared,
+        "duplicates": duplicates,
+        "warnings": {entry.id: entry.facts["warning"] for entry in entries if entry.facts["warning"]},
+        "counts": counts,
+        "expected": {key: value for key, value in asdict(preset.expected).items() if value is not None},
+    }
+    card = dataset_card(preset, counts, duplicates, listed)
     staged = options.work / "export" / options.out.name
     eval_set = write_eval_set(
         staged,
-        About(
-            preset.name,
-            preset.title,
-            preset.images,
-            dataset_card(preset, counts, duplicates, listed=options.selection is not None),
-            preset.as_json(),
-            notes,
-            {source.name: source.for_manifest() for source in preset.sources()},
-        ),
+        About(preset.name, preset.title, preset.images, card, preset.as_json(), notes, sources),
         images=job.reporter.track(_corpus(job, entries, selected.scores or {}, twins), "export", len(entries)),
         queries=queries,
         qrels=qrels,
@@ -149,6 +135,18 @@ def export(
     replace_folder(staged, options.out)
     job.stages.finish("export", configuration, counts={"bytes_id": eval_set.manifest["bytes_id"]})
     return EvalSet.open(options.out)
+
+
+def _counts(entries: list[ReducedImage], queries: list[Query]) -> dict[str, Any]:
+    captioned = [entry for entry in entries if entry.facts["captions"]]
+    return {
+        "captioned": len(captioned),
+        "distractors": len(entries) - len(captioned),
+        "queries": len(queries),
+        "distinct_texts": len({query.text for query in queries}),
+        "warnings": sum(bool(entry.facts["warning"]) for entry in entries),
+        "splits": dict(sorted(Counter(entry.facts["split"] for entry in captioned).items())),
+    }
 
 
 def _corpus(

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from data_prep.sources import MAX_FILE_BYTES, Shard, SourceImage, read_image_file
 from data_prep.sources.imagenet.classes import class_indexes, classed_image, wnids
@@ -85,13 +85,14 @@ class TarImagenet(LocalImagenet):
 
 def _train_images(shard: Shard) -> Iterator[SourceImage]:
     where = f"{shard.location}, inner tar {wnids()[shard.class_index]}.tar"
-    with Path(shard.location).open("rb") as file:
-        window = io.BufferedReader(_Window(file, shard.offset, shard.size_bytes), 1 << 20)
-        with _opened(where, fileobj=window) as tar:
-            for member in tar:
-                if not member.isdir():
-                    data, problem = _read(tar, member, where)
-                    yield classed_image(member.name, data, "train", shard.class_index, problem)
+    # The inner tar is read where it lies: a member is no more than a stretch of the outer file.
+    inner = tarfile.TarInfo(shard.name)
+    inner.offset_data, inner.size = shard.offset, shard.size_bytes
+    with _opened(shard.location) as outer, _opened(where, fileobj=outer.extractfile(inner)) as tar:
+        for member in tar:
+            if not member.isdir():
+                data, problem = _read(tar, member, where)
+                yield classed_image(member.name, data, "train", shard.class_index, problem)
 
 
 def _tar_files(path: Path) -> Iterator[tuple[str, Any]]:
@@ -128,35 +129,6 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> tuple[by
     if len(data) != min(member.size, MAX_FILE_BYTES + 1):
         raise SourceError(f"{where} ends within {member.name}", "It is cut short; get the file again.")
     return data, ""
-
-
-class _Window(io.RawIOBase):
-    """A stretch of a file as a file of its own, so that an inner tar is read where it lies."""
-
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._start, self._size, self._at = file, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        count = max(0, min(len(buffer), self._size - self._at))
-        self._file.seek(self._start + self._at)
-        data = self._file.read(count)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 DEVKIT = "ILSVRC2012_devkit_t12"

@@ -8,12 +8,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.sources.imagenet import tars as imagenet_tars
 from data_prep.sources.imagenet.classes import wnids
-from data_prep.sources.imagenet.tars import TRAIN_TAR, VAL_TAR, TarImagenet, _Window
+from data_prep.sources.imagenet.tars import TRAIN_TAR, VAL_TAR, TarImagenet
 from mteb_vehicle_search.errors import SourceError
 
 TENCH, SHARK, WAGON = wnids()[0], wnids()[2], wnids()[436]
@@ -298,27 +297,3 @@ STEPS = st.lists(
     ),
     max_size=12,
 )
-
-
-@settings(deadline=None, max_examples=100, derandomize=True)
-@given(st.integers(0, 20), st.integers(0, 20), STEPS)
-def test_a_window_is_like_a_file_of_its_own(start, size, steps):
-    """Beside `BytesIO` over the same stretch; both read to the end at most, and know where they are."""
-    content = bytes(range(100, 150))
-    window, plain = _Window(io.BytesIO(content), start, size), io.BytesIO(content[start : start + size])
-    assert window.readable()
-    assert window.seekable()
-    for name, *arguments in steps:
-        assert getattr(window, name)(*arguments) == getattr(plain, name)(*arguments)
-        assert window.tell() == plain.tell()
-    window.seek(0)
-    assert window.readall() == plain.getvalue()
-
-
-def test_a_window_has_no_place_before_its_start_and_ends_with_the_file():
-    window = _Window(io.BytesIO(b"0123456789"), 4, 100)
-    assert window.seek(-5, io.SEEK_CUR) == 0
-    assert window.read(3) == b"456"
-    assert window.read() == b"789"
-    assert window.read(3) == b""
-    assert window.tell() == 6
