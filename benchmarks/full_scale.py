@@ -29,7 +29,8 @@ import psutil
 from data_prep.sources.drawn.phrases import captions
 from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.scene import Scene, random_scene
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import CorpusImage, ImagePolicy, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 SAMPLE = 4096  # Images that the two limits are measured on.

@@ -14,7 +14,7 @@ from data_prep.preset import Preset
 from data_prep.sources import CaptionedSource, DistractorSource
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.terminal import Reporter
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.files import file_sha256, write_whole
 
 STAGES = ("classify", "select", "captioned", "distractors", "duplicates", "export")

@@ -19,7 +19,7 @@ from data_prep.sources import Source
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import ImagePolicy
+from mteb_vehicle_search.eval_set.schema import ImagePolicy
 
 T = TypeVar("T")
 

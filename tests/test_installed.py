@@ -209,7 +209,7 @@ def test_taken_names_broken_packages_and_a_changed_mteb_are_told_and_mteb_goes_o
 def test_stock_run_evaluates_the_model_of_another_package(installed: Environment, tmp_path: Path) -> None:
     from PIL import Image
 
-    from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
+    from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
     from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
     images, queries, qrels = [], [], []

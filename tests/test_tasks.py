@@ -20,7 +20,7 @@ from small_set import small_set
 import mteb_vehicle_search
 from mteb_vehicle_search.citations import FLICKR30K
 from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
-from mteb_vehicle_search.eval_set import Qrel
+from mteb_vehicle_search.eval_set.schema import Qrel
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.search import vectors as embeddings
 from mteb_vehicle_search.search.exact_search import ExactSearch

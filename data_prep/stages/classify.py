@@ -20,7 +20,7 @@ from data_prep.markers import Stages
 from data_prep.stages.classifiers import Scorer
 from data_prep.stages.decoding import ImageRejected, decode
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.files import new_file
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.eval_set import Query
+from mteb_vehicle_search.eval_set.schema import Query
 
 BLOCK = 1 << 22  # Comparisons per block: 32 MiB of 64-bit words.
 

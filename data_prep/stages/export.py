@@ -16,7 +16,8 @@ from data_prep.stages.duplicates import exact_groups, hash_bits, near_pairs, par
 from data_prep.stages.reduce import ReducedImage
 from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query, Rejected
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import CorpusImage, Provenance, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.files import replace_folder, write_whole
@@ -155,7 +156,7 @@ def _corpus(
     names = _class_names(job)
     for entry in entries:
         facts = entry.facts
-        row = {key: facts[key] for key in _FACTS}
+        row = {key: facts[key] for key in Provenance._fields if key in facts}
         row |= {
             "captioned": bool(facts["captions"]),
             "class_name": names.get(facts["wnid"], ""),

@@ -26,7 +26,7 @@ from PIL import Image
 from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
 from data_prep.stages.decoding import ImageRejected, decode
-from mteb_vehicle_search.eval_set import ImagePolicy, Rejected
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file, write_whole
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.terminal import console, print_columns
 
 if TYPE_CHECKING:
-    from mteb_vehicle_search.eval_set import Query
+    from mteb_vehicle_search.eval_set.schema import Query
 
 SIGNIFICANCE = 0.05
 

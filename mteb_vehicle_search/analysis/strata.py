@@ -18,7 +18,7 @@ from mteb_vehicle_search.eval_set import EvalSet
 
 if TYPE_CHECKING:
     from mteb_vehicle_search.analysis.ranks import RunRanks
-    from mteb_vehicle_search.eval_set import Query
+    from mteb_vehicle_search.eval_set.schema import Query
 
 
 def words(text: str) -> list[str]:

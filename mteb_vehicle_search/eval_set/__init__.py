@@ -1,154 +1,30 @@
 """The evaluation set: a folder with corpus, queries, qrels and their provenance.
 
 The folder is a valid hub dataset (configs `corpus`, `queries`, `qrels`), so plain `datasets` and mteb's stock
-loader read it as well. Everything is sorted by id and written deterministically; `verification.py` checks it.
+loader read it as well. Everything is sorted by id and written deterministically; `verify.py` checks it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.errors import DataNotFoundError, EvalSetError
+from mteb_vehicle_search.eval_set.schema import FORMAT_VERSION, ImagePolicy, Qrel, Query
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 1
-ROWS_PER_GROUP = 128
 BUILD_HINT = (
     "Build it with 'vehicle-search-data build' (needs access to Flickr30k and ImageNet-1k), see\n"
     "'vehicle-search-data build --dry-run' for what that takes; or point VEHICLE_SEARCH_DATA at an existing\n"
     "evaluation set. Without data, 'mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip' works now."
 )
-
-
-@dataclass(frozen=True)
-class ImagePolicy:
-    """How images were reduced: part of the content id.
-
-    Attributes:
-        shortest_side_px: Length of the shorter side after the resize, in pixels; images are never enlarged.
-        resample: Name of Pillow's resampling filter.
-        jpeg_quality: Quality that Pillow's JPEG encoder was given (1-95).
-    """
-
-    shortest_side_px: int = 160
-    resample: str = "bicubic"
-    jpeg_quality: int = 75
-
-
-class CorpusImage(NamedTuple):
-    """One image of the corpus: id, JPEG bytes, and a provenance row (keys of `provenance_schema`, no None).
-
-    `duplicates` may be absent from the row and is then empty.
-    """
-
-    id: str
-    jpeg: bytes
-    provenance: dict[str, Any]
-
-
-class Query(NamedTuple):
-    """One text query."""
-
-    id: str
-    text: str
-
-
-class Qrel(NamedTuple):
-    """A relevance judgement: `corpus_id` answers `query_id`."""
-
-    query_id: str
-    corpus_id: str
-    score: int = 1
-
-
-class Rejected(NamedTuple):
-    """An input that was left out: its source id, the stage that refused it, and why."""
-
-    id: str
-    stage: str
-    reason: str
-
-
-def schemas() -> dict[str, pa.Schema]:
-    """Return the columns of each part: "corpus", "queries", "qrels", "provenance", "rejected"."""
-    import pyarrow as pa
-
-    text, whole, real = pa.string(), pa.int32(), pa.float32()
-    image = pa.struct([("bytes", pa.binary()), ("path", text)])
-    features = {
-        "id": {"dtype": "string", "_type": "Value"},
-        "image": {"mode": "RGB", "_type": "Image"},
-    }
-    corpus = pa.schema([("id", text), ("image", image)]).with_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
-    provenance = pa.schema(
-        [
-            ("corpus-id", text),
-            ("source", text),
-            ("split", text),
-            ("captioned", pa.bool_()),
-            ("class_index", whole),
-            ("wnid", text),
-            ("class_name", text),
-            ("vehicle_score", real),
-            ("width", whole),
-            ("height", whole),
-            ("sha256", text),
-            ("perceptual_hash", text),
-            ("duplicates", pa.list_(text)),
-        ]
-    )
-    return {
-        "corpus": corpus,
-        "queries": pa.schema([("id", text), ("text", text)]),
-        "qrels": pa.schema([("query-id", text), ("corpus-id", text), ("score", pa.int64())]),
-        "provenance": provenance,
-        "rejected": pa.schema([("id", text), ("stage", text), ("reason", text)]),
-    }
-
-
-def provenance_schema() -> pa.Schema:
-    """Return the columns of the provenance table.
-
-    `source` names the data set; `split` is "" if unknown; `class_index` is -1 and `wnid`, `class_name` are "" for
-    images without a class; `vehicle_score` is the summed probability of the vehicle classes, -1 if not classified;
-    `width`, `height` are the original size in pixels; `sha256` (hex) is of the source's bytes; `perceptual_hash` is
-    16 hexadecimal digits; `duplicates` holds the ids of the images that show the same, exactly or nearly.
-    """
-    return schemas()["provenance"]
-
-
-def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Iterable[Qrel], policy: ImagePolicy) -> str:
-    """Return the sha256 (64 hex digits) that identifies what an evaluation set asks and searches.
-
-    It covers the format version, the image policy, and the sorted corpus ids, queries and qrels; not the bytes of the
-    images, so that it is the same on every machine.
-    """
-    digest = hashlib.sha256()
-
-    def add(*fields: object) -> None:
-        digest.update(json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
-
-    add("format", FORMAT_VERSION)
-    add("policy", *asdict(policy).values())
-    for corpus_id in sorted(corpus_ids):
-        add("corpus", corpus_id)
-    for query in sorted(queries):
-        add("query", *query)
-    for qrel in sorted(qrels):
-        add("qrel", *qrel)
-    return digest.hexdigest()
 
 
 class EvalSet:
@@ -204,12 +80,12 @@ class EvalSet:
         """How the images were reduced."""
         return ImagePolicy(**self.manifest["policy"])
 
-    def files(self, part: str) -> list[Path]:
-        """Return the parquet files of `part` ("corpus", "queries", "qrels", "provenance"), in order."""
-        return [self.folder / name for name in sorted(self.manifest["files"]) if name.startswith(part + "/")]
+    def files(self, table: str) -> list[Path]:
+        """Return the parquet files of `table` ("corpus", "queries", "qrels", "provenance"), in order."""
+        return [self.folder / name for name in sorted(self.manifest["files"]) if name.startswith(table + "/")]
 
-    def table(self, part: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a whole part as one table; do not use it for the images of a large corpus.
+    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return a whole table; do not use it for the images of a large corpus.
 
         Raises:
             EvalSetError: A file is missing or damaged.
@@ -218,33 +94,33 @@ class EvalSet:
         import pyarrow.parquet as pq
 
         tables = []
-        for path in self.files(part):
+        for path in self.files(table):
             try:
                 tables.append(pq.read_table(path, columns=list(columns) if columns else None))
             except (OSError, pa.ArrowException) as error:
                 hint = f"See 'vehicle-search-data verify {self.folder}'."
                 raise EvalSetError(f"{path} cannot be read: {error}", hint) from error
         if not tables:
-            raise EvalSetError(f"{self.folder} has no {part} files.", BUILD_HINT)
+            raise EvalSetError(f"{self.folder} has no {table} files.", BUILD_HINT)
         return pa.concat_tables(tables)
 
     def corpus_ids(self) -> list[str]:
         """Return the ids of all images, sorted."""
-        return self.table("corpus", ["id"])["id"].to_pylist()
+        return self.read("corpus", ["id"])["id"].to_pylist()
 
     def queries(self) -> list[Query]:
         """Return all queries, sorted by id."""
-        table = self.table("queries")
+        table = self.read("queries")
         return [Query(*row) for row in zip(table["id"].to_pylist(), table["text"].to_pylist())]
 
     def qrels(self) -> list[Qrel]:
         """Return all relevance judgements, sorted."""
-        table = self.table("qrels")
+        table = self.read("qrels")
         return [Qrel(*row) for row in zip(*(table[c].to_pylist() for c in ("query-id", "corpus-id", "score")))]
 
     def provenance(self) -> pa.Table:
-        """Return one row per image, in the order of `corpus_ids()`; columns of `provenance_schema()`."""
-        return self.table("provenance")
+        """Return one row per image, in the order of `corpus_ids()`; columns of `Provenance`."""
+        return self.read("provenance")
 
     def rejected(self) -> pa.Table:
         """Return the inputs that were left out: `id`, `stage`, `reason`."""
@@ -254,7 +130,7 @@ class EvalSet:
 
     def sources(self) -> list[str]:
         """Return the source of each image, in the order of `corpus_ids()`."""
-        return self.table("provenance", ["source"])["source"].to_pylist()
+        return self.read("provenance", ["source"])["source"].to_pylist()
 
     @cached_property
     def _reader(self) -> _ImageReader:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from mteb_vehicle_search.errors import EvalSetError
-from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, content_id, schemas
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, Qrel, Query, content_id, schemas
 from mteb_vehicle_search.files import file_sha256
 from mteb_vehicle_search.terminal import print_rows, progress_bar
 
@@ -35,7 +36,7 @@ class Verification(NamedTuple):
 
     Attributes:
         violations: Everything that is wrong; empty if the set keeps its contract.
-        counts: Rows read by part.
+        counts: Rows read by table.
         content_id: The content id computed from the data, or the manifest's if the data could not be read.
     """
 
@@ -57,27 +58,27 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     lost = {*odd}
     rows: dict[str, list] = {}
     counts: dict[str, int] = {}
-    for part, read in (
+    for table, read in (
         ("corpus", eval_set.corpus_ids),
         ("queries", eval_set.queries),
         ("qrels", eval_set.qrels),
-        ("provenance", lambda: eval_set.table("provenance", ["corpus-id"])["corpus-id"].to_pylist()),
+        ("provenance", lambda: eval_set.read("provenance", ["corpus-id"])["corpus-id"].to_pylist()),
         ("rejected", lambda: [tuple(row.values()) for row in eval_set.rejected().to_pylist()]),
     ):
-        rows[part], counts[part] = [], 0
-        if part in odd:
+        rows[table], counts[table] = [], 0
+        if table in odd:
             continue
         try:
             read_rows = list(read())
         except (EvalSetError, OSError, KeyError, ValueError) as error:
-            found.append(Violation(part, f"cannot be read: {str(error).splitlines()[0]}"))
-            lost.add(part)
+            found.append(Violation(table, f"cannot be read: {str(error).splitlines()[0]}"))
+            lost.add(table)
             continue
-        counts[part] = len(read_rows)
-        rows[part] = [row for row in read_rows if row is not None and (isinstance(row, str) or None not in row)]
-        if empty := len(read_rows) - len(rows[part]):
-            found.append(Violation(part, f"rows in which a value is missing: {empty}"))
-            lost.add(part)
+        counts[table] = len(read_rows)
+        rows[table] = [row for row in read_rows if row is not None and (isinstance(row, str) or None not in row)]
+        if empty := len(read_rows) - len(rows[table]):
+            found.append(Violation(table, f"rows in which a value is missing: {empty}"))
+            lost.add(table)
     _check_ids(rows, lost, found)
     _check_counts(eval_set, counts, lost, found)
     computed = eval_set.content_id
@@ -115,8 +116,8 @@ def _check_files(eval_set: EvalSet, found: list[Violation]) -> None:
 def _check_columns(eval_set: EvalSet, found: list[Violation]) -> set[str]:
     """Return the parts that have not the columns of their schema, which nobody can read as what they should be."""
     odd = set()
-    for part, schema in schemas().items():
-        for path in eval_set.files(part) or [eval_set.folder / f"{part}.parquet"]:
+    for table, schema in schemas().items():
+        for path in eval_set.files(table) or [eval_set.folder / f"{table}.parquet"]:
             try:
                 held = pq.read_schema(path)
             except (OSError, pa.ArrowException):
@@ -128,16 +129,16 @@ def _check_columns(eval_set: EvalSet, found: list[Violation]) -> set[str]:
                     found.append(
                         Violation(path.relative_to(eval_set.folder).as_posix(), f"column {field.name!r} {what}")
                     )
-                    odd.add(part)
+                    odd.add(table)
     return odd
 
 
 def _check_counts(eval_set: EvalSet, counts: dict[str, int], lost: set[str], found: list[Violation]) -> None:
     expected = eval_set.manifest.get("counts", {})
-    for part in ("corpus", "queries", "qrels", "rejected"):
-        if part not in lost and expected.get(part) != counts[part]:
+    for table in ("corpus", "queries", "qrels", "rejected"):
+        if table not in lost and expected.get(table) != counts[table]:
             found.append(
-                Violation("manifest.json", f"{part}: says {expected.get(part)} rows, the data has {counts[part]}")
+                Violation("manifest.json", f"{table}: says {expected.get(table)} rows, the data has {counts[table]}")
             )
     if "provenance" not in lost:
         sources = dict(Counter(eval_set.sources()))
@@ -154,12 +155,12 @@ def _check_ids(rows: dict[str, list], lost: set[str], found: list[Violation]) ->
         ("queries", [query.id for query in queries]),
         ("qrels", [q[:2] for q in qrels]),
     ]
-    for part, values in ids:
+    for table, values in ids:
         for value, count in Counter(values).items():
             if count > 1:
-                found.append(Violation(part, f"id {value!r} stands {count} times"))
+                found.append(Violation(table, f"id {value!r} stands {count} times"))
         if values != sorted(values):
-            found.append(Violation(part, "is not sorted by id"))
+            found.append(Violation(table, "is not sorted by id"))
     known, asked = set(corpus), {query.id for query in queries}
     for qrel in qrels:
         if "corpus" not in lost and qrel.corpus_id not in known:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mteb_vehicle_search.errors import EvalSetError
-from mteb_vehicle_search.eval_set import (
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import (
     FORMAT_VERSION,
     ROWS_PER_GROUP,
     CorpusImage,
-    EvalSet,
     ImagePolicy,
     Qrel,
     Query,
@@ -168,8 +168,8 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
     return ids, sources
 
 
-def _write_table(path: Path, part: str, rows: Sequence[tuple]) -> None:
-    schema = schemas()[part]
+def _write_table(path: Path, table: str, rows: Sequence[tuple]) -> None:
+    schema = schemas()[table]
     columns = [[row[i] for row in rows] for i in range(len(schema))]
     path.parent.mkdir(exist_ok=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema)]
@@ -189,8 +189,8 @@ def _check_judgements(ids: list[str], queries: list[Query], qrels: list[Qrel]) -
 
 def _card(title: str, body: str) -> str:
     configs = "".join(
-        f"- config_name: {part}\n  data_files:\n  - split: test\n    path: {part}/test-*.parquet\n"
-        for part in ("corpus", "queries", "qrels", "provenance")
+        f"- config_name: {table}\n  data_files:\n  - split: test\n    path: {table}/test-*.parquet\n"
+        for table in ("corpus", "queries", "qrels", "provenance")
     )
     head = "---\ntask_categories:\n- text-to-image\ntags:\n- mteb\n- image\n- text\n"
     return f"{head}configs:\n{configs}---\n\n# {title}\n\n{body.strip()}\n"

@@ -25,7 +25,7 @@ from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.strata import strata
 from mteb_vehicle_search.analysis.uncertainty import Interval, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.eval_set import Query
+from mteb_vehicle_search.eval_set.schema import Query
 from mteb_vehicle_search.run_record import write_run_record
 from mteb_vehicle_search.terminal import console
 

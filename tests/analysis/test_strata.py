@@ -14,7 +14,7 @@ from small_set import small_set
 from mteb_vehicle_search import settings as places
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, specificity, strata, words
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
-from mteb_vehicle_search.eval_set import Query
+from mteb_vehicle_search.eval_set.schema import Query
 
 
 def test_words_are_lower_case_and_without_punctuation():

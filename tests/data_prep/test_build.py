@@ -30,7 +30,7 @@ from data_prep.sources import Shard, SourceImage
 from data_prep.stages import reduce
 from data_prep.stages.reduce import merge, read_reduced, reduce_captioned, reduce_distractors
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.files import locked
 from mteb_vehicle_search.terminal import Reporter

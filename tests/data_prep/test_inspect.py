@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 from small_set import provenance, small_set
 
 from data_prep.inspect import contact_sheet, summarise
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 
 WIDTH_PX, HEIGHT_PX, COLUMNS = 200, 278, 6  # Of a cell: a square for the image, and six lines of 13 px.
 

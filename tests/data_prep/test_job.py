@@ -11,7 +11,7 @@ from data_prep.job import BuildOptions, Job
 from data_prep.markers import Stages
 from data_prep.preset import load_preset
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.terminal import Reporter
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from data_prep.markers import STAGES, Marker, Stages, fingerprint
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.files import locked, write_whole
 
 HOLD = """

@@ -21,7 +21,7 @@ from data_prep.preset import (
     load_preset,
 )
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import ImagePolicy
+from mteb_vehicle_search.eval_set.schema import ImagePolicy
 
 MINIMAL = """
 name = "x"

@@ -9,9 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 from small_set import jpeg, provenance, small_set
 
-from mteb_vehicle_search import eval_set as reading
 from mteb_vehicle_search.errors import DataNotFoundError, EvalSetError
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query, content_id
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import (
+    ROWS_PER_GROUP,
+    CorpusImage,
+    ImagePolicy,
+    Provenance,
+    Qrel,
+    Query,
+    content_id,
+    schemas,
+)
 from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.files import file_sha256
 
@@ -90,7 +99,7 @@ def test_content_id_covers_what_is_asked_and_searched(part, value):
 
 def test_the_content_id_covers_the_format(monkeypatch):
     before = content_id(*BASE)
-    monkeypatch.setattr(reading, "FORMAT_VERSION", 2)
+    monkeypatch.setattr("mteb_vehicle_search.eval_set.schema.FORMAT_VERSION", 2)
     assert content_id(*BASE) != before
 
 
@@ -99,7 +108,7 @@ def test_the_policy_of_the_published_evaluation_is_the_default():
 
 
 def test_a_reader_keeps_128_images_in_memory():
-    assert reading.ROWS_PER_GROUP == 128
+    assert ROWS_PER_GROUP == 128
 
 
 def test_a_judgement_says_relevant_unless_told():
@@ -116,7 +125,7 @@ def test_the_digest_of_a_file_is_that_of_all_its_blocks(tmp_path):
 def test_the_columns_are_those_of_the_contract():
     described = {
         part: [f"{field.name}: {field.type}".replace("<item:", "<element:") for field in schema]
-        for part, schema in reading.schemas().items()
+        for part, schema in schemas().items()
     }
     assert described == {
         "corpus": ["id: string", "image: struct<bytes: binary, path: string>"],
@@ -139,8 +148,7 @@ def test_the_columns_are_those_of_the_contract():
         ],
         "rejected": ["id: string", "stage: string", "reason: string"],
     }
-    assert reading.provenance_schema() == reading.schemas()["provenance"]
-    stated = json.loads(reading.schemas()["corpus"].metadata[b"huggingface"])
+    stated = json.loads(schemas()["corpus"].metadata[b"huggingface"])
     assert stated == {
         "info": {"features": {"id": {"dtype": "string", "_type": "Value"}, "image": {"mode": "RGB", "_type": "Image"}}}
     }
@@ -210,9 +218,9 @@ def test_parts_are_read_whole_or_by_column(cut):
     written, given = cut
     assert written.queries() == [Query("p", "first"), Query("q", "second")]
     assert written.qrels() == [Qrel("p", "i00", 1), Qrel("p", "i03", 2), Qrel("q", "i09", 1)]
-    assert written.table("corpus", ["id"]).column_names == ["id"]
-    assert written.table("provenance", ("width", "source")).column_names == ["width", "source"]
-    assert written.provenance().schema.names == reading.provenance_schema().names
+    assert written.read("corpus", ["id"]).column_names == ["id"]
+    assert written.read("provenance", ("width", "source")).column_names == ["width", "source"]
+    assert written.provenance().schema.names == ["corpus-id", *Provenance._fields]
     assert written.provenance()["sha256"].to_pylist() == [item.provenance["sha256"] for item in given]
     assert written.rejected().schema.names == ["id", "stage", "reason"]
     assert written.policy == ImagePolicy()
@@ -237,7 +245,7 @@ def test_a_part_that_cannot_be_read_names_its_file_and_the_command(tmp_path):
         assert caught.value.message.startswith(f"{queries} cannot be read: ")
         assert caught.value.hint == f"See 'vehicle-search-data verify {written.folder}'."
     with pytest.raises(EvalSetError) as caught:
-        EvalSet(tmp_path, {"files": {}}).table("qrels")
+        EvalSet(tmp_path, {"files": {}}).read("qrels")
     assert caught.value.message == f"{tmp_path} has no qrels files."
     assert "vehicle-search-data build" in caught.value.hint
 

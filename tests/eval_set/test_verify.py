@@ -23,7 +23,7 @@ from PIL import Image
 from small_set import jpeg, provenance, small_set
 
 from mteb_vehicle_search.errors import DataNotFoundError
-from mteb_vehicle_search.eval_set import CorpusImage, ImagePolicy, Qrel, Query, Rejected, content_id
+from mteb_vehicle_search.eval_set.schema import CorpusImage, ImagePolicy, Qrel, Query, Rejected, content_id
 from mteb_vehicle_search.eval_set.verify import Violation, verify
 
 SIDE_PX = 32  # The short side of the small set's pictures, so each is as large as it may be.

@@ -15,8 +15,9 @@ import yaml
 from small_set import jpeg, provenance, small_set
 
 from mteb_vehicle_search.errors import EvalSetError
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, ImagePolicy, Qrel, Query, Rejected, content_id
+from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set import writer as eval_set_writer
+from mteb_vehicle_search.eval_set.schema import CorpusImage, ImagePolicy, Qrel, Query, Rejected, content_id
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 ONE_QUERY = {"queries": [Query("q", "text")], "qrels": [Qrel("q", "i0000")]}

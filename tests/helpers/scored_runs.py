@@ -12,7 +12,8 @@ import pyarrow as pa
 from PIL import Image
 
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.run_record import write_run_record
 

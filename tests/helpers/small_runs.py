@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.run_record import RunRecord, write_run_record
 

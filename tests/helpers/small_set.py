@@ -4,7 +4,8 @@ import io
 
 from PIL import Image
 
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 

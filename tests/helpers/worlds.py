@@ -22,7 +22,8 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ScoringFunction
 from small_set import jpeg, provenance
 
-from mteb_vehicle_search.eval_set import CorpusImage, EvalSet, Qrel, Query
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 
 CAPTIONED_SOURCES, DISTRACTOR_SOURCES = ("coco", "flickr30k"), ("imagenet", "openimages")

@@ -21,7 +21,8 @@ from mteb.types import PromptType
 from small_set import small_set
 
 from mteb_vehicle_search.errors import EncodeError
-from mteb_vehicle_search.eval_set import EvalSet, Qrel
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import Qrel
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
 from mteb_vehicle_search.search import exact_search as search
 from mteb_vehicle_search.search import vectors as embeddings

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from small_set import jpeg, provenance
 
-from mteb_vehicle_search.eval_set import CorpusImage, Qrel, Query
+from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.search.exact_search import SearchOutcome

@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.preset import Captioned, Classifier, Distractors, Preset, Selection
 from data_prep.stages.card import dataset_card
-from mteb_vehicle_search.eval_set import ImagePolicy
+from mteb_vehicle_search.eval_set.schema import ImagePolicy
 
 COUNTS = {
     "captioned": 1_200,

@@ -19,7 +19,7 @@ from data_prep.stages.duplicates import (
     same_text,
     twins_to_remove,
 )
-from mteb_vehicle_search.eval_set import Query
+from mteb_vehicle_search.eval_set.schema import Query
 
 
 def test_near_pairs_are_those_of_a_double_loop(monkeypatch):

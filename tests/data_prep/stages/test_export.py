@@ -20,7 +20,8 @@ from data_prep.stages.export import export, find_duplicates, queries_of
 from data_prep.stages.reduce import Prepared, read_reduced, write_reduced
 from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import EvalSet, ImagePolicy, Qrel, Query, Rejected
+from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import Verification, Violation, verify
 from mteb_vehicle_search.terminal import Reporter
 
@@ -235,7 +236,7 @@ def test_provenance_says_where_each_image_comes_from(world):
 
 def test_images_that_were_not_scored_have_no_score(world):
     world.selected = Selected({CAR: 0.75, OTHER: 0.5}, {})
-    scores = world.export().table("provenance", ["corpus-id", "vehicle_score"]).to_pylist()
+    scores = world.export().read("provenance", ["corpus-id", "vehicle_score"]).to_pylist()
     assert {row["corpus-id"]: row["vehicle_score"] for row in scores} == {
         **dict.fromkeys(IMAGES, NOT_SCORED),
         CAR: 0.75,
@@ -244,12 +245,12 @@ def test_images_that_were_not_scored_have_no_score(world):
 
 def test_a_set_of_all_images_has_no_scores(world):
     world.selected = Selected(None, {})
-    assert set(world.export().table("provenance", ["vehicle_score"])["vehicle_score"].to_pylist()) == {NOT_SCORED}
+    assert set(world.export().read("provenance", ["vehicle_score"])["vehicle_score"].to_pylist()) == {NOT_SCORED}
 
 
 def test_without_a_class_set_classes_have_no_names(world):
     world.change(distractors=Distractors("drawn"))
-    assert set(world.export().table("provenance", ["class_name"])["class_name"].to_pylist()) == {""}
+    assert set(world.export().read("provenance", ["class_name"])["class_name"].to_pylist()) == {""}
 
 
 def test_removed_twins_become_rows_that_name_the_captioned_ones(removing):

@@ -11,7 +11,7 @@ import pytest
 from data_prep.sources import SourceImage
 from data_prep.stages.decoding import ImageRejected
 from data_prep.stages.reduce import Prepared, read_reduced, write_reduced
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 
 
 def image(name: str, **facts) -> SourceImage:

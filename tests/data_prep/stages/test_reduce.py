@@ -19,7 +19,7 @@ from data_prep.sources import SourceImage
 from data_prep.stages import reduce as images
 from data_prep.stages.decoding import ImageRejected
 from data_prep.stages.reduce import perceptual_hash, prepare, prepare_all, target_size, usable_cores
-from mteb_vehicle_search.eval_set import ImagePolicy
+from mteb_vehicle_search.eval_set.schema import ImagePolicy
 
 JPEG = saved(photo())
 

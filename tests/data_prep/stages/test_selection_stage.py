@@ -21,7 +21,7 @@ from data_prep.stages import select as selection
 from data_prep.stages import select as selection_stage
 from data_prep.stages.select import Selected, select
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set import Rejected
+from mteb_vehicle_search.eval_set.schema import Rejected
 
 SIZES = {"f/a": 10, "f/b": 30, "f/c": 20, "f/d": 40}
 
