@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from data_prep.job import Job
@@ -87,11 +88,8 @@ def export(
     """
     preset, options, listed = job.preset, job.options, job.options.selection is not None
     twins = partners(duplicates["exact"], duplicates["near"])
-    captioned, removed = {entry.id for entry in entries if entry.facts["captions"]}, set(duplicates["removed"])
-    rejected = {*job.rejected}
-    for identifier in removed:
-        answers = ", ".join(twin for twin in twins[identifier] if twin in captioned)
-        rejected.add(Rejected(identifier, "duplicates", f"shows the same as the captioned {answers}"))
+    rejected = {*job.rejected, *_left_out(entries, duplicates["removed"], twins)}
+    removed = set(duplicates["removed"])
     entries = [entry for entry in entries if entry.id not in removed]
     queries, qrels = queries_of(job, entries)
     sources = {source.name: source.for_manifest() for source in preset.sources()}
@@ -129,13 +127,24 @@ def export(
         qrels=qrels,
         rejected=rejected,
     )
-    checked = verify(staged, progress=not job.reporter.quiet)
-    if checked.violations:
-        lines = "\n".join(f"  {item.where}: {item.what}" for item in checked.violations[:10])
-        raise BuildError(f"The evaluation set in {staged} does not verify:\n{lines}")
+    _require_verified(staged, quiet=job.reporter.quiet)
     replace_folder(staged, options.out)
     job.stages.finish("export", configuration, counts={"bytes_id": eval_set.manifest["bytes_id"]})
     return EvalSet.open(options.out)
+
+
+def _require_verified(folder: Path, quiet: bool) -> None:
+    checked = verify(folder, progress=not quiet)
+    if checked.violations:
+        lines = "\n".join(f"  {item.where}: {item.what}" for item in checked.violations[:10])
+        raise BuildError(f"The evaluation set in {folder} does not verify:\n{lines}")
+
+
+def _left_out(entries: list[ReducedImage], removed: list[str], twins: dict[str, list[str]]) -> Iterator[Rejected]:
+    captioned = {entry.id for entry in entries if entry.facts["captions"]}
+    for identifier in removed:
+        answers = ", ".join(twin for twin in twins[identifier] if twin in captioned)
+        yield Rejected(identifier, "duplicates", f"shows the same as the captioned {answers}")
 
 
 def _counts(entries: list[ReducedImage], queries: list[Query]) -> dict[str, Any]:

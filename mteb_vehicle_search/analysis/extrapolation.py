@@ -30,6 +30,7 @@ GRID = 160
 LOG_ODDS = (-20.0, 1.0)
 STEPS = 300
 REFIT_STEPS = 50
+LEVEL = 0.95
 
 
 class Evidence(NamedTuple):
@@ -150,7 +151,6 @@ def extrapolate(
     *,
     resamples: int = 200,
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, list[Interval]]:
     """Return, for each metric, the expected score for each number of distractors in `sizes`, each at least `total`.
 
@@ -163,7 +163,6 @@ def extrapolate(
         sizes: Distractors to predict for.
         resamples: Bootstrap resamples of images; 0 gives the two extremes only.
         seed: Of the bootstrap.
-        level: Of the interval.
 
     Raises:
         ResultsError: A size is below `total`, there are no distractors, or a metric has no last rank.
@@ -186,7 +185,7 @@ def extrapolate(
         drawn = np.bincount(evidence.which, weights=times[cluster].astype(np.float64), minlength=u)
         refitted = [fit_prior(evidence, drawn, start=start, steps=REFIT_STEPS) for start in starts]
         outer.append(_means(evidence, tables, drawn, *refitted))
-    bottom, top = np.quantile(outer, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    bottom, top = np.quantile(outer, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     low, high = bottom.min(axis=0), top.max(axis=0)
     intervals = [Interval(float(m), float(min(m, lo)), float(max(m, hi))) for m, lo, hi in zip(middle, low, high)]
     return {metric: intervals[i * len(sizes) : (i + 1) * len(sizes)] for i, metric in enumerate(metrics)}

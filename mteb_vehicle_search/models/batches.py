@@ -53,7 +53,7 @@ class Lane(NamedTuple):
 
 
 def all_lanes(devices: Sequence[torch.device], replicas: Sequence[Towers], cpu_lanes: int) -> list[Lane]:
-    """Return one place for each device; for a processor, `lanes` places that share its model and its threads.
+    """Return one lane for each device; for a processor, `cpu_lanes` lanes that share its model and its threads.
 
     Several batches at a time with few threads each keep a processor busier than one batch with all threads.
     """
@@ -66,7 +66,7 @@ def all_lanes(devices: Sequence[torch.device], replicas: Sequence[Towers], cpu_l
 
 
 def in_order(lanes: list[Lane], batches: Iterable[_Item], work: Callable[[_Item, Lane], _Result]) -> Iterator[_Result]:
-    """Yield `work(batch, place)` of each batch in order, spread over the places; the first error ends it."""
+    """Yield `work(batch, lane)` of each batch in order, spread over the lanes; the first error ends it."""
     if len(lanes) == 1:
         for batch in batches:
             yield work(batch, lanes[0])

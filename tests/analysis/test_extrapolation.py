@@ -175,9 +175,9 @@ def test_predictions_and_extremes_are_those_of_the_plain_model(plain):
 
 
 @pytest.mark.parametrize("level", [0.95, 0.6])
-def test_the_interval_adds_a_bootstrap_over_images_with_the_prior_refitted(plain, level):
-    given = {} if level == 0.95 else {"level": level}
-    found = extrapolate(METRICS, CAPTIONED, ABOVE, CLUSTERS, TOTAL, SIZES, resamples=6, seed=3, **given)
+def test_the_interval_adds_a_bootstrap_over_images_with_the_prior_refitted(plain, level, monkeypatch):
+    monkeypatch.setattr(extrapolation, "LEVEL", level)
+    found = extrapolate(METRICS, CAPTIONED, ABOVE, CLUSTERS, TOTAL, SIZES, resamples=6, seed=3)
     generator = np.random.default_rng(3)
     draws = [np.bincount(generator.integers(0, 6, 6), minlength=6)[CLUSTERS].astype(float) for _ in range(6)]
     for metric in METRICS:
@@ -197,7 +197,7 @@ def test_the_interval_adds_a_bootstrap_over_images_with_the_prior_refitted(plain
 
 def test_two_hundred_resamples_of_seed_0_at_95_percent_unless_told_otherwise():
     defaults = {name: one.default for name, one in inspect.signature(extrapolate).parameters.items()}
-    assert (defaults["resamples"], defaults["seed"], defaults["level"]) == (200, 0, 0.95)
+    assert (defaults["resamples"], defaults["seed"], extrapolation.LEVEL) == (200, 0, 0.95)
 
 
 def test_at_the_searched_size_the_model_gives_the_score_itself():
