@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,29 +65,29 @@ def open_clip_meta(
         quick_gelu: The activation that it was trained with; a configuration that says otherwise is refused.
         **facts: Further fields of `ModelMeta`, such as `release_date`, `license`, `citation`; unknown ones are None.
     """
+    common = {"reference": f"https://huggingface.co/{name}", "memory_usage_mb": round(n_parameters * 4 / 2**20)}
+    given = {"n_parameters": n_parameters, "embed_dim": embed_dim, "loader_kwargs": {"quick_gelu": quick_gelu}}
+    return _meta(name, revision, _load_open_clip, **{"max_tokens": 77, **common, **given, **facts})
+
+
+def _meta(name: str, revision: str, loader: Callable[..., Any], **facts: Any) -> ModelMeta:
+    """Return the metadata of a model that is not said otherwise: English, images and texts, cosine, open weights."""
     # mteb takes seconds to import, and most of the package does without.
     from mteb.models import ModelMeta
     from mteb.models.model_meta import ScoringFunction
 
+    unknown = ("release_date", "license", "citation", "n_embedding_parameters", "training_datasets", "reference")
     common: dict[str, Any] = {
-        **dict.fromkeys(("release_date", "license", "citation", "n_embedding_parameters", "training_datasets")),
-        "loader": _load_open_clip,
-        "loader_kwargs": {"quick_gelu": quick_gelu},
+        **dict.fromkeys((*unknown, "public_training_code", "public_training_data")),
         "languages": ["eng-Latn"],
-        "memory_usage_mb": round(n_parameters * 4 / 2**20),
-        "max_tokens": 77,
         "open_weights": True,
-        "public_training_code": None,
-        "public_training_data": None,
         "framework": ["PyTorch", "safetensors"],
-        "reference": f"https://huggingface.co/{name}",
         "similarity_fn_name": ScoringFunction.COSINE,
         "use_instructions": False,
         "modalities": ["image", "text"],
         "model_type": ["dense"],
     }
-    given = {"name": name, "revision": revision, "n_parameters": n_parameters, "embed_dim": embed_dim}
-    return ModelMeta(**{**common, **given, **facts})
+    return ModelMeta(name=name, revision=revision, loader=loader, **{**common, **facts})
 
 
 def _load_open_clip(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
@@ -115,32 +116,20 @@ def _licence_of(name: str) -> str:
 
 def tiny_clip() -> ModelMeta:
     """The embedded model: a CLIP of 1.4 million weights, trained on drawn scenes; it ships with the package."""
-    from mteb.models import ModelMeta
-    from mteb.models.model_meta import ScoringFunction
-
-    return ModelMeta(
-        loader=_load_tiny_clip,
-        name="vehicle-search/tiny-clip",
-        revision=TINY_CLIP_REVISION,
+    return _meta(
+        "vehicle-search/tiny-clip",
+        TINY_CLIP_REVISION,
+        _load_tiny_clip,
         release_date="2026-11-25",
-        languages=["eng-Latn"],
         n_parameters=1_445_633,
         n_embedding_parameters=115_200,
         memory_usage_mb=6,
         max_tokens=32,
         embed_dim=128,
         license="apache-2.0",
-        open_weights=True,
-        public_training_code=None,
         public_training_data="data_prep/sources/drawn",
         framework=["PyTorch"],
-        reference=None,
-        similarity_fn_name=ScoringFunction.COSINE,
-        use_instructions=False,
         training_datasets=set(),
-        modalities=["image", "text"],
-        model_type=["dense"],
-        citation=None,
     )
 
 
@@ -173,31 +162,21 @@ def metaclip_1_2() -> ModelMeta:
 
 def jina_clip_v2() -> ModelMeta:
     """Jina CLIP v2, loaded natively; replaces mteb's entry, whose remote code needs transformers below 5."""
-    from mteb.models import ModelMeta
-    from mteb.models.model_meta import ScoringFunction
-
-    return ModelMeta(
-        loader=_load_jina_clip,
-        name="jinaai/jina-clip-v2",
-        revision="e10d47f5691d0454a0fb5d13f46f2199b74cb436",
+    return _meta(
+        "jinaai/jina-clip-v2",
+        "e10d47f5691d0454a0fb5d13f46f2199b74cb436",
+        _load_jina_clip,
         release_date="2024-10-09",
-        languages=["eng-Latn"],
         n_parameters=865_278_477,
         n_embedding_parameters=250_002 * 1024,
         memory_usage_mb=1650,
         max_tokens=512,
         embed_dim=[1024, 768, 512, 256, 128, 64, 32],
         license="cc-by-nc-4.0",
-        open_weights=True,
-        public_training_code=None,
-        public_training_data=None,
         framework=["PyTorch", "Transformers", "safetensors"],
         reference="https://huggingface.co/jinaai/jina-clip-v2",
-        similarity_fn_name=ScoringFunction.COSINE,
-        use_instructions=False,
         # The authors name no complete list: whether Flickr30k is among the training data is unknown.
         training_datasets=None,
-        modalities=["image", "text"],
         citation="""@article{koukounas2024jinaclipv2,
   title = {jina-clip-v2: Multilingual Multimodal Embeddings for Text and Images},
   author = {Koukounas, Andreas and Mastrapas, Georgios and Wang, Bo and Akram, Mohammad Kalim and others},
