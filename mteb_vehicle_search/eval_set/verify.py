@@ -230,7 +230,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Show what a set holds and what is wrong with it; return 1 if anything is."""
     checked = verify(args.folder, progress=not args.quiet)
-    print_rows(f"{args.folder}", ("part", "rows"), list(checked.counts.items()))
+    print_rows(f"{args.folder}", ("table", "rows"), list(checked.counts.items()))
     lines = [f"Content id {checked.content_id}", *(f"  {one.where}: {one.what}" for one in checked.violations)]
     lines.append(f"{len(checked.violations)} violations." if checked.violations else "No violation.")
     sys.stdout.write("".join(f"{line}\n" for line in lines))

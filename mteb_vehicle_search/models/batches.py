@@ -176,8 +176,8 @@ def decoded(rows: range, decode: Callable[[int], torch.Tensor], size_px: int) ->
 
 
 def _fill(batch: torch.Tensor, rows: range, decode: Callable[[int], torch.Tensor]) -> None:
-    for lane, row in zip(batch, rows, strict=True):
-        lane.copy_(decode(row))
+    for pixels, row in zip(batch, rows, strict=True):
+        pixels.copy_(decode(row))
 
 
 def empty_batch(count: int, size_px: int, *, pinned: bool = False) -> torch.Tensor:

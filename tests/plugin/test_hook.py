@@ -206,8 +206,9 @@ def test_an_mteb_that_is_there_already_is_handed_over_at_once(package: Path, tol
 
 
 def test_an_mteb_that_is_just_being_imported_is_left_alone(package: Path, told: list[str]) -> None:
-    (package / "__init__.py").write_text("from mteb_vehicle_search.plugin import hook; hook.install(print)\n")
-    importlib.import_module("mteb")
+    code = "from mteb_vehicle_search.plugin import hook; heard = []; hook.install(heard.append)\n"
+    (package / "__init__.py").write_text(code)
+    assert importlib.import_module("mteb").heard == []
     assert told == []
 
 

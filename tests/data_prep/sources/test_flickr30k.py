@@ -438,7 +438,10 @@ def test_without_the_zip_or_its_captions_the_test_split_of_the_conversion_is_rea
     source = HubFlickr30k(dataset, conversion)
     assert [i.data for i in source.images()] == [f.data for f in FILES]
     assert dataset.downloads() == []
+    asked = [*conversion.asked]
     assert conversion.downloads() == ["TEST/test/0000.parquet", "TEST/test/0001.parquet"]
+    assert [i.data for i in source.images()] == [f.data for f in FILES]
+    assert conversion.asked == asked, "a second pass asks for nothing"
     assert source.describe() == {
         "form": "hub",
         "location": conversion.repo,
