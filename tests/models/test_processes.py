@@ -55,14 +55,15 @@ def test_forked_and_spawned_processes_encode_alike(tmp_path):
 
 
 FOREVER = """
-    import signal, sys, time
+    import os, signal, sys, time
     from mteb_vehicle_search.models.preprocess import ShortestSideCrop
 
     # A suite in the background of a shell script is started with interrupts ignored, and so are its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def endless(self, jpeg):
-        print("decoding", flush=True)
+        # Whole: of two threads that print, each may write its words before either ends its line.
+        os.write(1, b"decoding\n")
         while True:
             time.sleep(0.05)
 
