@@ -63,7 +63,7 @@ FOREVER = """
 
     def endless(self, jpeg):
         # Whole: of two threads that print, each may write its words before either ends its line.
-        os.write(1, b"decoding\n")
+        print("decoding\\n", end="", flush=True)
         while True:
             time.sleep(0.05)
 
