@@ -29,10 +29,7 @@ SHOWN_REJECTS = 5
 
 
 def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
-    """Build an evaluation set, or finish one that was interrupted.
-
-    Returns:
-        The verified set, at `options.out`.
+    """Build an evaluation set at `options.out`, or finish one that was interrupted; it is verified.
 
     Raises:
         BuildError: The target holds other things, another build is at work there, too many inputs were refused, or
@@ -56,40 +53,23 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vehicle-search-data build`."""
-    parser.add_argument(
-        "--preset", default="original", metavar="NAME", help="original (default), wordnet, mini, or a .toml file"
-    )
+    add = parser.add_argument
+    add("--preset", default="original", metavar="NAME", help="original (default), wordnet, mini, or a .toml file")
     for name, source in SOURCES.items():
         if source.help:
-            parser.add_argument(f"--{name}", default="hub", metavar="SRC", help=source.help)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
-    parser.add_argument(
-        "--selection",
-        metavar="LIST",
-        help="'published', or a file of image names: keep these images and run no classifier",
-    )
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="threads that decode and resize (default: one per core)",
-    )
-    parser.add_argument("--device", default="auto", help="of the classifier: auto (default), cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--batch-size", type=positive, default=32, metavar="N", help="of the classifier (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--rebuild",
-        action="append",
-        default=[],
-        metavar="STAGE",
-        choices=STAGES,
-        help=f"do a stage again although nothing changed: {', '.join(STAGES)}",
-    )
-    parser.add_argument("--allow-rejects", action="store_true", help="go on with more than 0.5 %% of bad images")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+            add(f"--{name}", default="hub", metavar="SRC", help=source.help)
+    add("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
+    listed = "'published', or a file of image names: keep these images and run no classifier"
+    add("--selection", metavar="LIST", help=listed)
+    threads = "threads that decode and resize (default: one per core)"
+    add("--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help=threads)
+    add("--device", default="auto", help="of the classifier: auto (default), cpu, cuda or cuda:N")
+    add("--batch-size", type=positive, default=32, metavar="N", help="of the classifier (default: %(default)s)")
+    again = f"do a stage again although nothing changed: {', '.join(STAGES)}"
+    add("--rebuild", action="append", default=[], metavar="STAGE", choices=STAGES, help=again)
+    add("--allow-rejects", action="store_true", help="go on with more than 0.5 %% of bad images")
+    add("--dry-run", action="store_true", help="show the plan and stop")
+    add("--quiet", action="store_true", help="no progress bars")
 
 
 def main(args: argparse.Namespace) -> int:

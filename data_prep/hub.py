@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,8 +43,7 @@ class HubRepository:
 
     Args:
         repo: `owner/name`.
-        revision: A full commit hash, or a branch together with `expected_prefix`.
-        expected_prefix: The commit that a branch resolves to must begin with this; empty accepts any.
+        revision: A full commit hash, or a branch.
         gated: Whether its terms must be accepted first.
         kind: "dataset" or "model".
         sleep: Waits between attempts; replaced in tests.
@@ -52,7 +51,6 @@ class HubRepository:
 
     repo: str
     revision: str
-    expected_prefix: str = ""
     gated: bool = False
     kind: str = "dataset"
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False, repr=False)
@@ -61,17 +59,9 @@ class HubRepository:
         """The full commit hash of the revision.
 
         Raises:
-            SourceError: If the hub cannot be reached, or the branch has moved away from the expected commit.
+            SourceError: If the hub cannot be reached.
         """
-        if _FULL_HASH.fullmatch(self.revision):
-            return self.revision
-        commit = _resolve(self)
-        if not commit.startswith(self.expected_prefix):
-            raise SourceError(
-                f"{self.repo} at {self.revision} is now {commit}, expected a commit beginning {self.expected_prefix}",
-                "The dataset has changed since the preset was written. Use a local copy of the expected revision.",
-            )
-        return commit
+        return self.revision if _FULL_HASH.fullmatch(self.revision) else _resolve(self)
 
     def files(self, folder: str | None = None) -> list[HubFile]:
         """The files under `folder` with sizes and hashes, sorted by path."""
@@ -82,8 +72,9 @@ class HubRepository:
             entries = HfApi().list_repo_tree(
                 self.repo, folder, recursive=True, revision=self.commit(), repo_type=self.kind
             )
-            found = [e for e in entries if isinstance(e, RepoFile)]
-            return sorted(HubFile(e.path, e.size, e.lfs.sha256 if e.lfs else "") for e in found)
+            return sorted(
+                HubFile(e.path, e.size, e.lfs.sha256 if e.lfs else "") for e in entries if isinstance(e, RepoFile)
+            )
 
         return self._patiently(tree, f"the list of files of {self.repo}")
 
@@ -108,26 +99,17 @@ class HubRepository:
         """
         from huggingface_hub import hf_hub_download  # Imports an HTTP stack.
 
-        what = f"{self.repo}/{file.path}"
-
-        def fetch() -> Path:
-            path = hf_hub_download(
-                self.repo, file.path, revision=self.commit(), repo_type=self.kind, local_dir=folder, library_name=None
-            )
-            return Path(path)
-
-        path = self._patiently(fetch, what)
-        problem = _difference(path, file)
-        if problem:
-            path.resolve().unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-            path = self._patiently(fetch, what)  # Once more: a damaged file left by an earlier run is mended so.
+        what, problem = f"{self.repo}/{file.path}", ""
+        options: dict[str, Any] = {"revision": self.commit(), "repo_type": self.kind, "library_name": None}
+        fetch = partial(hf_hub_download, self.repo, file.path, local_dir=folder, **options)
+        for _ in range(2):  # Once more: a damaged file left by an earlier run is mended so.
+            path = Path(self._patiently(fetch, what))
             problem = _difference(path, file)
-        if problem:
+            if not problem:
+                return path
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            raise SourceError(f"{what} is damaged: {problem}", "Run the command again to download it anew.")
-        return path
+        raise SourceError(f"{what} is damaged: {problem}", "Run the command again to download it anew.")
 
     def _patiently(self, action: Callable[[], T], what: str) -> T:
         """Run `action`; retry what may pass, with growing waits; explain what will not."""
@@ -137,26 +119,22 @@ class HubRepository:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return action()
-            except SourceError:
-                raise
             except errors.OfflineModeIsEnabled as error:
                 raise SourceError(
                     f"{what} is needed from the hub, but the environment says HF_HUB_OFFLINE",
                     "Unset HF_HUB_OFFLINE, or name a local copy.",
                 ) from error
-            except (errors.GatedRepoError, errors.RepositoryNotFoundError, errors.HfHubHTTPError) as error:
-                failure = error
+            except errors.HfHubHTTPError as error:
                 status = error.response.status_code if error.response is not None else 0
                 if isinstance(error, errors.GatedRepoError) or status in (401, 403):
                     raise self._refused(what, status) from error
-                if not (status == 429 or status >= 500):
+                if error.response is None or not (status == 429 or status >= 500):
                     raise SourceError(f"the hub does not give {what}: HTTP {status}", f"See {self.page}") from error
-                wait = _retry_after(error.response)
-            except errors.LocalEntryNotFoundError as error:
-                if isinstance(error.__cause__, errors.GatedRepoError):
-                    raise self._refused(what, 403) from error
-                failure, wait = error, None
+                asked = error.response.headers.get("Retry-After", "")
+                failure, wait = error, float(asked) if asked.isdigit() else None
             except (errors.HTTPError, OSError) as error:  # pyright: ignore[reportPrivateImportUsage]
+                if isinstance(error.__cause__, errors.GatedRepoError):  # Of a LocalEntryNotFoundError.
+                    raise self._refused(what, 403) from error
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     raise SourceError(
                         f"the disk is full: {what} does not fit", "Make room and run the command again; it goes on."
@@ -192,9 +170,7 @@ class HubRepository:
 def _resolve(dataset: HubRepository) -> str:
     from huggingface_hub import HfApi  # Imports an HTTP stack.
 
-    def look_up() -> Any:
-        return HfApi().repo_info(dataset.repo, revision=dataset.revision, repo_type=dataset.kind)
-
+    look_up = partial(HfApi().repo_info, dataset.repo, revision=dataset.revision, repo_type=dataset.kind)
     return str(dataset._patiently(look_up, f"the revision {dataset.revision} of {dataset.repo}").sha)
 
 
@@ -202,10 +178,9 @@ def _difference(path: Path, file: HubFile) -> str:
     size = path.stat().st_size
     if file.size_bytes >= 0 and size != file.size_bytes:
         return f"{size:,} bytes instead of {file.size_bytes:,}"
-    if not file.sha256:
-        return ""
-    found = file_sha256(path)
-    return "" if found == file.sha256 else f"sha256 {found} instead of {file.sha256}"
+    if file.sha256 and (found := file_sha256(path)) != file.sha256:
+        return f"sha256 {found} instead of {file.sha256}"
+    return ""
 
 
 def _brief(failure: Exception | None) -> str:
@@ -213,18 +188,8 @@ def _brief(failure: Exception | None) -> str:
     return (str(failure).strip() or type(failure).__name__).splitlines()[0]
 
 
-def _retry_after(response: Any) -> float | None:
-    value = response.headers.get("Retry-After", "") if response is not None else ""
-    return float(value) if value.isdigit() else None
-
-
 def download_model(repository: str, revision: str, names: Sequence[str]) -> Path:
-    """Return the folder, in the hub's cache, that holds the files `names` of a model.
-
-    Args:
-        repository: `owner/name`.
-        revision: Full commit hash.
-        names: Files; no others are downloaded.
+    """Return the folder, in the hub's cache, that holds the files `names` of a model; no others are downloaded.
 
     Raises:
         SourceError: The hub refuses or cannot be reached, or a file is missing or damaged.
@@ -278,7 +243,7 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
             commit_message=f"Upload {folder.name}",
             delete_patterns=["*.parquet"],
         )
-        return f"https://huggingface.co/datasets/{repository}"
+        return hub.page
 
     return hub._patiently(send, repository)
 
@@ -292,12 +257,10 @@ def terms_warning(eval_set: EvalSet, public: bool) -> str:
     terms = [source["terms"] for source in sources.values() if source["terms"]]
     if not terms:
         return ""
-    lines = ["The images come under terms that go with them:", *(f"  - {text}" for text in terms)]
+    advice = "The repository will be private. Share it only with people who accepted the same terms."
     if public:
-        lines.append("--public would publish them to everybody. Make sure that you are allowed to.")
-    else:
-        lines.append("The repository will be private. Share it only with people who accepted the same terms.")
-    return "\n".join(lines)
+        advice = "--public would publish them to everybody. Make sure that you are allowed to."
+    return "\n".join(["The images come under terms that go with them:", *(f"  - {text}" for text in terms), advice])
 
 
 def push(folder: Path, repository: str, public: bool = False) -> str:
@@ -306,7 +269,6 @@ def push(folder: Path, repository: str, public: bool = False) -> str:
     Raises:
         BuildError: The set does not verify.
     """
-
     checked = verify(folder)
     if checked.violations:
         raise BuildError(

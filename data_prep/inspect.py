@@ -7,7 +7,7 @@ import io
 import random
 import sys
 import textwrap
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,15 +34,10 @@ def summarise(eval_set: EvalSet) -> Summary:
     sources = Counter(table["source"].to_pylist())
     names = zip(table["wnid"].to_pylist(), table["class_name"].to_pylist())
     classes = Counter(f"{wnid} {name}".strip() for wnid, name in names if wnid)
-    sides: Counter[str] = Counter()
-    for width, height in zip(table["width"].to_pylist(), table["height"].to_pylist()):
-        sides[_side_range(min(width, height))] += 1
+    sides = Counter(_side_range(min(size)) for size in zip(table["width"].to_pylist(), table["height"].to_pylist()))
     ranges = [_side_range(side) for side in (0, *SIDES_PX)]
-    return Summary(
-        dict(sorted(sources.items())),
-        dict(sorted(classes.items())),
-        {name: sides[name] for name in ranges if sides[name]},
-    )
+    counted = {name: sides[name] for name in ranges if sides[name]}
+    return Summary(dict(sorted(sources.items())), dict(sorted(classes.items())), counted)
 
 
 def _side_range(side_px: int) -> str:
@@ -54,10 +49,8 @@ def _side_range(side_px: int) -> str:
 def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
     """Write a PNG of random images, half of them captioned ones, with their ids, and first captions or classes."""
     texts = {query.id: query.text for query in eval_set.queries()}
-    answers: dict[str, list[str]] = defaultdict(list)
-    for qrel in eval_set.qrels():
-        answers[qrel.corpus_id].append(qrel.query_id)
-    captions = {corpus_id: texts[min(ids)] for corpus_id, ids in answers.items()}
+    # Backwards, so that the first query of an image is what stays.
+    captions = {qrel.corpus_id: texts[qrel.query_id] for qrel in sorted(eval_set.qrels(), reverse=True)}
     table = eval_set.provenance()
     classes = dict(zip(table["corpus-id"].to_pylist(), table["class_name"].to_pylist()))
     rng = random.Random(seed)
@@ -75,20 +68,18 @@ def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0)
             sheet.paste(image, (left + 4, top + 4))
         source, _, stem = identifier.rpartition("/")
         lines = [source, stem, *textwrap.wrap(captions.get(identifier) or classes[identifier], 34)]
-        for line_number, line in enumerate(lines[:LINES]):
-            fill = "gray" if line_number < 2 else "black"
-            pen.text((left + 4, top + CELL_PX + LINE_PX * line_number), line, fill=fill, font=font)
+        for row, line in enumerate(lines[:LINES]):
+            pen.text((left + 4, top + CELL_PX + LINE_PX * row), line, fill="gray" if row < 2 else "black", font=font)
     sheet.save(path, "PNG")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vehicle-search-data inspect`."""
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="default: contact-sheet.png in the working directory")
-    parser.add_argument(
-        "--count", type=positive, default=24, metavar="N", help="images on the contact sheet (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which images (default: %(default)s)")
+    add = parser.add_argument
+    add("folder", type=Path)
+    add("--sheet", type=Path, metavar="PNG", help="default: contact-sheet.png in the working directory")
+    add("--count", type=positive, default=24, metavar="N", help="images on the contact sheet (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="which images (default: %(default)s)")
 
 
 def main(args: argparse.Namespace) -> int:

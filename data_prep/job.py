@@ -77,9 +77,6 @@ class Job:
     """What all stages of one build share.
 
     Attributes:
-        options: What to build, from where, and how.
-        reporter: Shows messages and progress.
-        stages: The markers of finished stages.
         described: What the captioned source said of itself at the start; it may say something else after it fell back
             to another form.
         inputs: How many images were read, by stage.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,7 @@ def fingerprint(configuration: Any) -> str:
 
 
 class Stages:
-    """The markers of one build, under `folder/stages`.
-
-    Args:
-        folder: The build's work folder.
-        say: Called with a message for the user, such as why a stage is stale.
-    """
+    """The markers of one build, under `stages` in its work folder; `say` tells the user why a stage is stale."""
 
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda message: None) -> None:
         self.folder = folder
@@ -95,14 +91,7 @@ class Stages:
             for path in outputs
         }
         marker = Marker(stage, configuration, described, counts or {}, sorted(rejected))
-        content = {
-            "stage": stage,
-            "fingerprint": fingerprint(configuration),
-            "configuration": configuration,
-            "outputs": described,
-            "counts": marker.counts,
-            "rejected": [list(item) for item in marker.rejected],
-        }
+        content = {**asdict(marker), "fingerprint": fingerprint(configuration)}
         path = self.path(stage)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode())
@@ -117,12 +106,8 @@ class Stages:
 
     def finished(self) -> dict[str, int]:
         """Return how many markers each stage has, whatever their configuration."""
-        counts: dict[str, int] = {}
         root = self.folder / "stages"
-        for path in sorted(root.rglob("*.json")):
-            stage = path.relative_to(root).with_suffix("").as_posix().partition("/")[0]
-            counts[stage] = counts.get(stage, 0) + 1
-        return counts
+        return Counter(path.relative_to(root).with_suffix("").parts[0] for path in sorted(root.rglob("*.json")))
 
     def _stale(self, stage: str, reason: str) -> None:
         if (stage, reason) not in self._said:
@@ -143,11 +128,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     found = []
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key), new.get(key)
-        if before == after:
-            continue
         if isinstance(before, dict) and isinstance(after, dict):
             found += [f"{key}.{difference}" for difference in _differences(before, after)]
-        else:
+        elif before != after:
             found.append(f"{key} was {_brief(before)}, is {_brief(after)}")
     return found
 

@@ -39,13 +39,10 @@ def plan(options: BuildOptions) -> Plan:
     rows = [("preset", f"{preset.title} ({preset.name})"), ("output", str(options.out)), ("work", str(options.work))]
     captioned_gb, found = _look_at(preset.captioned.source, options.open_captioned)
     distractors_gb, others = _look_at(preset.distractors.source, options.open_distractors)
-    rows += [*found, *others]
     model_gb, chosen = _look_at_selection(options)
-    rows += chosen
+    rows += [*found, *others, *chosen]
     needed_gb = captioned_gb + model_gb + min(distractors_gb, SHARDS_IN_FLIGHT_GB) + _products_gb(options)
-    folder = options.out
-    while not folder.exists():
-        folder = folder.parent
+    folder = next(path for path in (options.out, *options.out.parents) if path.exists())
     free_gb = shutil.disk_usage(folder).free / 1e9
     rows += [("disk needed at the peak", f"{needed_gb:.2f} GB"), ("disk free", f"{free_gb:.2f} GB")]
     stages = Stages(options.work)
@@ -95,8 +92,7 @@ def _products_gb(options: BuildOptions) -> float:
     per_class = SOURCES[preset.distractors.source].per_class
     distractors = len(classes.classes) * per_class if classes and per_class else 2_000
     images = (preset.expected.captioned or 2_500) + (preset.expected.distractors or distractors)
-    scored = 0
-    if preset.classifier and options.selection is None:
-        scored = SOURCES[preset.captioned.source].images or 0
+    classified = preset.classifier and options.selection is None
+    scored = SOURCES[preset.captioned.source].images or 0 if classified else 0
     # The images lie in the work folder and in the export.
     return (2 * images * IMAGE_KB + scored * SCORES_KB) / 1e6

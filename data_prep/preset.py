@@ -40,9 +40,8 @@ def parse(kind: type[T], content: dict[str, Any], path: Path, table: str = "") -
     known = {f.name: f for f in fields(kind) if "hidden" not in f.metadata}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(content) - set(known)):
         where = f"[{table}]" if table else "the top level"
-        raise BuildError(
-            f"{path}: unknown key {unknown[0]!r} in {where}.", f"Known keys there: {', '.join(sorted(known))}."
-        )
+        names = ", ".join(sorted(known))
+        raise BuildError(f"{path}: unknown key {unknown[0]!r} in {where}.", f"Known keys there: {names}.")
     values = {}
     for name, f in known.items():
         if name in content:
@@ -63,11 +62,9 @@ def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise BuildError(f"{path}: {key} must be a list of strings.")
         return tuple(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or isinstance(value, bool):
+    if not isinstance(value, (int, float) if hint is float else hint) or isinstance(value, bool):
         raise BuildError(f"{path}: {key} must be of type {hint.__name__}, not {value!r}.")
-    return value
+    return float(value) if hint is float else value
 
 
 PRESETS = Path(__file__).parent / "presets"
@@ -77,12 +74,7 @@ SPLITS = ("train", "val")
 
 @dataclass(frozen=True)
 class Captioned:
-    """Where queries and their images come from.
-
-    Attributes:
-        source: One that has captions, such as "flickr30k" or "drawn".
-        captions: Captions kept of each image, the first ones.
-    """
+    """Where queries and their images come from, such as "flickr30k"; the first `captions` of each image are kept."""
 
     source: str
     captions: int = 5
@@ -144,8 +136,7 @@ class Duplicates:
 class Expected:
     """What the finished set should hold, where that is known; compared, not enforced.
 
-    Attributes:
-        selection_sha256: Of the kept file names (`<stem>.jpg`), sorted bytewise, one per line.
+    `selection_sha256` is of the kept file names (`<stem>.jpg`), sorted bytewise, one per line.
     """
 
     captioned: int | None = None
@@ -172,9 +163,7 @@ class Preset:
 
     def as_json(self) -> dict[str, Any]:
         """Return what the preset says, for the manifest and for fingerprints; without paths of this machine."""
-        found = asdict(self)
-        del found["folder"]
-        return found
+        return {key: value for key, value in asdict(self).items() if key != "folder"}
 
     def sources(self) -> list[Source]:
         """Return the sources, each once."""
@@ -209,37 +198,30 @@ def load_preset(name: str) -> Preset:
 
 
 def _check(preset: Preset, path: Path) -> None:
-    images, duplicates, selection = preset.images, preset.duplicates, preset.selection
-    captioned = [name for name, source in SOURCES.items() if source.captioned]
-    distractors = [name for name, source in SOURCES.items() if source.distractors]
-    with_classes = [name for name in distractors if SOURCES[name].per_class]
+    images, duplicates, captioned, distractors = preset.images, preset.duplicates, preset.captioned, preset.distractors
+    with_captions = [name for name, source in SOURCES.items() if source.captioned]
+    with_distractors = [name for name, source in SOURCES.items() if source.distractors]
+    per_class = [name for name in with_distractors if SOURCES[name].per_class]
+    classes_given = distractors.classes or distractors.source not in per_class
     rules = [
         (re.fullmatch(r"[a-z0-9][a-z0-9-]*", preset.name), "name must consist of a-z, 0-9 and '-'"),
-        (preset.captioned.source in captioned, f"captioned.source must be {_either(captioned)}"),
-        (1 <= preset.captioned.captions <= 5, "captioned.captions must be 1 to 5"),
-        (preset.distractors.source in distractors, f"distractors.source must be {_either(distractors)}"),
-        (
-            preset.distractors.source not in with_classes or preset.distractors.classes,
-            "distractors.classes is missing: which ImageNet classes are wanted",
-        ),
-        (
-            preset.distractors.splits and set(preset.distractors.splits) <= set(SPLITS),
-            "distractors.splits may hold 'train' and 'val'",
-        ),
+        (captioned.source in with_captions, f"captioned.source must be {_either(with_captions)}"),
+        (1 <= captioned.captions <= 5, "captioned.captions must be 1 to 5"),
+        (distractors.source in with_distractors, f"distractors.source must be {_either(with_distractors)}"),
+        (classes_given, "distractors.classes is missing: which ImageNet classes are wanted"),
+        (set() < set(distractors.splits) <= set(SPLITS), "distractors.splits may hold 'train' and 'val'"),
         (images.shortest_side_px >= 16, "images.shortest_side_px must be at least 16"),
         (images.resample in RESAMPLE, f"images.resample must be one of {', '.join(RESAMPLE)}"),
         (1 <= images.jpeg_quality <= 95, "images.jpeg_quality must be 1 to 95"),
         (duplicates.policy in ("report", "remove"), "duplicates.policy must be 'report' or 'remove'"),
         (0 <= duplicates.max_distance <= 16, "duplicates.max_distance must be 0 to 16"),
-        (preset.classifier is None or selection, "a classifier needs [selection]"),
+        (preset.classifier is None or preset.selection, "a classifier needs [selection]"),
     ]
-    if selection:
+    if selection := preset.selection:
+        one_rule = (selection.threshold is None) != (selection.share is None)
         rules += [
             (preset.classifier, "[selection] needs a [classifier]"),
-            (
-                (selection.threshold is None) != (selection.share is None),
-                "selection must give either threshold or share",
-            ),
+            (one_rule, "selection must give either threshold or share"),
             (selection.threshold is None or 0 <= selection.threshold < 1, "selection.threshold must be in [0, 1)"),
             (selection.share is None or 0 < selection.share <= 1, "selection.share must be in (0, 1]"),
         ]

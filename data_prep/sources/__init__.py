@@ -66,6 +66,16 @@ class Shard:
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, by name, but for hidden files."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def entry_sizes(folder: Path) -> list[tuple[str, int]]:
+    """The names of a folder's entries and their sizes in bytes, -1 for what is no file."""
+    return [(path.name, path.stat().st_size if path.is_file() else -1) for path in entries(folder)]
+
+
 def read_image_file(path: Path) -> tuple[bytes, str]:
     """The bytes of an image file, no more than one above `MAX_FILE_BYTES`, and why there are none (else "").
 

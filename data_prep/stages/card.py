@@ -24,8 +24,7 @@ def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, A
         "## How it was built\n\n" + _method(preset, listed),
         "## Known weaknesses\n\n" + _weaknesses(preset, counts, duplicates),
     ]
-    citations = [line for source in sources for line in source.cite]
-    if citations:
+    if citations := [line for source in sources for line in source.cite]:
         sections.append("## Citing\n\nCite the sources:\n\n" + "\n".join(f"- {line}" for line in citations))
     sections.append(
         "`manifest.json` holds the preset, the content id, the duplicates and the digest of every file; "
@@ -81,11 +80,9 @@ def _weaknesses(preset: Preset, counts: dict[str, Any], duplicates: dict[str, An
         f"- Duplicates: {len(duplicates['exact'])} groups of identical images, {len(duplicates['near'])} near "
         f"duplicates of captioned images; {len(duplicates['removed'])} images were removed for it.",
     ]
-    splits = {name: count for name, count in counts["splits"].items() if name}
-    if splits:
-        listed = ", ".join(f"{count:,} {name}" for name, count in splits.items())
+    if splits := ", ".join(f"{count:,} {name}" for name, count in counts["splits"].items() if name):
         lines.append(
-            f"- Contamination: by the usual splits of {preset.captioned.source}, the captioned images are {listed}; "
+            f"- Contamination: by the usual splits of {preset.captioned.source}, the captioned images are {splits}; "
             "a model fine-tuned on the training split has seen them."
         )
     return "\n".join(lines)

@@ -82,9 +82,8 @@ class TimmScorer(Scorer):
         from timm.data.config import resolve_model_data_config
         from timm.data.transforms_factory import create_transform
 
-        network = timm.create_model(
-            model, pretrained=True, pretrained_cfg_overlay={"file": str(weights), "hf_hub_id": None}
-        )
+        here = {"file": str(weights), "hf_hub_id": None}
+        network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=here)
         self._model = network.float().eval().to(device)
         self._transform: Any = create_transform(**resolve_model_data_config(self._model), is_training=False)
         self.classes = int(network.num_classes)  # pyright: ignore[reportArgumentType]
@@ -107,15 +106,12 @@ def check_classes(scorer: Any, wanted: ClassSet) -> str | None:
             f"The class set {wanted.name!r} names class {max(wanted.indices)}; the classifier has {scorer.classes}.",
             "Class sets hold positions among the classifier's outputs, for ImageNet-1k 0 to 999.",
         )
-    if scorer.labels is None:
-        return None
-    odd = [c for c in wanted.classes if _first(scorer.labels[c.index]) != _first(c.name)]
+    odd = [c for c in wanted.classes if scorer.labels and _first(scorer.labels[c.index]) != _first(c.name)]
     if not odd:
         return None
-    example = odd[0]
     return (
         f"{len(odd)} of {len(wanted.classes)} class names differ between the classifier and the class set, "
-        f"first {example.index}: {scorer.labels[example.index]!r} and {example.name!r}."
+        f"first {odd[0].index}: {scorer.labels[odd[0].index]!r} and {odd[0].name!r}."
     )
 
 
@@ -124,12 +120,7 @@ def _first(names: str) -> str:
 
 
 def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
-    """Load the classifier that a preset names.
-
-    Args:
-        classifier: The preset's table.
-        folder: The preset's folder, which a local model's path refers to.
-        device: "cpu", "cuda" or "cuda:n".
+    """Load the classifier that a preset in `folder` names; `device` is "cpu", "cuda" or "cuda:n".
 
     Raises:
         SourceError: It cannot be downloaded.
@@ -156,8 +147,7 @@ def hub_files(classifier: Classifier) -> tuple[str, str, tuple[str, ...]]:
     if classifier.library == "timm":
         repository = classifier.model if "/" in classifier.model else f"timm/{classifier.model}"
         return repository, classifier.revision, ("model.safetensors",)
-    names = ("config.json", "preprocessor_config.json", "model.safetensors")
-    return classifier.model, classifier.revision, names
+    return classifier.model, classifier.revision, ("config.json", "preprocessor_config.json", "model.safetensors")
 
 
 def classifier_identity(classifier: Classifier, folder: Path) -> dict[str, Any]:

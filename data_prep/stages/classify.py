@@ -45,17 +45,17 @@ def score_images(
         stages: Markers are written as "classify/chunk-<n>".
         images: All captioned images, in a fixed order.
         scorer: A `Scorer`, or a function that makes one: called when the first chunk has to be computed.
-        configuration: What the probabilities depend on besides the images.
+        configuration: What the probabilities depend on besides the images and the batch size.
         workers: Threads that decode and preprocess.
         batch_size: Images per forward pass.
+
+    Raises:
+        BuildError: Some probability is NaN or infinite; names the first image.
     """
     files, rejected = [], []
     stream = iter(images)
     with ThreadPoolExecutor(workers) as pool:
-        for number in range(1 << 20):
-            chunk = list(islice(stream, CHUNK))
-            if not chunk:
-                break
+        for number, chunk in enumerate(iter(lambda: list(islice(stream, CHUNK)), [])):
             stage = f"classify/chunk-{number:05d}"
             own = {**configuration, "batch_size": batch_size, "images": _digest(chunk)}
             path = stages.folder / "scores" / f"chunk-{number:05d}.parquet"
@@ -71,10 +71,8 @@ def score_images(
 
 
 def _digest(chunk: list[SourceImage]) -> str:
-    digest = hashlib.sha256()
-    for image in chunk:
-        digest.update(f"{image.id}\n".encode() + hashlib.sha256(image.data).digest())
-    return digest.hexdigest()
+    facts = (f"{image.id}\n".encode() + hashlib.sha256(image.data).digest() for image in chunk)
+    return hashlib.sha256(b"".join(facts)).hexdigest()
 
 
 def _score_chunk(
@@ -89,33 +87,21 @@ def _score_chunk(
             return Rejected(image.id, "classify", error.reason)
 
     results = list(pool.map(read, chunk))
-    rejected = [result for result in results if isinstance(result, Rejected)]
-    kept = [(image.id, result) for image, result in zip(chunk, results) if not isinstance(result, Rejected)]
-    if kept:
-        probabilities = scorer.probabilities([pixels for _, pixels in kept], batch_size)
-        _check_finite(probabilities, [identifier for identifier, _ in kept])
-    else:
-        probabilities = np.zeros((0, 1), dtype=np.float32)
-    width = probabilities.shape[1]
-    column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), width)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path) as file:
-        pq.write_table(pa.table({"id": [identifier for identifier, _ in kept], "p": column}), file, compression="zstd")
-    return rejected
-
-
-def _check_finite(probabilities: np.ndarray, ids: list[str]) -> None:
-    """A score that is no number fits no rule, and the classifier, not the image, is to blame.
-
-    Raises:
-        BuildError: Some probability is NaN or infinite; names the first image.
-    """
+    ids = [image.id for image, result in zip(chunk, results) if not isinstance(result, Rejected)]
+    pixels = [result for result in results if not isinstance(result, Rejected)]
+    probabilities = scorer.probabilities(pixels, batch_size) if pixels else np.zeros((0, 1), dtype=np.float32)
+    # A score that is no number fits no rule, and the classifier, not the image, is to blame.
     odd = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if odd.size:
         raise BuildError(
             f"The classifier gives no finite probabilities for {odd.size} of {len(ids)} images, first {ids[odd[0]]}.",
             "Its weights may be damaged: get them again; or try --device cpu.",
         )
+    column = pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as file:
+        pq.write_table(pa.table({"id": ids, "p": column}), file, compression="zstd")
+    return [result for result in results if isinstance(result, Rejected)]
 
 
 def summed_scores(files: Iterable[Path], classes: Sequence[int]) -> Iterator[tuple[str, float]]:

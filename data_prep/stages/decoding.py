@@ -88,11 +88,9 @@ def decode(data: bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS
 
 def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height > max_pixels:
-        pixels = image.width * image.height
-        raise ImageRejected(
-            f"too many pixels: {image.width} x {image.height} = {pixels:,}, the limit is {max_pixels:,}"
-        )
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageRejected(f"too many pixels: {width} x {height} = {width * height:,}, the limit is {max_pixels:,}")
     warning = ""
     if image.format in ("JPEG", "MPO"):
         picture, warning = _turbo(data)

@@ -22,11 +22,7 @@ class NearPair(NamedTuple):
 
 
 def exact_groups(pixels: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Return the groups of ids with the same pixels, sorted.
-
-    Args:
-        pixels: (id, digest of the pixels) of every image.
-    """
+    """Return the groups of ids with the same pixels, sorted; `pixels` are (id, digest of the pixels) of every image."""
     groups: dict[str, list[str]] = defaultdict(list)
     for identifier, digest in pixels:
         groups[digest].append(identifier)
@@ -39,20 +35,18 @@ def hash_bits(hashes: Sequence[str]) -> np.ndarray:
 
 
 def near_pairs(captioned: Sequence[int], ids: Sequence[str], bits: np.ndarray, max_distance: int) -> list[NearPair]:
-    """Return the near duplicates of the captioned images among all images.
+    """Return the near duplicates of the captioned images among all images, sorted by id.
+
+    Two captioned images stand once, in the order of their ids.
 
     Args:
         captioned: Positions of the captioned images in `ids`.
         ids: All images.
         bits: Their perceptual hashes, uint64 [n].
         max_distance: Greatest number of differing bits.
-
-    Returns:
-        Pairs sorted by id; two captioned images stand once, in the order of their ids.
     """
     rows = np.asarray(captioned, dtype=np.int64)
-    is_captioned = np.zeros(len(ids), dtype=bool)
-    is_captioned[rows] = True
+    is_captioned = np.isin(np.arange(len(ids)), rows)
     step = max(1, BLOCK // max(1, len(ids)))
     found = []
     for start in range(0, len(rows), step):
@@ -60,9 +54,8 @@ def near_pairs(captioned: Sequence[int], ids: Sequence[str], bits: np.ndarray, m
         distance = np.bitwise_count(bits[block, None] ^ bits[None, :])
         for row, other in np.argwhere(distance <= max_distance).tolist():
             mine, its = ids[int(block[row])], ids[other]
-            if mine == its or (is_captioned[other] and its < mine):
-                continue
-            found.append(NearPair(mine, its, int(distance[row, other])))
+            if mine != its and not (is_captioned[other] and its < mine):
+                found.append(NearPair(mine, its, int(distance[row, other])))
     return sorted(found)
 
 
@@ -76,20 +69,12 @@ def same_text(queries: Iterable[Query]) -> list[dict[str, Any]]:
 
 def twins_to_remove(pairs: Iterable[NearPair], groups: Iterable[Sequence[str]], captioned: set[str]) -> set[str]:
     """Return the uncaptioned images that duplicate a captioned one, nearly or exactly."""
-    found = {pair.other for pair in pairs if pair.other not in captioned}
-    for group in groups:
-        if captioned.intersection(group):
-            found.update(set(group) - captioned)
-    return found
+    found = {pair.other for pair in pairs}
+    return found.union(*(group for group in groups if captioned.intersection(group))) - captioned
 
 
 def partners(groups: Iterable[Sequence[str]], pairs: Iterable[Sequence[Any]]) -> dict[str, list[str]]:
-    """Return for each image that has duplicates their ids, sorted.
-
-    Args:
-        groups: Ids of the same pixels, as `exact_groups` returns them.
-        pairs: (captioned, other, distance), as `near_pairs` returns them.
-    """
+    """Return for each image in groups of `exact_groups` or pairs of `near_pairs` the ids of its duplicates, sorted."""
     found: dict[str, set[str]] = defaultdict(set)
     for ids in (*groups, *(pair[:2] for pair in pairs)):
         for identifier in ids:

@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from data_prep.job import Job
@@ -22,8 +21,6 @@ from mteb_vehicle_search.eval_set.schema import CorpusImage, Provenance, Qrel, Q
 from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.files import replace_folder, write_whole
-
-_FACTS = ("source", "split", "class_index", "wnid", "width", "height", "sha256", "perceptual_hash")
 
 
 def queries_of(job: Job, entries: list[ReducedImage]) -> tuple[list[Query], list[Qrel]]:
@@ -41,10 +38,7 @@ def queries_of(job: Job, entries: list[ReducedImage]) -> tuple[list[Query], list
 def find_duplicates(job: Job, entries: list[ReducedImage], markers: list[Marker]) -> dict[str, Any]:
     """Return exact groups, near pairs, queries of the same text, and what the policy removes.
 
-    Args:
-        job: The build.
-        entries: All images, sorted by id.
-        markers: Of the stages that gave them.
+    `entries` are all images, sorted by id; `markers` are of the stages that gave them.
     """
     rule = job.preset.duplicates
     configuration = {
@@ -76,12 +70,7 @@ def export(
 ) -> EvalSet:
     """Write the evaluation set, verify it, and put it in its place.
 
-    Args:
-        job: The build.
-        entries: All images, sorted by id.
-        selected: The captioned ones with their scores.
-        duplicates: What `find_duplicates` returned.
-        markers: Of the stages that gave the images.
+    `entries` and `markers` are those that `find_duplicates` was given, and `duplicates` is what it returned.
 
     Raises:
         BuildError: The result does not verify; nothing is put in place.
@@ -127,17 +116,12 @@ def export(
         qrels=qrels,
         rejected=rejected,
     )
-    _require_verified(staged, quiet=job.reporter.quiet)
+    if violations := verify(staged, progress=not job.reporter.quiet).violations:
+        lines = "\n".join(f"  {item.where}: {item.what}" for item in violations[:10])
+        raise BuildError(f"The evaluation set in {staged} does not verify:\n{lines}")
     replace_folder(staged, options.out)
     job.stages.finish("export", configuration, counts={"bytes_id": eval_set.manifest["bytes_id"]})
     return EvalSet.open(options.out)
-
-
-def _require_verified(folder: Path, quiet: bool) -> None:
-    checked = verify(folder, progress=not quiet)
-    if checked.violations:
-        lines = "\n".join(f"  {item.where}: {item.what}" for item in checked.violations[:10])
-        raise BuildError(f"The evaluation set in {folder} does not verify:\n{lines}")
 
 
 def _left_out(entries: list[ReducedImage], removed: list[str], twins: dict[str, list[str]]) -> Iterator[Rejected]:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
+from data_prep.preset import RESAMPLE
 from data_prep.stages.decoding import ImageRejected, decode
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file, write_whole
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource, Shard, SourceImage
 
 MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
-_RESAMPLE = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-}
 
 
 class Prepared(NamedTuple):
@@ -77,12 +72,12 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
         ImageRejected: If it cannot be decoded, or is too long for a JPEG.
         ValueError: If the policy names an unknown filter.
     """
-    if policy.resample not in _RESAMPLE:
-        raise ValueError(f"resample must be one of {sorted(_RESAMPLE)}, not {policy.resample!r}")
+    if policy.resample not in RESAMPLE:
+        raise ValueError(f"resample must be one of {sorted(RESAMPLE)}, not {policy.resample!r}")
     image, warning = decode(data, apply_exif=apply_exif)
     width, height = image.size
     size = target_size(width, height, policy.shortest_side_px)
-    small = image if size == image.size else image.resize(size, _RESAMPLE[policy.resample])
+    small = image if size == image.size else image.resize(size, Image.Resampling[policy.resample.upper()])
     small.info = {}  # Pillow would copy comments of the source file into the JPEG.
     if max(size) > MAX_JPEG_SIDE_PX:
         raise ImageRejected(f"too long for a JPEG: {size[0]} x {size[1]}, the limit is {MAX_JPEG_SIDE_PX:,} a side")
@@ -121,12 +116,8 @@ def prepare_all(
     """Each image with its prepared form or the reason why there is none, in the given order.
 
     Threads suffice, since Pillow decodes, resizes and encodes outside the interpreter's lock
-    (`benchmarks/resize.py` measures it). At most four images per worker are in memory.
-
-    Args:
-        images: Read from one thread, and only as fast as the results are taken.
-        policy: Size, filter and quality.
-        workers: Threads; the number of usable cores by default.
+    (`benchmarks/resize.py` measures it); by default as many as there are usable cores. At most four images per worker
+    are in memory: `images` is read from one thread, and only as fast as the results are taken.
     """
     workers = workers or usable_cores()
     pending: deque[tuple[SourceImage, Future[Prepared | ImageRejected]]] = deque()
@@ -183,14 +174,10 @@ class Written(NamedTuple):
 
 
 def write_reduced(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | ImageRejected]], stage: str) -> Written:
-    """Write the images of one shard to `path` (JPEGs) and `path` + ".index" (JSON lines).
+    """Write the images of one shard to `path` (JPEGs) and `path` + ".index" (JSON lines); replaces earlier ones.
 
-    Args:
-        path: Target; an earlier one is replaced.
-        prepared: Each image of the source with its finished form, or with why it was refused.
-        stage: Named in the rows of refused images.
+    `stage` is named in the rows of refused images.
     """
-
     path.parent.mkdir(parents=True, exist_ok=True)
     lines, rejected, offset = [], [], 0
     with new_file(path) as file:
@@ -199,18 +186,9 @@ def write_reduced(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | I
                 rejected.append(Rejected(image.id, stage, result.reason))
                 continue
             file.write(result.jpeg)
-            facts = {
-                "source": image.source,
-                "split": image.split,
-                "class_index": image.class_index,
-                "wnid": image.wnid,
-                "width": result.width,
-                "height": result.height,
-                "sha256": result.sha256,
-                "perceptual_hash": result.perceptual_hash,
-                "warning": result.warning,
-                "captions": list(image.captions),
-            }
+            facts: dict[str, Any] = {key: getattr(image, key) for key in ("source", "split", "class_index", "wnid")}
+            facts |= {key: value for key, value in result._asdict().items() if key != "jpeg"}
+            facts["captions"] = image.captions
             lines.append(json.dumps([image.id, offset, len(result.jpeg), facts], ensure_ascii=False))
             offset += len(result.jpeg)
     index = path.with_name(path.name + ".index")
@@ -244,10 +222,8 @@ def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float] |
     marker = _reduce(job, "captioned", configuration, images)
     if kept is not None:
         held = {entry.id for entry in _entries(job, marker)} | {item.id for item in marker.rejected}
-        job.rejected += [
-            Rejected(identifier, "captioned", "selected, but the source does not have it")
-            for identifier in sorted(set(kept) - held)
-        ]
+        missing = sorted(set(kept) - held)
+        job.rejected += [Rejected(i, "captioned", "selected, but the source does not have it") for i in missing]
     return marker
 
 
@@ -283,17 +259,14 @@ def merge(job: Job, markers: list[Marker]) -> list[ReducedImage]:
     found: dict[str, ReducedImage] = {}
     for marker in markers:
         for entry in _entries(job, marker):
-            if entry.id in found:
-                first = found[entry.id].path.relative_to(job.options.work).as_posix()
-                job.rejected.append(Rejected(entry.id, "export", f"the id stands twice; the first is in {first}"))
-            else:
-                found[entry.id] = entry
+            if (first := found.setdefault(entry.id, entry)) is not entry:
+                where = first.path.relative_to(job.options.work).as_posix()
+                job.rejected.append(Rejected(entry.id, "export", f"the id stands twice; the first is in {where}"))
     job.check_rejects()
     return [found[identifier] for identifier in sorted(found)]
 
 
 def _reduce(job: Job, stage: str, configuration: dict[str, Any], images: Callable[[], Iterator[SourceImage]]) -> Marker:
-
     what = stage.partition("/")[0]
     marker = job.stages.done(stage, configuration)
     if marker is None:

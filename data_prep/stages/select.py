@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,26 +25,20 @@ if TYPE_CHECKING:
     from data_prep.preset import ClassSet
     from data_prep.sources import CaptionedSource
 
-PUBLISHED_REPOSITORY = "lukemerrick/vehicle-image-search-eval"
-PUBLISHED_COMMIT = "5320e45153c783bbae0e810a553ed379ae5f45ff"
 PUBLISHED_URL = (
-    f"https://raw.githubusercontent.com/{PUBLISHED_REPOSITORY}/{PUBLISHED_COMMIT}/vehicle_image_search/qrels.csv"
+    "https://raw.githubusercontent.com/lukemerrick/vehicle-image-search-eval/"
+    "5320e45153c783bbae0e810a553ed379ae5f45ff/vehicle_image_search/qrels.csv"
 )
 PUBLISHED_SHA256 = "f4e4c1d3122ac1894b5a2b4a8b3eb0c99ec455f1834dbcd53e24452867dc8c59"
 PUBLISHED_BYTES = 413_446
 
 
 def apply_rule(scores: Iterable[tuple[str, float]], rule: Selection) -> dict[str, float]:
-    """Return the kept ids with their scores, sorted by id.
-
-    Scores equal at a share's border are decided by id.
-    """
+    """Return the kept ids with their scores, sorted by id; scores equal at a share's border are decided by id."""
     ranked = sorted(scores, key=lambda item: (-item[1], item[0]))
-    if rule.threshold is not None:
-        kept = [item for item in ranked if item[1] > rule.threshold]
-    else:
-        kept = ranked[: round((rule.share or 0) * len(ranked))]
-    return dict(sorted(kept))
+    if rule.threshold is None:
+        return dict(sorted(ranked[: round((rule.share or 0) * len(ranked))]))
+    return dict(sorted(item for item in ranked if item[1] > rule.threshold))
 
 
 def selection_digest(ids: Iterable[str]) -> str:
@@ -157,23 +151,32 @@ def select(job: Job, source: CaptionedSource) -> Selected:
     Raises:
         BuildError: Nothing is left, or too many images cannot be read.
     """
-    if job.options.selection is not None:
-        choose, configuration = _listed(job, job.options.selection)
-    elif job.preset.classifier:
-        choose, configuration = _scored(job, source)
+    preset, work, listed = job.preset, job.options.work, job.options.selection
+    rule = None
+    if listed is not None:
+        ids = read_selection(published_file(work) if listed == "published" else Path(listed), preset.captioned.source)
+        scores = ((identifier, -1.0) for identifier in ids)
+        configuration: dict[str, Any] = {"list": selection_digest(ids)}
+    elif preset.classifier:
+        rule, classes = preset.selection, preset.selection_classes()
+        if rule is None or classes is None:
+            raise BuildError("A classifier needs [selection] in the preset.")
+        files, configuration = _classify(job, source, classes)
+        configuration |= {"classes": classes.indices, "rule": asdict(rule)}
+        scores = summed_scores(files, classes.indices)
     else:
         return Selected(None, {})
-    expected = job.preset.expected
+    expected = preset.expected
     configuration["expected"] = [expected.captioned, expected.selection_sha256]
-    path = job.options.work / "selection.json"
-    published = job.options.work / "published.csv"
+    path = work / "selection.json"
+    published = work / "published.csv"
     known = None
     if published.is_file():
-        known = read_selection(published, job.preset.captioned.source)
+        known = read_selection(published, preset.captioned.source)
         configuration["published"] = selection_digest(known)
     marker = job.stages.done("select", configuration)
     if marker is None:
-        kept = choose()
+        kept = apply_rule(scores, rule) if rule else dict(sorted(scores))
         if not kept:
             raise BuildError("The selection keeps no image at all.", "Lower selection.threshold in the preset.")
         compared = compare(kept, expected.captioned, expected.selection_sha256, known)
@@ -184,21 +187,6 @@ def select(job: Job, source: CaptionedSource) -> Selected:
     return Selected(json.loads(path.read_text(encoding="utf-8")), marker.counts)
 
 
-def _listed(job: Job, selection: str) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
-    path = published_file(job.options.work) if selection == "published" else Path(selection)
-    ids = read_selection(path, job.preset.captioned.source)
-    return lambda: dict.fromkeys(sorted(ids), -1.0), {"list": selection_digest(ids)}
-
-
-def _scored(job: Job, source: CaptionedSource) -> tuple[Callable[[], dict[str, float]], dict[str, Any]]:
-    rule, classes = job.preset.selection, job.preset.selection_classes()
-    if rule is None or classes is None:
-        raise BuildError("A classifier needs [selection] in the preset.")
-    files, configuration = _classify(job, source, classes)
-    configuration |= {"classes": classes.indices, "rule": asdict(rule)}
-    return lambda: apply_rule(summed_scores(files, classes.indices), rule), configuration
-
-
 def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[list[Path], dict[str, Any]]:
     from data_prep.stages.classifiers import check_classes, choose_device, classifier_identity, load_scorer
 
@@ -206,10 +194,7 @@ def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[lis
     if (classifier := preset.classifier) is None:
         raise BuildError("The preset has no classifier.")
     device = choose_device(options.device)
-    configuration = {
-        "classifier": classifier_identity(classifier, preset.folder),
-        "device": device.partition(":")[0],
-    }
+    configuration = {"classifier": classifier_identity(classifier, preset.folder), "device": device.partition(":")[0]}
     whole = {**configuration, "batch_size": options.batch_size, "source": job.described}
     marker = job.stages.done("classify", whole)
     if marker is None:

@@ -19,6 +19,7 @@ import math
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,21 +64,18 @@ class Training:
     threads: int = 2
 
 
-def train(training: Training, report: Any = None) -> tuple[Any, bytes]:
+def train(training: Training, report: Callable[[str], object] = lambda line: None) -> tuple[Any, bytes]:
     """Return the trained open_clip model, fp32 in evaluation mode, and its vocabulary file.
 
-    Args:
-        training: What to train.
-        report: Called with a line of text now and then.
+    `report` is called with a line of text now and then.
     """
-    say = report or (lambda line: None)
     torch.set_num_threads(training.threads)
     torch.manual_seed(random.Random(f"{training.seed}/weights").getrandbits(63))
     scenes = pool_scenes(training.seed, training.pairs)
     texts = [captions(scene, f"{training.seed}/{n}") for n, scene in enumerate(scenes)]
     vocabulary = train_vocabulary([text for five in texts for text in five], MERGES)
     tokens = torch.stack([tokenize(vocabulary, list(five)) for five in texts])
-    say(f"drawing {len(scenes)} scenes")
+    report(f"drawing {len(scenes)} scenes")
     images = pool_images(scenes, training.threads)
     model = create_model(vocabulary_size(vocabulary))
     model.train()
@@ -109,7 +107,7 @@ def train(training: Training, report: Any = None) -> tuple[Any, bytes]:
             model.logit_scale.clamp_(0, math.log(100))
         if step % 20 == 0 or step == training.steps - 1:
             took = time.monotonic() - started
-            say(f"step {step:4d}  loss {loss.item():.3f}  contrastive {contrast.item():.3f}  {took:.0f} s")
+            report(f"step {step:4d}  loss {loss.item():.3f}  contrastive {contrast.item():.3f}  {took:.0f} s")
     return model.eval(), vocabulary
 
 
@@ -118,13 +116,7 @@ def model_config(vocabulary_tokens: int) -> dict[str, Any]:
     return {
         "model_cfg": {
             "embed_dim": EMBED_DIM,
-            "vision_cfg": {
-                "image_size": IMAGE_PX,
-                "layers": 4,
-                "width": 128,
-                "head_width": 32,
-                "patch_size": 16,
-            },
+            "vision_cfg": {"image_size": IMAGE_PX, "layers": 4, "width": 128, "head_width": 32, "patch_size": 16},
             "text_cfg": {
                 "context_length": CONTEXT_LENGTH,
                 "vocab_size": vocabulary_tokens,
@@ -170,9 +162,7 @@ def _loss(
     seen = model.encode_image(pixels)
     read = model.encode_text(torch.cat(texts))
     same = torch.arange(len(seen))
-    contrast = seen.new_zeros(())
-    told = seen.new_zeros(())
-    shown = seen.new_zeros(())
+    contrast = told = shown = seen.new_zeros(())
     for part in read.split(len(seen)):
         logits = model.logit_scale.exp() * normalize(seen, dim=-1) @ normalize(part, dim=-1).T
         contrast = contrast + (cross_entropy(logits, same) + cross_entropy(logits.T, same)) / (2 * len(texts))
@@ -187,10 +177,9 @@ def save(folder: Path, model: Any, vocabulary: bytes) -> int:
     """Write the model folder that open_clip's `local-dir:` reads, in fp16; return its size in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
-    config = json.dumps(model_config(vocabulary_size(vocabulary)), indent=2) + "\n"
     files = {
         "open_clip_model.safetensors": to_bytes(weights),
-        "open_clip_config.json": config.encode(),
+        "open_clip_config.json": f"{json.dumps(model_config(vocabulary_size(vocabulary)), indent=2)}\n".encode(),
         VOCABULARY_FILE: vocabulary,
     }
     for name, data in files.items():
@@ -243,8 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     say = partial(print, file=sys.stderr, flush=True)
     started = time.monotonic()
-    training = Training(seed=options.seed, steps=options.steps, pairs=options.pairs)
-    model, vocabulary = train(training, say)
+    model, vocabulary = train(Training(seed=options.seed, steps=options.steps, pairs=options.pairs), say)
     size = save(options.out, model, vocabulary)
     say(f"{size / 1e6:.2f} MB in {options.out}, {time.monotonic() - started:.0f} s")
     say(f"NDCG@10 on Mini {mini_ndcg_at_10(model, vocabulary):.3f}, by chance {random_ndcg_at_10(2000):.4f}")

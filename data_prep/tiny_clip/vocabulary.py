@@ -8,6 +8,7 @@ import io
 import itertools
 import re
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,11 @@ def tokenize(vocabulary: bytes, texts: list[str]) -> torch.Tensor:
     return _tokenizer(vocabulary)(texts)
 
 
-_tokenizers: dict[bytes, Any] = {}
-
-
+@cache
 def _tokenizer(vocabulary: bytes) -> Any:
-    if vocabulary not in _tokenizers:
-        from open_clip.tokenizer import SimpleTokenizer
+    from open_clip.tokenizer import SimpleTokenizer
 
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / VOCABULARY_FILE
-            file.write_bytes(vocabulary)
-            _tokenizers[vocabulary] = SimpleTokenizer(str(file), context_length=CONTEXT_LENGTH)
-    return _tokenizers[vocabulary]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / VOCABULARY_FILE
+        file.write_bytes(vocabulary)
+        return SimpleTokenizer(str(file), context_length=CONTEXT_LENGTH)

@@ -25,10 +25,8 @@ Row = dict[str, Any]
 class Entry:
     """What is known of one model on one evaluation set, whole from the files to the page.
 
-    Attributes:
-        result: mteb's result; None if there is only a run record.
-        ranks: Of the run that gave it; None without a usable run record. One of the two is there.
-        rank: 1 + the number of models better by a paired test; None without ranks.
+    The result is mteb's, the ranks are of the run that gave it; one of the two may be missing. The rank is 1 + the
+    number of models better by a paired test; None without ranks.
     """
 
     result: Result | None
@@ -68,6 +66,11 @@ class Entry:
         return round(of_ranks(self.ranks), 5) if self.ranks else None
 
 
+# What tables show of a row, and what an entry has in a column.
+Text = Callable[[Row], str]
+Value = Callable[[Entry], Any]
+
+
 class Field(NamedTuple):
     """A field: its JSON types ("null" among them if it may be missing) and what it says."""
 
@@ -76,19 +79,14 @@ class Field(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """How tables show a column.
+    """How tables show a column: in which ("who", "scores" or "run"), and what a row has there.
 
-    Attributes:
-        table: "who", "scores" or "run".
-        heading: In that table.
-        text: What a row has there.
-        left: Whether it is aligned to the left.
-        headline: Whether it stands before the others of its table.
+    `left` aligns it to the left, `headline` puts it before the others of its table.
     """
 
     table: str
     heading: str
-    text: Callable[[Row], str]
+    text: Text
     left: bool = False
     headline: bool = False
 
@@ -99,16 +97,16 @@ class Column(NamedTuple):
     key: str
     types: tuple[str, ...]
     meaning: str
-    value: Callable[[Entry], Any]
+    value: Value
     cell: Cell | None = None
 
 
-def number(key: str, form: str = ".4f") -> Callable[[Row], str]:
+def number(key: str, form: str = ".4f") -> Text:
     """Return what shows a number, or a dash where there is none."""
     return lambda row: "–" if row[key] is None else format(row[key], form)
 
 
-def words(key: str, length: int | None = None) -> Callable[[Row], str]:
+def words(key: str, length: int | None = None) -> Text:
     """Return what shows a text, as far as `length`, or a dash where there is none."""
     return lambda row: (row[key] or "–")[:length]
 
@@ -137,11 +135,11 @@ def _revision(entry: Entry) -> str:
     return entry.result.revision if entry.result else str(entry.info.get("model_revision"))
 
 
-def _run(key: str) -> Callable[[Entry], Any]:
+def _run(key: str) -> Value:
     return lambda entry: entry.info.get(key)
 
 
-def _run_or_meta(key: str) -> Callable[[Entry], Any]:
+def _run_or_meta(key: str) -> Value:
     return lambda entry: entry.meta.get(key) if entry.info.get(key) is None else entry.info[key]
 
 
@@ -150,6 +148,13 @@ def _versions(entry: Entry) -> dict[str, str]:
     if entry.result and entry.result.mteb_version:
         versions.setdefault("mteb", entry.result.mteb_version)
     return {name: str(version) for name, version in sorted(versions.items())}
+
+
+def _fact(
+    key: str, types: tuple[str, ...], meaning: str, of: Callable[[str], Value], heading: str, text: Text | None = None
+) -> Column:
+    """Return a column of the "run" table; without `text` it shows words, aligned to the left."""
+    return Column(key, types, meaning, of(key), Cell("run", heading, text or words(key), left=text is None))
 
 
 def _score(key: str) -> Column:
@@ -205,31 +210,11 @@ FACTS = [
         lambda entry: entry.score("median_rank", lambda ranks: float(np.median(ranks.ranks))),
         Cell("scores", "median rank", number("median_rank", "g")),
     ),
-    Column(
-        "n_parameters",
-        INTEGER,
-        "parameters of the model",
-        _run_or_meta("n_parameters"),
-        Cell("run", "parameters", _parameters),
-    ),
-    Column(
-        "embed_dim",
-        INTEGER,
-        "dimension of its vectors",
-        _run_or_meta("embed_dim"),
-        Cell("run", "dimension", number("embed_dim", "d")),
-    ),
-    Column(
-        "precision", TEXT, "of the computation", _run("precision"), Cell("run", "precision", words("precision"), True)
-    ),
-    Column("device", TEXT, "that encoded", _run("device"), Cell("run", "device", words("device"), True)),
-    Column(
-        "images_per_s",
-        NUMBER,
-        "images encoded per second",
-        _run("images_per_s"),
-        Cell("run", "images/s", number("images_per_s", ",.0f")),
-    ),
+    _fact("n_parameters", INTEGER, "parameters of the model", _run_or_meta, "parameters", _parameters),
+    _fact("embed_dim", INTEGER, "dimension of its vectors", _run_or_meta, "dimension", number("embed_dim", "d")),
+    _fact("precision", TEXT, "of the computation", _run, "precision"),
+    _fact("device", TEXT, "that encoded", _run, "device"),
+    _fact("images_per_s", NUMBER, "images encoded per second", _run, "images/s", number("images_per_s", ",.0f")),
     Column(
         "date",
         TEXT,
@@ -253,10 +238,7 @@ FACTS = [
         Cell("run", "Flickr30k seen", lambda row: KNOWN[row["flickr30k_in_training"]], left=True),
     ),
     Column(
-        "has_run_record",
-        ("boolean",),
-        "whether ranks by query were at hand",
-        lambda entry: entry.ranks is not None,
+        "has_run_record", ("boolean",), "whether ranks by query were at hand", lambda entry: entry.ranks is not None
     ),
 ]
 

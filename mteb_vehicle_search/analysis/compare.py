@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,15 +28,9 @@ SIGNIFICANCE = 0.05
 
 
 class StratumEffect(NamedTuple):
-    """The comparison within one stratum.
+    """The comparison, A - B, within one part (`label`) of the division `stratum`, by its queries and relevant images.
 
-    Attributes:
-        stratum: What the queries are divided by.
-        label: Which part this is.
-        queries: Its number of queries.
-        images: Its number of relevant images.
-        paired: The comparison; A - B.
-        p_adjusted: p-value adjusted by Holm's method for the parts of this division.
+    The p-value is adjusted by Holm's method for the parts of this division.
     """
 
     stratum: str
@@ -68,15 +62,10 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two runs on the same evaluation set.
+    """Compare two runs on the same evaluation set in one of `metrics.scored()`.
 
-    Args:
-        a: Run of model A.
-        b: Run of model B.
-        metric: One of `metrics.scored()`.
-        queries: The captions, for the strata that need them; those strata are left out if None.
-        resamples: Bootstrap resamples and sign flips.
-        seed: Of both.
+    The captions (`queries`) are for the strata that need them; without, those are left out. There are as many sign
+    flips as bootstrap resamples, and `seed` is of both.
 
     Raises:
         ResultsError: The runs are on different evaluation sets or do not have the same queries.
@@ -91,31 +80,24 @@ def compare(
             mask = labels == label
             found = paired_comparison(first[mask], second[mask], clusters[mask], resamples=resamples, seed=seed)
             parts.append((label, int(mask.sum()), len(np.unique(clusters[mask])), found))
-        adjusted = holm(np.array([found.p_value for *_, found in parts]))
-        effects += [
-            StratumEffect(name, label, count, images, found, float(p))
-            for (label, count, images, found), p in zip(parts, adjusted)
-        ]
+        adjusted = holm(np.array([found.p_value for *_, found in parts])).tolist()
+        effects += [StratumEffect._make((name, *part, p)) for part, p in zip(parts, adjusted)]
     info = a.record.info
     names = [str(run.record.info["model_name"]) for run in (a, b)]
     if names[0] == names[1]:
-        names = [f"{run.record.info['model_name']}@{str(run.record.info.get('model_revision'))[:12]}" for run in (a, b)]
+        names = [f"{names[0]}@{str(run.record.info.get('model_revision'))[:12]}" for run in (a, b)]
     return Comparison(names[0], names[1], info["task_name"], info["content_id"], metric, paired, effects)
 
 
 def require_same_queries(a: RunRanks, b: RunRanks) -> None:
-    """Refuse runs that cannot be paired.
-
-    Raises:
-        ResultsError: Content ids, queries or relevant images differ.
-    """
+    """Raise a ResultsError if content ids, queries or relevant images differ: such runs cannot be paired."""
     ids = [str(run.record.info["content_id"]) for run in (a, b)]
     if ids[0] != ids[1]:
         raise ResultsError(
             f"The runs are on different evaluation sets ({ids[0][:12]}, {ids[1][:12]}); their scores do not compare.",
             "Run both models on the same data.",
         )
-    if not np.array_equal(a.query_ids, b.query_ids) or not np.array_equal(a.relevant_ids, b.relevant_ids):
+    if not a.asks_the_same(b):
         raise ResultsError(
             f"{a.record.folder} and {b.record.folder} do not have the same queries.", "Run both models again."
         )
@@ -128,9 +110,9 @@ def sentence(found: Comparison) -> str:
     high, low = max(paired.a.mean, paired.b.mean), min(paired.a.mean, paired.b.mean)
     sides = sorted(abs(end) for end in (paired.difference.low, paired.difference.high))
     wins, losses = paired.query_wins, paired.query_losses
+    total = wins + losses + paired.query_ties
     if paired.difference.mean < 0:
         wins, losses = losses, wins
-    total = paired.query_wins + paired.query_losses + paired.query_ties
     p = f"p = {paired.p_value:.4f}" if paired.p_value >= 0.001 else "p < 0.001"
     if paired.p_value < SIGNIFICANCE:
         return (
@@ -175,8 +157,8 @@ def main(args: argparse.Namespace) -> int:
     ]
     adjusted = holm(np.array([one.paired.p_value for one in found])).tolist()
     if args.format == "json":
-        found_json = [as_json(one, p) for one, p in zip(found, adjusted)]
-        sys.stdout.write(json.dumps(found_json, indent=2, allow_nan=False) + "\n")
+        content = [as_json(one, p) for one, p in zip(found, adjusted)]
+        sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
         return 0
     screen = console()
     for one, p in zip(found, adjusted):
@@ -204,28 +186,19 @@ def as_json(found: Comparison, p_adjusted: float) -> dict:
     }
 
 
-COLUMNS = ("A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties")
+COLUMNS = ("", "queries", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties")
 
 
 def _show(screen: Console, found: Comparison, p_adjusted: float, pairs: int) -> None:
     paired = found.paired
-    lines = [("all", paired.query_wins + paired.query_losses + paired.query_ties, paired, p_adjusted)]
-    labels, shown = [], ""
-    for effect in found.effects:
-        if effect.stratum != shown:
-            labels.append((len(lines) + len(labels), effect.stratum))
-            shown = effect.stratum
-        lines.append((f"  {effect.label}", effect.queries, effect.paired, effect.p_adjusted))
-    head = [[label for label, *_ in lines], [f"{count:,}" for _, count, *_ in lines]]
-    cells = [list(column) for column in zip(*(_cells(paired, p) for _, _, paired, p in lines))]
+    rows = [COLUMNS, _cells("all", paired.query_wins + paired.query_losses + paired.query_ties, paired, p_adjusted)]
     # A division's name stands on a line of its own above its parts.
-    for at, label in labels:
-        head[0].insert(at, label)
-        for column in (head[1], *cells):
-            column.insert(at, "")
+    for stratum, effects in groupby(found.effects, key=lambda effect: effect.stratum):
+        rows.append((stratum, *[""] * (len(COLUMNS) - 1)))
+        rows += [_cells(f"  {one.label}", one.queries, one.paired, one.p_adjusted) for one in effects]
+    columns = [list(column) for column in zip(*rows)]
     screen.print(f"{found.task} · {found.metric}\nA {found.model_a}\nB {found.model_b}\n")
-    named = [[name, *column] for name, column in zip(COLUMNS, cells)]
-    print_columns(screen, "", [["", *head[0]], ["queries", *head[1]]], named, {""})
+    print_columns(screen, "", columns[:2], columns[2:], {""})
     screen.print(
         f"\nBy image: A wins {paired.image_wins:,}, loses {paired.image_losses:,}, ties {paired.image_ties:,}. "
         "p by sign flips of images, adjusted by Holm's method within each group"
@@ -234,13 +207,15 @@ def _show(screen: Console, found: Comparison, p_adjusted: float, pairs: int) -> 
     screen.print(f"\n{sentence(found)}\n")
 
 
-def _cells(paired: Paired, p: float) -> list[str]:
+def _cells(label: str, queries: int, paired: Paired, p: float) -> tuple[str, ...]:
     difference = paired.difference
-    return [
+    return (
+        label,
+        f"{queries:,}",
         f"{paired.a.mean:.4f}",
         f"{paired.b.mean:.4f}",
         f"{difference.mean:+.4f}",
         f"{difference.low:+.4f}, {difference.high:+.4f}",
         f"{p:.4f}",
         *(f"{n:,}" for n in (paired.query_wins, paired.query_losses, paired.query_ties)),
-    ]
+    )

@@ -31,16 +31,10 @@ TABLE_METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10", "reca
 
 
 class GrowthPoint(NamedTuple):
-    """The expected score among a number of distractors.
+    """The expected score among a number of distractors, with its 95 % interval.
 
-    Attributes:
-        distractors: Uncaptioned images in the corpus.
-        corpus_size: Those and the captioned images.
-        metric: Its name.
-        value: Expected score.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        method: "exact" (an expectation over the searched images) or "model" (beyond them).
+    The corpus holds them and the captioned images. The method is "exact" (an expectation over the searched images) or
+    "model" (beyond them).
     """
 
     distractors: int
@@ -70,18 +64,13 @@ def growth(
 ) -> dict[str, list[GrowthPoint]]:
     """Return, for each metric, the expected score for each number of distractors, with 95 % intervals by image.
 
-    Args:
-        ranks: Of one run.
-        metrics: Of `metrics.growing()`; `mrr` (without a last rank) only up to the searched corpus.
-        sizes: Numbers of distractors; `default_sizes` if None.
-        resamples: Bootstrap resamples of the model beyond the searched corpus.
-        seed: Of all resampling.
+    The metrics are of `metrics.growing()`; `mrr` (without a last rank) only up to the searched corpus. `sizes` are
+    `default_sizes` if None. `resamples` are those of the model beyond the searched corpus, `seed` is of all resampling.
 
     Raises:
         ResultsError: Queries have several relevant images, or a size or a metric is not possible.
     """
-    _require_one_relevant(ranks)
-    total, captioned, above = ranks.distractors, ranks.captioned_above, ranks.distractors_above
+    total, captioned, above = _counts(ranks)
     if sizes is None:
         sizes = [n for n in default_sizes(total) if n <= total or (total and "mrr" not in metrics)]
     if any(n < 0 for n in sizes):
@@ -91,25 +80,17 @@ def growth(
     modelled = {metric: [] for metric in metrics}
     if beyond:
         modelled = extrapolate(metrics, captioned, above, ranks.clusters, total, beyond, resamples=resamples, seed=seed)
-    curves = {}
-    for metric in metrics:
-        points = []
+    curves = {metric: [] for metric in metrics}
+    for metric, points in curves.items():
         for n in (n for n in sizes if n <= total):
             interval = clustered_interval(thinned(metric, captioned, above, total, n), ranks.clusters, seed=seed)
             points.append(GrowthPoint(n, n + kept, metric, *interval, "exact"))
         points += [GrowthPoint(n, n + kept, metric, *found, "model") for n, found in zip(beyond, modelled[metric])]
-        curves[metric] = points
     return curves
 
 
 class HoldOut(NamedTuple):
-    """What the model said of the whole corpus from a share of its distractors, and what is true.
-
-    Attributes:
-        share: Of the distractors that the model saw.
-        predicted: Score that it predicted, with its interval.
-        actual: Score on the whole corpus.
-    """
+    """What the model predicted for the whole corpus from a share of its distractors, and the actual score there."""
 
     share: float
     predicted: Interval
@@ -127,27 +108,18 @@ def hold_out(ranks: RunRanks, metric: str = "ndcg_at_10", share: float = 0.1, *,
     Each query keeps its own random share, as a run record does not tell which distractors it shares with others; this
     is somewhat kinder to the model than one common sample.
     """
-    _require_one_relevant(ranks)
-    total, captioned, above = ranks.distractors, ranks.captioned_above, ranks.distractors_above
+    total, captioned, above = _counts(ranks)
     seen = max(1, round(share * total))
-    generator = np.random.default_rng(seed)
-    kept = generator.hypergeometric(above, total - above, seen)
+    kept = np.random.default_rng(seed).hypergeometric(above, total - above, seen)
     found = extrapolate([metric], captioned, kept, ranks.clusters, seen, [total], resamples=50, seed=seed)
-    predicted = found[metric][0]
-    return HoldOut(share, predicted, float(of_growth(metric).of_rank(1.0 + captioned + above).mean()))
+    return HoldOut(share, found[metric][0], float(of_growth(metric).of_rank(1.0 + captioned + above).mean()))
 
 
 class Equivalence(NamedTuple):
-    """How many distractors of a general corpus are as hard as all of a special one.
+    """How many distractors of a general corpus (`equivalent`) give the score that all of a special one give.
 
-    Attributes:
-        distractors: Their number in the special corpus.
-        score: The score among them.
-        equivalent: Number of general distractors that give the same score; None: more than can be said.
-        low: Lower end of the 95 % interval; None: more than can be said.
-        high: Upper end; None: no upper bound.
-        searched: General distractors that were searched; numbers above it come from the model.
-        method: "exact" if the equivalent lies within the searched general corpus, else "model".
+    It and the ends of its 95 % interval are None if they are more than can be said (`high`: no upper bound). Of the
+    general distractors so many were `searched`; the method is "exact" if the equivalent lies within them, else "model".
     """
 
     distractors: int
@@ -164,27 +136,21 @@ def equivalence(
 ) -> Equivalence:
     """Return how many random distractors of `general` give the score that `special` gives with all of its own.
 
-    Args:
-        special: A run on the corpus of one domain.
-        general: The same model and queries on a corpus of all domains.
-        metric: One of `metrics.growing()` but `mrr`.
-        resamples: Bootstrap resamples of images, shared by both runs.
-        seed: Of the bootstrap.
+    Both are runs of one model with the same queries, on the corpus of one domain and on one of all domains. The metric
+    is one of `metrics.growing()` but `mrr`; both runs share the bootstrap resamples of images.
 
     Raises:
         ResultsError: The runs differ in model or in queries, or a query has several relevant images.
     """
-    for ranks in (special, general):
-        _require_one_relevant(ranks)
+    _require_one_relevant(special)
+    _require_one_relevant(general)
     first, second = special.record.info, general.record.info
     for key in ("model_name", "model_revision"):
         if first.get(key) != second.get(key):
             raise ResultsError(f"The runs are not of one model: {first.get(key)} and {second.get(key)}.")
-    if not np.array_equal(special.query_ids, general.query_ids) or not np.array_equal(
-        special.relevant_ids, general.relevant_ids
-    ):
+    if not special.asks_the_same(general):
         raise ResultsError("The runs do not have the same queries and relevant images.")
-    total, captioned, above = general.distractors, general.captioned_above, general.distractors_above
+    total, captioned, above = _counts(general)
     scores = of_growth(metric).of_rank(special.ranks.astype(float))
     spaced = np.geomspace(1, max(total, 1), 40).astype(int).tolist()
     sizes = sorted({0, total, *(n for n in spaced if n <= total)})
@@ -194,8 +160,7 @@ def equivalence(
     target, line = float(scores.mean()), curve.mean(axis=0)
     # A resample that does not reach the score counts as infinitely many; quantiles by order keep that sound.
     low, high = np.quantile(crossings, [0.025, 0.975], method="nearest")
-    point = _crossing(target, line, sizes)
-    method = "exact"
+    point, method = _crossing(target, line, sizes), "exact"
     if not np.isfinite([point, high]).all():
         # The model's interval stands by itself, so the score's own interval is set against it: wider than a paired one.
         sides = clustered_interval(scores, special.clusters, seed=seed)
@@ -218,6 +183,12 @@ def _crossing(target: float, line: np.ndarray, sizes: list[int]) -> float:
     if falling[-1] > target + 1e-9:
         return float("inf")
     return float(np.expm1(np.interp(-target, -falling, np.log1p(np.asarray(sizes, dtype=float)))))
+
+
+def _counts(ranks: RunRanks) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the number of distractors, and how many captioned images and distractors are above, int64 [q] each."""
+    _require_one_relevant(ranks)
+    return ranks.distractors, ranks.captioned_above, ranks.distractors_above
 
 
 def _require_one_relevant(ranks: RunRanks) -> None:
@@ -250,8 +221,7 @@ def main(args: argparse.Namespace) -> int:
     if args.general and len(records) != 1:
         raise ResultsError("--general compares two corpora for one model; name one MODEL.")
     metrics = args.metric or list(TABLE_METRICS)
-    found = []
-    screen = console()
+    found, screen = [], console()
     for record in records:
         ranks = load_ranks(record)
         curves = growth(ranks, metrics, args.sizes, seed=args.seed)
@@ -297,19 +267,16 @@ def _show(screen, ranks, curves, checked, check, equal) -> None:
         ["distractors", *(f"{p.distractors:,}" for p in points)],
         ["", *(how_known(p, ranks.distractors) for p in points)],
     ]
-    cells = []
-    for number, (metric, of_metric) in enumerate(curves.items()):
-        cells.append([metric, *(f"{p.value:.4f}" for p in of_metric)])
-        if number == 0:
-            # Five intervals side by side are more than anybody reads: one beside the leading metric.
-            cells.append(["95 % interval", *(f"{p.low:.4f}–{p.high:.4f}" for p in of_metric)])
+    cells = [[metric, *(f"{p.value:.4f}" for p in of_metric)] for metric, of_metric in curves.items()]
+    # Five intervals side by side are more than anybody reads: one beside the leading metric.
+    cells.insert(1, ["95 % interval", *(f"{p.low:.4f}–{p.high:.4f}" for p in points)])
     print_columns(screen, f"{info['task_name']} · {info['model_name']}", head, cells, {""})
     captioned = info["corpus_size"] - ranks.distractors
     screen.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
     if check is not None:
-        low, high = check.predicted.low, check.predicted.high
+        mean, low, high = check.predicted
         screen.print(
-            f"Check: from {check.share:.0%} of the distractors the model predicts {checked} {check.predicted.mean:.4f} "
+            f"Check: from {check.share:.0%} of the distractors the model predicts {checked} {mean:.4f} "
             f"[{low:.3f}, {high:.3f}] for all of them; it is {check.actual:.4f} (error {check.error:+.4f})."
         )
     if equal is not None:

@@ -34,23 +34,14 @@ LEVEL = 0.95
 
 
 class Evidence(NamedTuple):
-    """What is known of the queries; u distinct (captioned above, distractors above) pairs.
+    """What is known of the queries; u distinct (captioned above, distractors above) pairs."""
 
-    Attributes:
-        captioned: int64 [u].
-        above: int64 [u].
-        which: int64 [q], the pair of each query.
-        total: Distractors that were searched.
-        likelihood: float64 [u, g], of each pair at each grid point, scaled to a maximum of 1.
-        grid: float64 [g], probabilities.
-    """
-
-    captioned: np.ndarray
-    above: np.ndarray
-    which: np.ndarray
-    total: int
-    likelihood: np.ndarray
-    grid: np.ndarray
+    captioned: np.ndarray  # int64 [u]
+    above: np.ndarray  # int64 [u]
+    which: np.ndarray  # int64 [q], the pair of each query
+    total: int  # distractors that were searched
+    likelihood: np.ndarray  # float64 [u, g], of each pair at each grid point, scaled to a maximum of 1
+    grid: np.ndarray  # float64 [g], probabilities
 
 
 def gather(captioned: np.ndarray, above: np.ndarray, total: int) -> Evidence:
@@ -74,14 +65,10 @@ def fit_prior(
     start: np.ndarray | None = None,
     steps: int = STEPS,
 ) -> np.ndarray:
-    """Return the pooled prior, float64 [g].
+    """Return the pooled prior, float64 [g], after so many EM steps.
 
-    Args:
-        evidence: Of the queries.
-        weights: float64 [u], how often each pair counts.
-        allowed: bool [g], grid points that may have weight; all if None.
-        start: float64 [g], where to start; flat if None.
-        steps: EM steps.
+    `weights` float64 [u] is how often each pair counts, `allowed` bool [g] which grid points may have weight (all if
+    None), `start` float64 [g] where to start (flat if None).
     """
     if start is None:
         start = np.ones(len(evidence.grid)) if allowed is None else allowed.astype(np.float64)
@@ -104,11 +91,7 @@ def extreme_priors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the grid points that the lowest and the highest compatible prediction may use, bool [g] each.
 
-    Args:
-        evidence: Of the queries.
-        weights: float64 [u].
-        prior: The fitted prior.
-        per_image: Captions per image.
+    `weights` float64 [u] and `prior` float64 [g] are as in `fit_prior`; `per_image` are the captions per image.
     """
     likelihood, counts = _by_above(evidence, weights)
 
@@ -154,15 +137,9 @@ def extrapolate(
 ) -> dict[str, list[Interval]]:
     """Return, for each metric, the expected score for each number of distractors in `sizes`, each at least `total`.
 
-    Args:
-        metrics: Of `metrics.growing()`, but `mrr`.
-        captioned: int [q], captioned images above each query's relevant image.
-        above: int [q], distractors above it.
-        clusters: [q], the relevant image.
-        total: Distractors that were searched.
-        sizes: Distractors to predict for.
-        resamples: Bootstrap resamples of images; 0 gives the two extremes only.
-        seed: Of the bootstrap.
+    The metrics are of `metrics.growing()`, but not `mrr`. `captioned` and `above` int [q] are the captioned images and
+    the distractors, of the `total` searched, above each query's relevant image, which `clusters` [q] names. Images are
+    resampled by bootstrap; 0 `resamples` give the two extremes only.
 
     Raises:
         ResultsError: A size is below `total`, there are no distractors, or a metric has no last rank.
@@ -196,9 +173,9 @@ def _means(evidence: Evidence, tables: list[np.ndarray], weights: np.ndarray, *p
     # Pairs that already score nothing under every metric stay at nothing.
     live = (weights > 0) & np.any([table[:, 0] > 0 for table in tables], axis=0)
     tables = [table[live] for table in tables]
-    result = np.empty((len(priors), len(tables)))
-    for row, prior in enumerate(priors):
+    result = []
+    for prior in priors:
         joint = evidence.likelihood[live] * prior
         joint *= (weights[live] / np.maximum(joint.sum(axis=1), 1e-300))[:, None]
-        result[row] = [np.vdot(joint, table) / weights.sum() for table in tables]
-    return result
+        result.append([np.vdot(joint, table) / weights.sum() for table in tables])
+    return np.array(result)

@@ -16,15 +16,7 @@ import numpy as np
 from mteb_vehicle_search.analysis import formats
 from mteb_vehicle_search.analysis.columns import Entry, Row, violations
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
-from mteb_vehicle_search.analysis.runs import (
-    RESULTS,
-    RUNS_HELP,
-    Found,
-    Result,
-    Skipped,
-    find_results,
-    record_key,
-)
+from mteb_vehicle_search.analysis.runs import RESULTS, RUNS_HELP, Found, Result, Skipped, find_results, record_key
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.files import new_file
@@ -37,17 +29,11 @@ SIGNIFICANCE = 0.05
 
 
 class Leaderboard(NamedTuple):
-    """The leaderboard and what was left out of it.
+    """The leaderboard and what was left out of it."""
 
-    Attributes:
-        document: JSON content; `columns.py` says what is in it.
-        skipped: Files that were not used, and why.
-        entries: By (task, content id), the entries of the table's rows, in their order.
-    """
-
-    document: dict[str, Any]
+    document: dict[str, Any]  # JSON content; `columns.py` says what is in it
     skipped: list[Skipped]
-    entries: dict[tuple[str, str], list[Entry]]
+    entries: dict[tuple[str, str], list[Entry]]  # by (task, content id), of the table's rows, in their order
 
 
 def sortable() -> tuple[str, ...]:
@@ -56,21 +42,15 @@ def sortable() -> tuple[str, ...]:
 
 
 def build_leaderboard(
-    results: list[Path] | None = None,
-    *,
-    runs: Path | None = None,
-    task: str | None = None,
-    sort: str = "ndcg_at_10",
+    results: list[Path] | None = None, *, runs: Path | None = None, task: str | None = None, sort: str = "ndcg_at_10"
 ) -> Leaderboard:
-    """Read results and return the leaderboard.
+    """Read results, only those of `task` if given, and return the leaderboard, best first by the score `sort`.
 
     Args:
         results: Result files or folders (run records in them count too). If None: the folder `results` of the working
             directory if there is one, and all run records.
         runs: Folder of run records; the default one if None. With `results` given, its records only add to those
             results (rank groups, rates); they do not make rows of their own.
-        task: Only this task.
-        sort: Score to sort and to rank by, best first.
 
     Raises:
         ResultsError: Nothing usable is left; says what was skipped.
@@ -91,7 +71,7 @@ def build_leaderboard(
     reported = reported_rows(found.reported + known.reported)
     if not tables and not reported:
         lines = [f"{one.path}: {one.reason}" for one in skipped]
-        where = ", ".join(str(place) for place in [*places, root])
+        where = ", ".join(map(str, [*places, root]))
         raise ResultsError(
             "\n".join([f"There are no usable results in {where}.", *lines]),
             "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
@@ -120,7 +100,8 @@ def _order(row: Row, sort: str) -> tuple:
 
 def _table(task: str, content_id: str, entries: list[Entry]) -> dict[str, Any]:
     # The run that comes first by its name says how large the set is.
-    info = min((entry for entry in entries if entry.ranks), key=_name, default=entries[0]).info
+    ranked = [entry for entry in entries if entry.ranks]
+    info = min(ranked, key=lambda entry: (entry.row["model"], entry.row["revision"]), default=entries[0]).info
     return {
         "task": task,
         "content_id": content_id,
@@ -131,29 +112,18 @@ def _table(task: str, content_id: str, entries: list[Entry]) -> dict[str, Any]:
     }
 
 
-def _name(entry: Entry) -> tuple[str, str]:
-    return entry.row["model"], entry.row["revision"]
-
-
 def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[int, int]:
     """Return the rank of each run: 1 + the number of runs that are better by a paired test.
 
     All pairs are tested by sign flips of images at once, the p-values adjusted by Holm's method; runs that no test
-    separates share a rank. For `median_rank` the tested quantity is the mean reciprocal of the rank, cut at 10.
-
-    Args:
-        runs: Any key -> ranks of a run; all on one evaluation set. Runs with other queries get no rank.
-        metric: To test.
+    separates share a rank. For `median_rank` the tested quantity is the mean reciprocal of the rank, cut at 10. The
+    runs, by any key, are on one evaluation set; those with other queries than the first get no rank.
     """
     if not runs:
         return {}
     metric = "mrr_at_10" if metric == "median_rank" else metric
     first = next(iter(runs.values()))
-    keys = [
-        key
-        for key, run in runs.items()
-        if np.array_equal(run.query_ids, first.query_ids) and np.array_equal(run.relevant_ids, first.relevant_ids)
-    ]
+    keys = [key for key, run in runs.items() if run.asks_the_same(first)]
     scores = np.stack([runs[key].scores(metric) for key in keys], axis=1)
     means = scores.mean(axis=0)
     pairs = list(combinations(range(len(keys)), 2))
@@ -190,23 +160,17 @@ def main(args: argparse.Namespace) -> int:
     board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort)
     for one in board.skipped:
         sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
-    if args.format == "table" and args.out is None:
+    if args.out is not None:
+        write_text(args.out, formats.TEXT[args.format](board.document))
+    elif args.format == "table":
         formats.show(board.document)
-        return 0
-    text = formats.TEXT[args.format](board.document)
-    if args.out is None:
-        sys.stdout.write(text)
     else:
-        write_text(args.out, text)
+        sys.stdout.write(formats.TEXT[args.format](board.document))
     return 0
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as a whole or not at all.
-
-    Raises:
-        ResultsError: It cannot be written.
-    """
+    """Write a text file as a whole or not at all; raise a ResultsError if it cannot be written."""
     try:
         with new_file(path, f".{os.getpid()}.partial") as file:
             file.write(text.encode())
@@ -249,16 +213,14 @@ def pair_with_records(found: Found, known: Found, all_records: bool) -> list[tup
             found.skipped.append(Skipped(results[key].path, f"{result.path} is a newer result of the same run"))
         results[key] = result
     records: dict[tuple[str, ...], list[RunRecord]] = {}
-    for record in [*found.records, *known.records]:
-        records.setdefault(record_key(record), []).append(record)
     near = set() if all_records else {record.folder for record in found.records}
-    for several in records.values():
-        several.sort(
-            key=lambda record: (record.folder in near, str(record.info.get("finished", "")), str(record.folder)),
-            reverse=True,
-        )
-    own = {record_key(record) for record in found.records}
-    rows = {*(records if all_records else own), *results}
+    for record in sorted(
+        [*found.records, *known.records],
+        key=lambda record: (record.folder in near, str(record.info.get("finished", "")), str(record.folder)),
+        reverse=True,
+    ):
+        records.setdefault(record_key(record), []).append(record)
+    rows = {*(records if all_records else map(record_key, found.records)), *results}
     return [(results.get(key), records.get(key, [])) for key in sorted(rows)]
 
 
@@ -280,11 +242,7 @@ def first_usable(result: Result | None, records: list[RunRecord], skipped: list[
 
 
 def _require_agreement(result: Result | None, ranks: RunRanks) -> None:
-    """Refuse a run record that is not of the run that wrote the result.
-
-    Raises:
-        ResultsError: Their scores differ by more than rounding.
-    """
+    """Refuse a run record that is not of the run that wrote the result: their scores differ by more than rounding."""
     if result is None:
         return
     here, there = float(ranks.scores("ndcg_at_10").mean()), result.scores["ndcg_at_10"]
@@ -304,5 +262,5 @@ def reported_rows(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for entry in entries
     ]
-    unique = {(row["task"], row["model"], row["source"]): row for row in rows}
-    return [unique[key] for key in sorted(unique, key=lambda key: (key[0], -(unique[key]["ndcg_at_10"] or 0), key[1]))]
+    unique = {(row["task"], row["model"], row["source"]): row for row in rows}.values()
+    return sorted(unique, key=lambda row: (row["task"], -(row["ndcg_at_10"] or 0), row["model"]))

@@ -19,23 +19,14 @@ RERUN = "Run the model again."
 
 @dataclass(frozen=True)
 class RunRanks:
-    """The (query, relevant image) pairs of a run, sorted by query and relevant id; p pairs, q queries.
-
-    Attributes:
-        record: Where they come from.
-        query_ids: str [p].
-        relevant_ids: str [p].
-        ranks: int64 [p], 1 = best.
-        above: Source -> int64 [p], images of that source above the relevant one.
-        top_ids: For each pair the ids of the query's best images, at most 10.
-    """
+    """The (query, relevant image) pairs of a run, sorted by query and relevant id; p pairs, q queries."""
 
     record: RunRecord
-    query_ids: np.ndarray
-    relevant_ids: np.ndarray
-    ranks: np.ndarray
-    above: dict[str, np.ndarray]
-    top_ids: list[list[str]]
+    query_ids: np.ndarray  # str [p]
+    relevant_ids: np.ndarray  # str [p]
+    ranks: np.ndarray  # int64 [p], 1 = best
+    above: dict[str, np.ndarray]  # source -> int64 [p], images of that source above the relevant one
+    top_ids: list[list[str]]  # for each pair the ids of the query's best images, at most 10
 
     @cached_property
     def first(self) -> np.ndarray:
@@ -46,6 +37,10 @@ class RunRanks:
     def one_relevant(self) -> bool:
         """Whether every query has exactly one relevant image."""
         return len(self.first) == len(self.query_ids)
+
+    def asks_the_same(self, other: RunRanks) -> bool:
+        """Say whether another run has the same queries and relevant images."""
+        return all(np.array_equal(getattr(self, key), getattr(other, key)) for key in ("query_ids", "relevant_ids"))
 
     @cached_property
     def clusters(self) -> np.ndarray:
@@ -62,11 +57,7 @@ class RunRanks:
         return connected_components(links, directed=False)[1][: len(queries)]
 
     def scores(self, metric: str) -> np.ndarray:
-        """Return the metric of each query, float64 [q], in the order of sorted query ids.
-
-        Raises:
-            ResultsError: The metric is unknown.
-        """
+        """Return the metric of each query, float64 [q], by sorted query ids; raise a ResultsError if it is unknown."""
         order = np.lexsort((self.ranks, self.query_ids))
         ranks, first = self.ranks[order].astype(np.float64), self.first
         relevant = np.diff(np.append(first, len(ranks)))
@@ -130,8 +121,7 @@ def load_ranks(record: RunRecord) -> RunRanks:
     table = table.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
     if any(table[name].null_count for name in ("query_id", "relevant_id", "rank")):
         raise ResultsError(f"{where / 'queries.parquet'} has empty cells.", RERUN)
-    query_ids = np.asarray(table["query_id"].to_pylist())
-    relevant_ids = np.asarray(table["relevant_id"].to_pylist())
+    query_ids, relevant_ids = (np.asarray(table[name].to_pylist()) for name in ("query_id", "relevant_id"))
     ranks = table["rank"].to_numpy().astype(np.int64)
     above = {name: table[f"above_{name}"].to_numpy().astype(np.int64) for name in names}
     wrong = (ranks < 1) | (ranks > int(record.info["corpus_size"])) | (sum(above.values()) + 1 != ranks)

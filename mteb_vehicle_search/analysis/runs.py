@@ -59,11 +59,9 @@ class Found:
 
 
 def find_results(places: list[Path], task: str | None = None) -> Found:
-    """Read every result file, run record and list of published figures in files or folders.
+    """Read every result file, run record and list of published figures in files, and in folders and all below them.
 
-    Args:
-        places: Files or folders; folders are searched through.
-        task: Only this task; None: all tasks of this package.
+    Only those of one task count; if it is None, of all tasks of this package.
 
     Raises:
         ResultsError: A place does not exist.
@@ -72,10 +70,8 @@ def find_results(places: list[Path], task: str | None = None) -> Found:
     for place in places:
         if not place.exists():
             raise ResultsError(f"{place} does not exist.", "Run a model first, or name the folder of the results.")
-        paths = sorted(place.rglob("*.json")) if place.is_dir() else [place]
-        for path in paths:
-            if path.name in OTHER_FILES and place.is_dir():
-                continue
+        below = (path for path in place.rglob("*.json") if path.name not in OTHER_FILES)
+        for path in sorted(below) if place.is_dir() else [place]:
             try:
                 _read(path, found, task)
             except ResultsError as error:
@@ -122,7 +118,6 @@ def _result(path: Path, content: dict[str, Any]) -> Result:
     for key in ("task_name", "dataset_revision", "scores"):
         if key not in content:
             raise ResultsError(f"it is not an mteb result: it has no {key!r}")
-    task, content_id = str(content["task_name"]), str(content["dataset_revision"])
     shares = (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high")
     try:
         scores = content["scores"]["test"][0]
@@ -142,17 +137,15 @@ def _result(path: Path, content: dict[str, Any]) -> Result:
             meta = read_json(path.parent / "model_meta.json")
         except ResultsError as error:
             raise ResultsError(f"its model_meta.json is damaged: {error.message}") from error
-    model = meta.get("name") or path.parent.parent.name.replace("__", "/", 1)
-    revision = meta.get("revision") or path.parent.name
-    date, version = _iso_date(content.get("date")), content.get("mteb_version")
+    version = content.get("mteb_version")
     return Result(
         path,
-        task,
-        content_id,
-        str(model),
-        str(revision),
+        str(content["task_name"]),
+        str(content["dataset_revision"]),
+        str(meta.get("name") or path.parent.parent.name.replace("__", "/", 1)),
+        str(meta.get("revision") or path.parent.name),
         {name: float(value) for name, value in values.items()},
-        str(date) if date is not None else None,
+        _iso_date(content.get("date")),
         str(version) if version is not None else None,
         meta,
     )
@@ -246,7 +239,7 @@ def find_runs(
     if (folder / "run.json").is_file():
         return [RunRecord.open(folder)]
     records = known_runs(root)
-    where = " and ".join(str(place) for place in run_places(root) or [runs_folder()])
+    where = " and ".join(map(str, run_places(root) or [runs_folder()]))
     name, _, revision = model.partition("@")
     found = [
         record
@@ -264,10 +257,9 @@ def find_runs(
             f"There are no run records under {where}.",
             "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
         )
-    limits = [f"--task {task}"] if task else []
-    limits += [f"--content-id {content_id}"] if content_id else []
+    limits = " ".join(f"--{key} {value}" for key, value in (("task", task), ("content-id", content_id)) if value)
     raise ResultsError(
-        f"There is no run of {model!r}{' with ' + ' '.join(limits) if limits else ''} under {where}.",
+        f"There is no run of {model!r}{' with ' + limits if limits else ''} under {where}.",
         f"Models with runs: {', '.join(known)}.",
     )
 
@@ -281,12 +273,9 @@ def choose_runs(
         ResultsError: A model has no run, the models share no evaluation set, or the choice is not clear.
     """
     found = [find_runs(model, root, content_id=content_id, task=task) for model in models]
-    shared = set.intersection(*[{str(record.info.get("content_id")) for record in records} for records in found])
+    shared = set.intersection(*({_id(record) for record in records} for records in found))
     if not shared:
-        where = [
-            f"{model}: {', '.join(sorted({_set_name(record) for record in records}))}"
-            for model, records in zip(models, found)
-        ]
+        where = [f"{model}: {', '.join(sorted(set(map(_set_name, records))))}" for model, records in zip(models, found)]
         raise ResultsError(
             f"The models were not run on the same evaluation set ({'; '.join(where)}); their scores do not compare.",
             "Run both models on the same data.",

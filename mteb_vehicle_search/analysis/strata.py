@@ -39,9 +39,7 @@ def specificity(captions: Sequence[str]) -> list[float]:
 def queries_of(content_id: str, data: Path | None = None) -> list[Query] | None:
     """Return the captions of the evaluation set, sorted by query id; None if it is not on this computer.
 
-    Args:
-        content_id: Of the runs.
-        data: Folder of the evaluation set; if None, the default ones are tried.
+    It is in the folder `data`; if None, the default ones are tried.
 
     Raises:
         ResultsError: `data` is another evaluation set.
@@ -75,9 +73,10 @@ def strata(a: RunRanks, b: RunRanks, queries: Sequence[Query] | None) -> dict[st
         ResultsError: The captions are not those of the runs.
     """
     first = a.first
+    ids = a.query_ids[first].tolist()
     divisions: dict[str, np.ndarray] = {}
     if queries is not None:
-        if [query.id for query in queries] != a.query_ids[first].tolist():
+        if [query.id for query in queries] != ids:
             raise ResultsError("The captions are not those of the runs.")
         lengths = np.array([len(words(query.text)) for query in queries])
         divisions["caption length"] = _binned(lengths, (8, 12, 16), "words")
@@ -88,20 +87,17 @@ def strata(a: RunRanks, b: RunRanks, queries: Sequence[Query] | None) -> dict[st
     relevant: dict[str, set[str]] = {}
     for query, image in zip(a.query_ids.tolist(), a.relevant_ids.tolist()):
         relevant.setdefault(query, set()).add(image)
-    ids = a.query_ids[first].tolist()
-    rivals = [
-        len((set(a.top_ids[at]) & set(b.top_ids[at])) - relevant[query]) for query, at in zip(ids, first.tolist())
-    ]
-    divisions["rivals in both top tens"] = _binned(np.array(rivals), (0, 2, 5), "")
     captioned = set(a.relevant_ids.tolist())
-    beaten = []
+    rivals, beaten = [], []
     for query, at in zip(ids, first.tolist()):
+        rivals.append(len((set(a.top_ids[at]) & set(b.top_ids[at])) - relevant[query]))
         winners = {
             _source(run, run.top_ids[at][0], captioned)
             for run in (a, b)
             if run.top_ids[at] and run.top_ids[at][0] not in relevant[query]
         }
         beaten.append(" or ".join(sorted(winners)) if winners else "(none: both right)")
+    divisions["rivals in both top tens"] = _binned(np.array(rivals), (0, 2, 5), "")
     divisions["beaten by"] = np.array(beaten)
     return divisions
 
@@ -148,17 +144,11 @@ RESAMPLES = 2_000
 
 
 class Part(NamedTuple):
-    """Some of the queries.
+    """Some of the queries."""
 
-    Attributes:
-        label: What they have in common.
-        queries: Their number.
-        scores: nDCG@10 of each model with its 95 % interval.
-    """
-
-    label: str
-    queries: int
-    scores: list[Interval]
+    label: str  # what they have in common
+    queries: int  # their number
+    scores: list[Interval]  # nDCG@10 of each model with its 95 % interval
 
 
 def vehicles(caption: str) -> list[str]:

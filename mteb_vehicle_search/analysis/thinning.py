@@ -20,12 +20,8 @@ TERMS = 1 << 21
 def thinned(metric: str, captioned: np.ndarray, above: np.ndarray, total: int, n: int) -> np.ndarray:
     """Return each query's expected score among n random distractors, float64 [q]; exact to rounding.
 
-    Args:
-        metric: One of `metrics.growing()`.
-        captioned: int [q], captioned images above the relevant one.
-        above: int [q], distractors above it.
-        total: Distractors in the corpus.
-        n: Distractors to keep, 0 to total.
+    `captioned` and `above` int [q] are the captioned images and the distractors, of `total`, above the relevant image.
+    The metric is one of `metrics.growing()`.
 
     Raises:
         ResultsError: n is out of range or the metric is unknown.
@@ -47,22 +43,17 @@ def thinned(metric: str, captioned: np.ndarray, above: np.ndarray, total: int, n
     terms = np.maximum(last - first + 1, 0)
     factorial = gammaln(np.arange(total + 2) + 1.0)
 
-    def choose(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def choose(a: np.ndarray | int, b: np.ndarray | int) -> np.ndarray:
         return factorial[a] - factorial[b] - factorial[a - b]
 
-    expected, ends = np.zeros(len(c)), np.cumsum(terms)
-    start = 0
+    expected, ends, start = np.zeros(len(c)), np.cumsum(terms), 0
     while start < len(c):
         before = int(ends[start - 1]) if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, before + TERMS, side="right")))
         rows = np.repeat(np.arange(start, stop), terms[start:stop])
         x = np.arange(len(rows)) - np.repeat(ends[start:stop] - terms[start:stop] - before, terms[start:stop])
         x = x + first[rows]
-        log_p = (
-            choose(d[rows], x)
-            + choose(total - d[rows], n - x)
-            - (factorial[total] - factorial[n] - factorial[total - n])
-        )
+        log_p = choose(d[rows], x) + choose(total - d[rows], n - x) - choose(total, n)
         weighted = np.exp(log_p) * followed.of_rank(1.0 + c[rows] + x)
         expected[start:stop] = np.bincount(rows - start, weights=weighted, minlength=stop - start)
         start = stop

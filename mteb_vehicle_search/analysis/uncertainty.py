@@ -28,15 +28,10 @@ class Interval(NamedTuple):
 
 
 class ClusterSums(NamedTuple):
-    """Values added up by cluster; c clusters in sorted order.
+    """Values added up by cluster; c clusters in sorted order."""
 
-    Attributes:
-        sums: float64 [c] or [c, m].
-        counts: float64 [c], values in each cluster.
-    """
-
-    sums: np.ndarray
-    counts: np.ndarray
+    sums: np.ndarray  # float64 [c] or [c, m]
+    counts: np.ndarray  # float64 [c], values in each cluster
 
 
 def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> ClusterSums:
@@ -92,25 +87,13 @@ def resampled_means(
 
 
 def clustered_interval(
-    values: np.ndarray,
-    clusters: np.ndarray,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = 0.95,
+    values: np.ndarray, clusters: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Return the mean with its percentile bootstrap interval, clusters resampled as wholes.
 
-    Args:
-        values: float [q], one per query.
-        clusters: [q], label of each query's cluster: the relevant image.
-        resamples: Bootstrap resamples.
-        seed: The same seed gives the same interval, whatever the order of the queries.
-        level: Probability that the interval is meant to cover.
-
-    Returns:
-        Mean, low, high. A single cluster says nothing of the spread: the interval is then the mean itself. With few
-        clusters (under about 50) percentile intervals are somewhat too short.
+    `values` float [q] are by query, `clusters` [q] label the relevant image of each. The same seed gives the same
+    interval, whatever the order of the queries. A single cluster says nothing of the spread: the interval is then the
+    mean itself. With few clusters (under about 50) percentile intervals are somewhat too short.
 
     Raises:
         ResultsError: There is no value, a value is not finite, or the lengths differ.
@@ -131,13 +114,8 @@ def sign_flip_p_values(sums: np.ndarray, *, flips: int = RESAMPLES, seed: int = 
     clusters differ, else of random ones with the observed one counted in (Phipson and Smyth, "Permutation p-values
     should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010), so that it is never below 1 / (flips + 1).
 
-    Args:
-        sums: float [c] or [c, m], differences summed by cluster; the m columns share their sign patterns.
-        flips: Random sign patterns.
-        seed: Of the patterns.
-
-    Returns:
-        float64 [m] (m = 1 for one column).
+    `sums`, float [c] or [c, m], are differences summed by cluster; the m columns share their random sign patterns, the
+    result is float64 [m] (m = 1 for one column).
     """
     columns = np.asarray(sums, dtype=np.float64).reshape(len(sums), -1)
     p_values = np.ones(columns.shape[1])
@@ -151,8 +129,7 @@ def sign_flip_p_values(sums: np.ndarray, *, flips: int = RESAMPLES, seed: int = 
             p_values[number] = _as_far((2 * codes - 1) @ differing, differing.sum(), differing).mean()
     if many:
         columns = columns[:, many]
-        generator = np.random.default_rng(seed)
-        c = len(columns)
+        c, generator = len(columns), np.random.default_rng(seed)
         hits, step = np.zeros(len(many)), max(1, BLOCK // c)
         for start in range(0, flips, step):
             rows = min(step, flips - start)
@@ -185,13 +162,8 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 class Paired(NamedTuple):
     """How model A compares with model B in one score; differences are A - B.
 
-    Attributes:
-        a: Mean of A with its interval.
-        b: Mean of B with its interval.
-        difference: Mean difference with its interval.
-        p_value: Two-sided, from sign flips clustered by image.
-        query_wins: Queries in which A is better; then losses, ties.
-        image_wins: Images (all their queries together) on which A is better; then losses, ties.
+    The p-value is two-sided, from sign flips clustered by image. A wins where it is better; an image is all its queries
+    together.
     """
 
     a: Interval
@@ -215,15 +187,9 @@ def paired_comparison(
     seed: int = 0,
     level: float = 0.95,
 ) -> Paired:
-    """Compare two models on the same queries.
+    """Compare the scores, float [q], of two models on the same queries; `clusters` [q] name their relevant images.
 
-    Args:
-        a: float [q], score of model A for each query.
-        b: float [q], score of model B for the same queries.
-        clusters: [q], the relevant image of each query.
-        resamples: Bootstrap resamples, and sign flips.
-        seed: Of both.
-        level: Of the intervals.
+    There are as many sign flips as bootstrap resamples, and `seed` is of both.
 
     Raises:
         ResultsError: The lengths differ, there is no query, or a score is not finite.
@@ -238,15 +204,6 @@ def paired_comparison(
     intervals = [Interval(float(columns[:, j].mean()), float(low[j]), float(high[j])) for j in range(3)]
     sums = cluster_sums(difference, clusters).sums
     sums = np.where(np.abs(sums) < 1e-12, 0.0, sums)
-    return Paired(
-        intervals[0],
-        intervals[1],
-        intervals[2],
-        float(sign_flip_p_values(sums, flips=resamples, seed=seed)[0]),
-        int((difference > 0).sum()),
-        int((difference < 0).sum()),
-        int((difference == 0).sum()),
-        int((sums > 0).sum()),
-        int((sums < 0).sum()),
-        int((sums == 0).sum()),
-    )
+    p_value = float(sign_flip_p_values(sums, flips=resamples, seed=seed)[0])
+    counts = [int(met.sum()) for one in (difference, sums) for met in (one > 0, one < 0, one == 0)]
+    return Paired._make([*intervals, p_value, *counts])

@@ -16,7 +16,9 @@ TINY_CLIP_REVISION = "e3d4e8e6d358bb3dcb562ae2f9163129265723b8"
 # Their training data are web images, with synthetic captions for 1.2, and not published: whether Flickr30k's
 # photographs are among them is unknown, so `training_datasets` stays None.
 _METACLIP: dict[str, Any] = {
+    "n_parameters": 986_109_441,
     "n_embedding_parameters": 49_408 * 1024,
+    "embed_dim": 1024,
     "license": "cc-by-nc-4.0",
     "public_training_code": "https://github.com/facebookresearch/MetaCLIP",
 }
@@ -104,7 +106,6 @@ def _load_tiny_clip(model_name: str, revision: str | None = None, device: Any = 
 
 
 def _load_jina_clip(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
-    # See above.
     from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 
     return JinaClipEncoder(model_name, revision, device, **{"licence": _licence_of(model_name), **kwargs})
@@ -138,8 +139,6 @@ def metaclip_1() -> ModelMeta:
     return open_clip_meta(
         "timm/vit_huge_patch14_clip_224.metaclip_2pt5b",
         "76809c3262ef519f838f564e6f1b34ad22c49914",
-        n_parameters=986_109_441,
-        embed_dim=1024,
         quick_gelu=True,
         **_METACLIP,
         release_date="2023-09-28",
@@ -152,8 +151,6 @@ def metaclip_1_2() -> ModelMeta:
     return open_clip_meta(
         "timm/vit_huge_patch14_clip_224.metaclip_altogether",
         "79ca86b54e97d41bd9f555bbb272bb1dcaa11f75",
-        n_parameters=986_109_441,
-        embed_dim=1024,
         **_METACLIP,
         release_date="2024-12-10",
         citation=_METACLIP_1_2_CITATION,

@@ -27,8 +27,8 @@ class Towers(NamedTuple):
 
     Attributes:
         module: Holds all weights.
-        image: A method of `module`: float [n, 3, size, size], normalised -> [n, d].
-        text: A method of `module`: int64 tokens [n, length] and attention mask -> [n, d].
+        image: A method of `module` or of its parts: float [n, 3, size, size], normalised -> [n, d].
+        text: Another such method: int64 tokens [n, length] and attention mask -> [n, d].
         cast: Whether everything is to be cast to the precision; False: `load` did that and kept what must stay fp32.
     """
 
@@ -39,12 +39,9 @@ class Towers(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """Where a batch is computed.
+    """Where a batch is computed: a device, the model on it, and how many processor threads torch may use here.
 
-    Attributes:
-        device: The device.
-        towers: The model on it.
-        threads: Processor threads that torch may use here; 0: as it is set.
+    With 0 threads, torch uses as many as are set.
     """
 
     device: torch.device
@@ -133,15 +130,9 @@ def decoded_ahead(
     ahead: int,
     pinned: bool,
 ) -> Iterator[Pixels]:
-    """Yield the pixels of each range of rows; threads decode `ahead` batches before they are called for.
+    """Yield the pixels of each range of rows; `workers` threads decode `ahead` batches before they are called for.
 
-    Args:
-        rows: Row numbers of each batch.
-        decode: Returns uint8 [3, size, size] of a row.
-        size_px: Side of the square.
-        workers: Threads.
-        ahead: Batches.
-        pinned: Whether the pixels lie in pinned memory, from where a CUDA device copies by itself.
+    `decode` returns uint8 [3, size_px, size_px] of a row. From `pinned` memory, a CUDA device copies by itself.
     """
 
     def fill(batch: torch.Tensor, part: range) -> None:
@@ -152,10 +143,8 @@ def decoded_ahead(
 
     def submit(pool: ThreadPoolExecutor, part: range) -> Pixels:
         batch = empty_batch(len(part), size_px, pinned=pinned)
-        shares = ranges(len(part), -(-len(part) // workers))
-        futures = [
-            pool.submit(fill, batch[share.start : share.stop], part[share.start : share.stop]) for share in shares
-        ]
+        shares = [slice(share.start, share.stop) for share in ranges(len(part), -(-len(part) // workers))]
+        futures = [pool.submit(fill, batch[share], part[share]) for share in shares]
 
         def filled() -> torch.Tensor:
             for future in futures:
@@ -170,14 +159,13 @@ def decoded_ahead(
 
 def decoded(rows: range, decode: Callable[[int], torch.Tensor], size_px: int) -> torch.Tensor:
     """Return the pixels of some rows, decoded here and now; the arguments are those of `decoded_ahead`."""
-    batch = empty_batch(len(rows), size_px)
-    _fill(batch, rows, decode)
-    return batch
+    return _fill(empty_batch(len(rows), size_px), rows, decode)
 
 
-def _fill(batch: torch.Tensor, rows: range, decode: Callable[[int], torch.Tensor]) -> None:
+def _fill(batch: torch.Tensor, rows: range, decode: Callable[[int], torch.Tensor]) -> torch.Tensor:
     for pixels, row in zip(batch, rows, strict=True):
         pixels.copy_(decode(row))
+    return batch
 
 
 def empty_batch(count: int, size_px: int, *, pinned: bool = False) -> torch.Tensor:
@@ -200,15 +188,13 @@ def grouped(stream: Iterable[torch.Tensor], size: int) -> Iterator[Pixels]:
 def token_batches(order: torch.Tensor, lengths: torch.Tensor | None, longest: int) -> Iterator[torch.Tensor]:
     """Yield row numbers in batches of at most `TOKENS_PER_BATCH` tokens, padding included; shortest texts first."""
     start = 0
-    while start < len(order):
-        end = start
-        while end < len(order):
-            length = longest if lengths is None else int(lengths[order[end]])
-            if end > start and (end - start + 1) * length > TOKENS_PER_BATCH:
-                break
-            end += 1
-        yield order[start:end]
-        start = end
+    for end, row in enumerate(order):
+        length = longest if lengths is None else int(lengths[row])
+        if end > start and (end - start + 1) * length > TOKENS_PER_BATCH:
+            yield order[start:end]
+            start = end
+    if len(order):
+        yield order[start:]
 
 
 def _window(items: Iterable[_Item], ahead: int) -> Iterator[_Item]:

@@ -20,11 +20,7 @@ SHOWN_COMPLAINTS = 5
 
 
 class Checkpoint:
-    """A safetensors file.
-
-    Attributes:
-        path: The file.
-        shapes: Shape of each tensor, from the header.
+    """A safetensors file at `path`; `shapes` is the shape of each tensor, from the header.
 
     Raises:
         ModelLoadError: The file is missing, truncated or not safetensors.
@@ -41,11 +37,7 @@ class Checkpoint:
         self._mapped = 0
 
     def require(self, wanted: Mapping[str, tuple[int, ...]], kind: str) -> None:
-        """Refuse a file whose keys or shapes are not exactly `wanted`.
-
-        Args:
-            wanted: Shape by key.
-            kind: What the file should be, for the message.
+        """Refuse a file whose keys or shapes are not exactly `wanted`; the message says that it should be a `kind`.
 
         Raises:
             ModelLoadError: A key is missing, unknown, or of another shape.

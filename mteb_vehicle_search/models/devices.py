@@ -46,12 +46,11 @@ def choose_precision(device: torch.device, wanted: str | None = None) -> str:
     Raises:
         ModelLoadError: The name is unknown.
     """
-    where = "precision" if wanted else "VEHICLE_SEARCH_PRECISION"
-    wanted = wanted or settings.text("VEHICLE_SEARCH_PRECISION")
-    if wanted:
-        if wanted not in PRECISIONS:
-            raise ModelLoadError(f"{where}={wanted!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}.")
-        return wanted
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "fp32"
+    if chosen := wanted or settings.text("VEHICLE_SEARCH_PRECISION"):
+        if chosen not in PRECISIONS:
+            where = "precision" if wanted else "VEHICLE_SEARCH_PRECISION"
+            raise ModelLoadError(f"{where}={chosen!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}.")
+        return chosen
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

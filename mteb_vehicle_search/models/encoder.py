@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 from itertools import chain
@@ -66,6 +66,7 @@ class ImageTextEncoder(AbsEncoder):
 
     # `encode` takes `num_proc` and `on_progress` and decodes the images of the dataset in threads of its own.
     reads_images_itself = True
+    fixed_length = True
     crop: ShortestSideCrop
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -137,10 +138,8 @@ class ImageTextEncoder(AbsEncoder):
 
     def fingerprint(self) -> str:
         """Return a digest of what decides the vectors: weights, precision, preprocessing, device kind."""
-        digest = hashlib.sha256()
         what = [self.model_name, self.revision, self.precision, self.mode, self.device.type, repr(self.crop)]
-        digest.update(json.dumps([*what, self.mean, self.std, self.weights_id()]).encode())
-        return digest.hexdigest()
+        return hashlib.sha256(json.dumps([*what, self.mean, self.std, self.weights_id()]).encode()).hexdigest()
 
     def weights_id(self) -> str:
         """Return what identifies the weights beyond name and revision; "" if the revision says it all."""
@@ -176,16 +175,16 @@ class ImageTextEncoder(AbsEncoder):
             if callable(getattr(inputs.dataset, "jpeg", None)):
                 with closing(self._pixels(inputs.dataset, batch_size)) as batches:
                     return self._encode_images(batches, on_progress)
-            first, batches = _peek(iter(inputs))
-            if first is None:
+            batches = iter(inputs)
+            if (first := next(batches, None)) is None:
                 raise EncodeError("There is nothing to encode.")
+            batches = chain([first], batches)
             if "image" in first:
                 stream = (self.crop(image.convert("RGB")) for batch in batches for image in batch["image"])
                 return self._encode_images(grouped(stream, batch_size), on_progress)
             if "text" not in first:
                 raise EncodeError(f"Inputs have neither 'image' nor 'text', only {sorted(first)}.")
-            texts = [text for batch in batches for text in batch["text"]]
-            return self._encode_texts(texts, on_progress)
+            return self._encode_texts([text for batch in batches for text in batch["text"]], on_progress)
 
     def _pixels(self, images: Any, batch_size: int) -> Generator[Pixels]:
         """Yield the batches of a data set of JPEG bytes."""
@@ -220,11 +219,8 @@ class ImageTextEncoder(AbsEncoder):
             on_device = pixels.to(lane.device, non_blocking=True).contiguous()
             return lane.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
 
-        def work(batch: Pixels, lane: Lane) -> torch.Tensor:
-            return self._in_memory(forward, batch(), lane)
-
         vectors = []
-        for part in in_order(self._lanes(), batches, work):
+        for part in in_order(self._lanes(), batches, lambda batch, lane: self._in_memory(forward, batch(), lane)):
             vectors.append(part)
             if on_progress:
                 on_progress(len(part))
@@ -242,13 +238,12 @@ class ImageTextEncoder(AbsEncoder):
 
         def forward(rows: torch.Tensor, lane: Lane) -> torch.Tensor:
             end = tokens.shape[1] if self.fixed_length else int(lengths[rows].max())
-            part, seen = tokens[rows, :end].to(lane.device), mask[rows, :end].to(lane.device)
-            return lane.towers.text(part, seen)
+            return lane.towers.text(tokens[rows, :end].to(lane.device), mask[rows, :end].to(lane.device))
 
         def work(rows: torch.Tensor, lane: Lane) -> tuple[torch.Tensor, torch.Tensor]:
             return rows, _unit(self._in_memory(forward, rows, lane)).cpu()
 
-        batches = token_batches(order, lengths if not self.fixed_length else None, tokens.shape[1])
+        batches = token_batches(order, None if self.fixed_length else lengths, tokens.shape[1])
         for rows, vectors in in_order(self._lanes(), batches, work):
             if found is None:
                 found = torch.empty((len(texts), vectors.shape[1]))
@@ -258,8 +253,6 @@ class ImageTextEncoder(AbsEncoder):
         if found is None:
             raise EncodeError("There is nothing to encode.")
         return found
-
-    fixed_length = True
 
     def _in_memory(
         self, forward: Callable[[torch.Tensor, Lane], torch.Tensor], batch: torch.Tensor, lane: Lane
@@ -286,8 +279,3 @@ class ImageTextEncoder(AbsEncoder):
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors.float(), dim=1)
-
-
-def _peek(items: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
-    first = next(items, None)
-    return first, iter(()) if first is None else chain([first], items)

@@ -15,12 +15,8 @@ from mteb_vehicle_search.models.jina_towers import load_towers
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop
 from mteb_vehicle_search.models.snapshot import ModelFiles
 
-CONFIG, PREPROCESS, WEIGHTS, TOKENIZER = FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "tokenizer.json",
-)
+FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "tokenizer.json")
+CONFIG, PREPROCESS, WEIGHTS, TOKENIZER = FILES
 REVISION = "e10d47f5691d0454a0fb5d13f46f2199b74cb436"
 DIGESTS = {
     CONFIG: "b5466de03392479d778745bbdb1905e297cd07ca76694703bd7d7b84d58aa853",
@@ -37,9 +33,7 @@ class JinaClipEncoder(ImageTextEncoder):
     """Jina CLIP v2.
 
     Args:
-        model_name: Repository on the hub.
-        revision: Full commit hash of the snapshot.
-        device: See `ImageTextEncoder`.
+        model_name, revision, device: See `ImageTextEncoder`.
         folder: A local model folder, instead of the hub.
         task: None (as the published scores were made), or "retrieval.query" to put the model's instruction before
             each text, as the reference's `encode_text(task="retrieval.query")` does.
@@ -65,8 +59,7 @@ class JinaClipEncoder(ImageTextEncoder):
         **mode: str,
     ) -> None:
         super().__init__(model_name, revision, device, **mode)
-        digests = DIGESTS if revision == REVISION else None
-        self.files = ModelFiles(model_name, revision, FILES, folder, digests, licence)
+        self.files = ModelFiles(model_name, revision, FILES, folder, DIGESTS if revision == REVISION else None, licence)
         # Two small files; the weights follow with the first batch.
         small = self.files.folder(CONFIG, PREPROCESS)
         self.config, preprocess = _read_json(small / CONFIG), _read_json(small / PREPROCESS)
@@ -113,8 +106,7 @@ class JinaClipEncoder(ImageTextEncoder):
             self._tokenizer.enable_truncation(MAX_TOKENS)
             self._tokenizer.enable_padding(pad_id=1, pad_token="<pad>")  # noqa: S106
         encoded = self._tokenizer.encode_batch([self.instruction + text for text in texts])
-        tokens = torch.tensor([item.ids for item in encoded])
-        return tokens, torch.tensor([item.attention_mask for item in encoded])
+        return torch.tensor([item.ids for item in encoded]), torch.tensor([item.attention_mask for item in encoded])
 
     def weights_id(self) -> str:
         """Return what identifies the vectors beyond the revision: options, and a local folder's digest."""

@@ -66,8 +66,7 @@ def text_source(name: str) -> Source:
     if not _ADAPTED.search(name):
         return Source((TEXT + name,), part)
     module = TEXT + name.removesuffix(".weight") + ".parametrizations.weight"
-    keys = (f"{module}.original", f"{module}.0.lora_A", f"{module}.0.lora_B")
-    return Source(keys, part, "_embeddings" in name)
+    return Source((f"{module}.original", f"{module}.0.lora_A", f"{module}.0.lora_B"), part, "_embeddings" in name)
 
 
 class Adapter(NamedTuple):
@@ -85,10 +84,8 @@ def expected_shapes(source: Source, shape: tuple[int, ...], adapter: Adapter) ->
     if len(source.keys) == 1:
         return {source.keys[0]: whole}
     rows, columns = whole
-    first, second = ((rows, adapter.rank), (adapter.rank, columns))
-    if not source.embedding:
-        first, second = (adapter.rank, columns), (rows, adapter.rank)
-    return dict(zip(source.keys, (whole, (adapter.count, *first), (adapter.count, *second))))
+    factors = [(adapter.count, adapter.rank, columns), (adapter.count, rows, adapter.rank)]
+    return dict(zip(source.keys, (whole, *(reversed(factors) if source.embedding else factors))))
 
 
 def expected_layout(
@@ -120,12 +117,7 @@ def read_parameters(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (name, tensor in `dtype`) of one tower, one at a time; adapters are merged in fp32.
 
-    Args:
-        checkpoint: Where to read.
-        shapes: Our parameters.
-        source_of: `vision_source` or `text_source`.
-        adapter: The adapter to merge.
-        dtype: Of the result.
+    `shapes` are those of our parameters, and `source_of` is `vision_source` or `text_source`.
     """
     # One buffer for all merges: large blocks that come and go between the results would fragment the memory.
     scratch = torch.empty(MERGED_ELEMENTS)

@@ -30,8 +30,7 @@ def load_towers(
     Position tables, which no checkpoint stores, stay in fp32 whatever the precision.
 
     Args:
-        path: The `model.safetensors`.
-        config: The content of `config.json`.
+        path, config: The `model.safetensors`, and the content of `config.json`.
         dtype: Of the weights.
         published: Whether the parameter counts must be those of the published checkpoint.
         task: The adapter to merge; default: the configuration's.
@@ -52,9 +51,8 @@ def load_towers(
         )
     shapes = layout_of(vision), layout_of(text)
     checkpoint.require(layout.expected_layout(*shapes, adapter), "Jina CLIP v2")
-    sources = layout.vision_source, layout.text_source
-    for tower, wanted, source_of in zip((vision, text), shapes, sources, strict=True):
-        fill(tower, layout.read_parameters(checkpoint, wanted, source_of, adapter, dtype))
+    fill(vision, layout.read_parameters(checkpoint, shapes[0], layout.vision_source, adapter, dtype))
+    fill(text, layout.read_parameters(checkpoint, shapes[1], layout.text_source, adapter, dtype))
     return vision, text, float(checkpoint.tensor(layout.SCALE).float().exp())
 
 

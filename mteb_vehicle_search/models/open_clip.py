@@ -22,12 +22,10 @@ RESIZES = {"shortest": ShortestSideCrop, "squash": Squash}
 
 
 class OpenClipEncoder(ImageTextEncoder):
-    """An open_clip model.
+    """An open_clip model, such as "timm/vit_huge_patch14_clip_224.metaclip_altogether".
 
     Args:
-        model_name: Repository on the hub, such as "timm/vit_huge_patch14_clip_224.metaclip_altogether".
-        revision: Full commit hash of the snapshot.
-        device: See `ImageTextEncoder`.
+        model_name, revision, device: See `ImageTextEncoder`.
         folder: A local model folder, instead of the hub.
         quick_gelu: The activation that the checkpoint was trained with; a configuration that says otherwise is refused,
             since the wrong one gives silently wrong vectors.
@@ -84,13 +82,13 @@ class OpenClipEncoder(ImageTextEncoder):
         model = self._build()
         wanted = layout_of(model)
         checkpoint.require(wanted, f"{self.model_name}'s configuration")
+
+        def copied(value: torch.Tensor) -> torch.Tensor:
+            return value.to(self.dtype if value.is_floating_point() else None, copy=True)
+
+        fill(model, ((name, copied(checkpoint.tensor(name))) for name in wanted))
         module = Clip(model)
-        values = ((name, checkpoint.tensor(name)) for name in wanted)
-        fill(
-            model,
-            ((name, value.to(self.dtype if value.is_floating_point() else None, copy=True)) for name, value in values),
-        )
-        return Towers(module, module.encode_image, module.encode_text)
+        return Towers(module, model.encode_image, module.encode_text)
 
     def _build(self) -> Any:
         """Return open_clip's model of the configured layout."""
@@ -118,9 +116,8 @@ class OpenClipEncoder(ImageTextEncoder):
 
             if self.bpe_file:
                 context = int(self.model_config["text_cfg"].get("context_length", 77))
-                self._tokenizer = open_clip.SimpleTokenizer(
-                    str(self.files.folder(self.bpe_file) / self.bpe_file), context_length=context
-                )
+                path = self.files.folder(self.bpe_file) / self.bpe_file
+                self._tokenizer = open_clip.SimpleTokenizer(str(path), context_length=context)
             else:
                 self._tokenizer = open_clip.get_tokenizer(f"local-dir:{self.files.folder(*self.names)}")
         tokens = self._tokenizer(texts)
@@ -132,15 +129,11 @@ class OpenClipEncoder(ImageTextEncoder):
 
 
 class Clip(torch.nn.Module):
-    """open_clip's model with the two forward passes that the encode loop calls."""
+    """open_clip's model with the forward pass of texts that the encode loop calls."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-
-    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels [n, 3, size, size] -> [n, d], not normalised."""
-        return self.model.encode_image(pixels)
 
     def encode_text(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Tokens [n, context] -> [n, d], not normalised; open_clip derives the mask from the tokens."""

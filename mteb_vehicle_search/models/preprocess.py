@@ -54,7 +54,7 @@ class ShortestSideCrop:
 
             # To Pillow's pixels in a third of its time; what is neither coloured nor grey, Pillow turns into RGB.
             if simplejpeg.decode_jpeg_header(jpeg)[2] in ("YCbCr", "Gray"):
-                return self._fast(torch.from_numpy(simplejpeg.decode_jpeg(jpeg, "RGB")).permute(2, 0, 1))
+                return self._fast(simplejpeg.decode_jpeg(jpeg, "RGB"))
 
         with Image.open(io.BytesIO(jpeg)) as image:
             return self(image.convert("RGB"))
@@ -62,7 +62,7 @@ class ShortestSideCrop:
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return uint8 [3, size, size] of an RGB image, channels last in memory."""
         if self.mode == "fast":
-            return self._fast(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+            return self._fast(np.array(image))
         width, height = self.resized(*image.size)
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
@@ -70,13 +70,13 @@ class ShortestSideCrop:
         square = image.crop((left, top, left + self.size_px, top + self.size_px))
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
-    def _fast(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _fast(self, pixels: np.ndarray) -> torch.Tensor:
         from torchvision.transforms.v2 import functional as vision
 
-        width, height = self.resized(pixels.shape[2], pixels.shape[1])
+        width, height = self.resized(pixels.shape[1], pixels.shape[0])
         left, top = self._corner(width, height)
         way = vision.InterpolationMode(self.interpolation)
-        small = vision.resize_image(pixels, [height, width], way, antialias=True)
+        small = vision.resize_image(torch.from_numpy(pixels).permute(2, 0, 1), [height, width], way, antialias=True)
         return small[:, top : top + self.size_px, left : left + self.size_px]
 
     def _corner(self, width: int, height: int) -> tuple[int, int]:

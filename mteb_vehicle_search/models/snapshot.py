@@ -11,14 +11,10 @@ from mteb_vehicle_search.files import file_sha256
 
 
 class ModelFiles:
-    """The files of one model, fetched when they are asked for.
-
-    Attributes:
-        local: Whether they are in a folder of the user's, not on the hub.
+    """The files of one model, fetched when they are asked for; `local`: from a folder of the user's, not the hub.
 
     Args:
-        repository: Name on the hub.
-        revision: Full commit hash.
+        repository, revision: Name on the hub, and full commit hash.
         names: All files that the model needs.
         folder: A local model folder, instead of the hub.
         digests: Known sha256 by file name, of this very revision.

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ def main(args: argparse.Namespace) -> int:
     for one in board.skipped:
         sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
     eval_set = choose_eval_set(board, args.data)
-    for table in _others(board, eval_set):
-        sys.stderr.write(f"not on the page: {_what(table)}, another evaluation set than {eval_set.folder}\n")
+    for other in _others(board, eval_set):
+        sys.stderr.write(f"not on the page: {other}, another evaluation set than {eval_set.folder}\n")
     size = build_report(board, eval_set, args.out)
     if size > SITE_BYTES:
         sys.stderr.write(f"The pictures are as small as they get; the site is larger than {SITE_BYTES / 1e6:.0f} MB.\n")
@@ -74,32 +75,26 @@ def choose_eval_set(board: Leaderboard, data: Path | None = None) -> EvalSet:
     """
     with_runs = {content_id for (_, content_id), of_set in board.entries.items() if any(one.ranks for one in of_set)}
     if data is not None:
-        eval_set = EvalSet.open(data)
-        if eval_set.content_id in with_runs:
+        if (eval_set := EvalSet.open(data)).content_id in with_runs:
             return eval_set
         asked = f"{data} (content id {eval_set.content_id[:12]})"
     else:
         for folder in (eval_set_folder(), mini_folder()):
-            try:
-                eval_set = EvalSet.open(folder)
-            except VehicleSearchError:
-                continue
-            if eval_set.content_id in with_runs:
-                return eval_set
+            with suppress(VehicleSearchError):
+                if (eval_set := EvalSet.open(folder)).content_id in with_runs:
+                    return eval_set
         asked = f"{eval_set_folder()} or the embedded Mini"
-    found = [_what(table) for table in board.document["tables"]]
+    found = "; ".join(map(_what, board.document["tables"]))
     if not with_runs:
-        raise ResultsError(
-            f"There is no run record of {asked}{': only ' if found else ''}{'; '.join(found)}.", RUN_HINT
-        )
+        raise ResultsError(f"There is no run record of {asked}{': only ' if found else ''}{found}.", RUN_HINT)
     raise ResultsError(
-        f"There is no run record of {asked}. There are {'; '.join(found)}.",
+        f"There is no run record of {asked}. There are {found}.",
         "Name the evaluation set that the runs were made on: --data FOLDER",
     )
 
 
-def _others(board: Leaderboard, eval_set: EvalSet) -> list[dict[str, Any]]:
-    return [table for table in board.document["tables"] if table["content_id"] != eval_set.content_id]
+def _others(board: Leaderboard, eval_set: EvalSet) -> list[str]:
+    return [_what(table) for table in board.document["tables"] if table["content_id"] != eval_set.content_id]
 
 
 def _what(table: dict[str, Any]) -> str:
@@ -148,7 +143,7 @@ def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
         elsewhere=[row for row in reported if row["task"] != table["task"]],
         eval_set=eval_set,
         strengths=parts,
-        others=[_what(other) for other in _others(board, eval_set)],
+        others=_others(board, eval_set),
         skipped=[(one.path.name, one.reason) for one in board.skipped],
         images=len(rows.shown),
         thumbnails=thumbnails,

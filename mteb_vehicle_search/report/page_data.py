@@ -32,13 +32,10 @@ FAR = (100_000, 300_000, 3_000_000)
 
 
 class Growth(NamedTuple):
-    """The growth curve of one model, or why there is none.
+    """The growth curve of nDCG@10 of one model, or why there is none.
 
-    Attributes:
-        points: Of nDCG@10.
-        kinds: How each point is known: "exact", "measured", "modelled" or "too far to trust".
-        check: The hold-out check, if the corpus has distractors.
-        why: What is wrong, if there are no points.
+    `kinds` is how each point is known: "exact", "measured", "modelled" or "too far to trust"; `check` is the hold-out
+    check, if the corpus has distractors.
     """
 
     points: list[GrowthPoint]
@@ -48,14 +45,9 @@ class Growth(NamedTuple):
 
 
 class Model(NamedTuple):
-    """One model of the page.
+    """One model of the page: its name (with the revision if several are shown), and its row of the leaderboard.
 
-    Attributes:
-        name: With its revision if several revisions are shown.
-        row: Of the leaderboard.
-        number: In the charts and in `Rows`; None without a run record.
-        ranks: Of its run; None without a run record.
-        growth: Its curve; None without a run record.
+    Without a run record there is no number (in the charts and in `Rows`), no ranks and no growth curve.
     """
 
     name: str
@@ -107,11 +99,7 @@ class Rows(NamedTuple):
 
 
 def gather(eval_set: EvalSet, runs: Sequence[RunRanks]) -> Rows:
-    """Read what the runs gave for each query.
-
-    Args:
-        eval_set: The set that they were made on.
-        runs: At least one, in the order of the page.
+    """Read what the runs (at least one, in the order of the page) gave for each query of the set.
 
     Raises:
         ResultsError: The runs answer different queries, or a run record is damaged.
@@ -150,8 +138,7 @@ def gather(eval_set: EvalSet, runs: Sequence[RunRanks]) -> Rows:
 def _checked(run: RunRanks) -> tuple[list[float], list[list[float]]]:
     """Return the scores of the relevant images and of the top ten, in the order of the run's ranks."""
     table, path = run.record.queries(), run.record.folder / "queries.parquet"
-    missing = {"score", "top_scores"} - set(table.column_names)
-    if missing:
+    if missing := {"score", "top_scores"} - set(table.column_names):
         raise ResultsError(f"{path} has no column {', '.join(sorted(missing))}.", RERUN)
     table = table.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
     scores, top_scores = table["score"].to_pylist(), table["top_scores"].to_pylist()
@@ -172,10 +159,7 @@ def _captioned_above(run: RunRanks) -> list[int] | None:
 
 
 def script_data(
-    eval_set: EvalSet,
-    rows: Rows,
-    models: Sequence[Model],
-    parts: dict[str, list[by_part.Part]],
+    eval_set: EvalSet, rows: Rows, models: Sequence[Model], parts: dict[str, list[by_part.Part]]
 ) -> dict[str, Any]:
     """Return what the page's scripts read, by file name: `core` at once, the rest when it is needed."""
     shown = [model for model in models if model.number is not None]
@@ -198,10 +182,7 @@ def script_data(
         "groups": [{"title": title, "labels": list(of_title)} for title, of_title in groups.items()],
         "groupsOf": _masks(groups, len(rows.ids)),
         "growth": [_curve(model.name, model.growth) for model in shown if model.growth],
-        "strengths": [
-            {"title": title, "parts": [{"label": p.label, "queries": p.queries, "scores": p.scores} for p in found]}
-            for title, found in parts.items()
-        ],
+        "strengths": [{"title": title, "parts": [p._asdict() for p in found]} for title, found in parts.items()],
     }
     files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(eval_set, rows, facts)}
     for start in range(0, len(rows.ids), BLOCK):
@@ -226,12 +207,8 @@ def _rounded(scores: Sequence[float]) -> list[float]:
 
 def _losses(rows: Rows, model: int) -> list[float | None]:
     """Return by how much the best wrong image outscores the relevant one; negative if it does not."""
-    losses: list[float | None] = []
-    for wrong, top, scores, own in zip(
-        rows.wrong[model], rows.tops[model], rows.top_scores[model], rows.scores[model], strict=True
-    ):
-        losses.append(round(scores[top.index(wrong)] - own, 4) if wrong >= 0 else None)
-    return losses
+    given = zip(rows.wrong[model], rows.tops[model], rows.top_scores[model], rows.scores[model], strict=True)
+    return [round(scores[top.index(wrong)] - own, 4) if wrong >= 0 else None for wrong, top, scores, own in given]
 
 
 def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
@@ -244,9 +221,8 @@ def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
 
 
 def _suspects(eval_set: EvalSet, rows: Rows, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    hashes = [
-        int(facts[image]["perceptual_hash"], 16) if facts[image]["perceptual_hash"] else None for image in rows.shown
-    ]
+    known = (facts[image]["perceptual_hash"] for image in rows.shown)
+    hashes = [int(digits, 16) if digits else None for digits in known]
     # The set's own rule says what a near duplicate is there: drawings look alike sooner than photographs.
     bits = eval_set.manifest.get("preset", {}).get("duplicates", {}).get("max_distance", 4)
     return {

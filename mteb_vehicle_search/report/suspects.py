@@ -10,14 +10,10 @@ MOST = 2_000
 
 
 class Suspect(NamedTuple):
-    """A wrong image that may be as right as the relevant one.
+    """An image (by its number) that may be as right as the relevant one, and the rows of the page where that matters.
 
-    Attributes:
-        relevant: Number of the relevant image.
-        image: Number of the suspect.
-        rows: The queries (rows of the page) in which it is suspicious.
-        weight: Votes (models x queries) that put it first, or differing bits.
-        models: Models that agree; 0 for near duplicates.
+    `weight` counts votes (models x queries) that put it first, or differing bits; `models` those that agree, 0 for near
+    duplicates.
     """
 
     relevant: int
@@ -30,10 +26,7 @@ class Suspect(NamedTuple):
 def agreed(relevant: Sequence[int], ranks: Sequence[Sequence[int]], wrong: Sequence[Sequence[int]]) -> list[Suspect]:
     """Return the wrong images that at least two models place above the same relevant image, most votes first.
 
-    Args:
-        relevant: [r], number of each row's relevant image.
-        ranks: [m][r], its rank by model.
-        wrong: [m][r], number of the model's best wrong image, -1 if it shows none.
+    The arguments are those of `page_data.Rows`: relevant [r], ranks [m][r], wrong [m][r], -1 where there is none.
     """
     votes: dict[tuple[int, int], dict[int, set[int]]] = {}
     for model, (of_model, best) in enumerate(zip(ranks, wrong)):
@@ -53,11 +46,8 @@ def near(
 ) -> list[Suspect]:
     """Return images of any top ten whose perceptual hash differs little from that of the relevant image.
 
-    Args:
-        relevant: [r], number of each row's relevant image.
-        tops: [m][r], numbers of each model's best images.
-        hashes: [images], 64 bits, None if not known.
-        bits: Greatest number of bits that may differ.
+    `relevant` [r] and `tops` [m][r] are those of `page_data.Rows`; `hashes` [images] have 64 bits, of which at most
+    `bits` may differ, or are None if not known.
     """
     found: dict[tuple[int, int], tuple[int, list[int]]] = {}
     for row, right in enumerate(relevant):

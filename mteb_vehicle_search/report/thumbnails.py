@@ -8,8 +8,9 @@ query needs is mostly on one or two sheets.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,13 +48,9 @@ class Thumbnails(NamedTuple):
 
 
 def write_thumbnails(eval_set: EvalSet, shown: Sequence[str], folder: Path, budget: int) -> Thumbnails:
-    """Write the sheets `folder/0.webp`, `folder/1.webp`, ... as good as `budget` bytes allow.
+    """Write the sheets `folder/0.webp`, `folder/1.webp`, ... as good as `budget` bytes for all together allow.
 
-    Args:
-        eval_set: Where the images are.
-        shown: Ids of the images, in the order of their numbers.
-        folder: To be created.
-        budget: Bytes that all sheets together should not exceed.
+    `shown` are the ids of the images, in the order of their numbers; `folder` is created.
 
     Raises:
         EvalSetError: An image cannot be decoded.
@@ -64,13 +61,10 @@ def write_thumbnails(eval_set: EvalSet, shown: Sequence[str], folder: Path, budg
     sizes: list[tuple[int, int]] = []
     total = 0
     # Pillow decodes, resizes and encodes without Python's lock, so threads use all processors.
-    with (
-        ThreadPoolExecutor() as workers,
-        progress_bar("thumbnails", len(shown)) as progress,
-    ):
+    with ThreadPoolExecutor() as workers, progress_bar("thumbnails", len(shown)) as progress:
         for start in range(0, len(sheets), BATCH):
             batch = sheets[start : start + BATCH]
-            read = _read(eval_set, [image for sheet in batch for image in sheet])
+            read = _read(eval_set, batch)
             made = workers.map(lambda sheet, read=read: make_sheet(sheet, read, tile, quality), batch)
             for number, (data, of_sheet) in enumerate(made, start):
                 (folder / f"{number}.webp").write_bytes(data)
@@ -84,19 +78,18 @@ def _level(eval_set: EvalSet, sheets: list[list[str]], budget: int) -> tuple[int
     """Return the best (longest side, quality) whose sampled sheets fit the budget."""
     step = max(1, len(sheets) // SAMPLED_SHEETS)
     sample = sheets[::step][:SAMPLED_SHEETS]
-    read = _read(eval_set, [image for sheet in sample for image in sheet])
-    images = sum(len(sheet) for sheet in sheets)
+    read = _read(eval_set, sample)
     with ThreadPoolExecutor() as workers:
         for tile, quality in LEVELS:
             made = workers.map(lambda sheet, t=tile, q=quality: len(make_sheet(sheet, read, t, q)[0]), sample)
-            if sum(made) / len(read) * images * SAMPLE_MARGIN <= budget:
+            if sum(made) / len(read) * sum(map(len, sheets)) * SAMPLE_MARGIN <= budget:
                 return tile, quality
     return LEVELS[-1]
 
 
-def _read(eval_set: EvalSet, images: Sequence[str]) -> dict[str, bytes]:
+def _read(eval_set: EvalSet, sheets: list[list[str]]) -> dict[str, bytes]:
     """Return JPEG bytes by id, read in the order of the corpus, since images lie in groups."""
-    return {image: eval_set.jpeg(image) for image in sorted(images)}
+    return {image: eval_set.jpeg(image) for image in sorted(chain.from_iterable(sheets))}
 
 
 def make_sheet(
@@ -110,7 +103,8 @@ def make_sheet(
     rows = -(-len(images) // COLUMNS)
     sheet = Image.new("RGB", (tile * min(COLUMNS, len(images)), tile * rows), (128, 128, 128))
     sizes = []
-    for (x, y), image in zip(_places(), images):
+    for place, image in enumerate(images):
+        y, x = divmod(place, COLUMNS)
         try:
             with Image.open(io.BytesIO(read[image])) as opened:
                 picture = opened.convert("RGB")
@@ -124,7 +118,3 @@ def make_sheet(
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue(), sizes
-
-
-def _places() -> Iterator[tuple[int, int]]:
-    return ((n % COLUMNS, n // COLUMNS) for n in range(PER_SHEET))

@@ -22,7 +22,6 @@ class _Scenes:
         return sorted(mini_scenes(), key=lambda item: item.stem)
 
     def describe(self) -> dict[str, Any]:
-        """Return what the images depend on."""
         return {"form": "drawn scenes"}
 
     def _image(self, scene: DrawnScene, source: str) -> SourceImage:
@@ -35,11 +34,9 @@ class CaptionedScenes(_Scenes):
     """The captioned scenes, which the queries of `mini` describe."""
 
     def count(self) -> int:
-        """How many there are."""
         return sum(bool(scene.captions) for scene in self._scenes)
 
     def images(self) -> Iterator[SourceImage]:
-        """The captioned scenes, by id."""
         return (self._image(scene, "drawn") for scene in self._scenes if scene.captions)
 
 
@@ -47,14 +44,12 @@ class DistractorScenes(_Scenes):
     """The scenes without captions, in one shard and of no class."""
 
     def shards(self, wanted: set[int] | None = None) -> list[Shard]:
-        """The one shard."""
         return [Shard("scenes", "", 0, "")]
 
     def prefetch(self, shard: Shard) -> None:
         """Nothing to download."""
 
     def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
-        """The scenes without captions, by id."""
         return (self._image(scene, "drawn_distractor") for scene in self._scenes if not scene.captions)
 
     def release(self, shard: Shard) -> None:

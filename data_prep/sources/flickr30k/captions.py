@@ -38,20 +38,19 @@ def read_annotations(path: Path) -> list[Row]:
     Raises:
         SourceError: If the file is not the expected table; names the line.
     """
-    rows: list[Row] = []
-    seen: set[str] = set()
+    rows: dict[str, Row] = {}
     for where, record in _records(path):
         try:
             captions = json.loads(record["raw"])
         except (json.JSONDecodeError, TypeError, RecursionError) as error:
             raise SourceError(f"{where}: column raw is not a JSON list: {error}", EXPECTED) from error
-        rows.append(caption_row(record["filename"], record["split"], captions, where))
-        if rows[-1].filename in seen:
-            raise SourceError(f"{where}: {rows[-1].filename} stands twice", EXPECTED)
-        seen.add(rows[-1].filename)
+        row = caption_row(record["filename"], record["split"], captions, where)
+        if row.filename in rows:
+            raise SourceError(f"{where}: {row.filename} stands twice", EXPECTED)
+        rows[row.filename] = row
     if not rows:
         raise SourceError(f"{path} has no rows", EXPECTED)
-    return rows
+    return list(rows.values())
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -63,8 +62,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise SourceError(f"{path}, line {line}: not UTF-8: {error.reason}", EXPECTED) from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        missing = _COLUMNS - set(reader.fieldnames or ())
-        if missing:
+        if missing := _COLUMNS - set(reader.fieldnames or ()):
             found = ", ".join(reader.fieldnames or ()) or "nothing"
             raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found:.200}", EXPECTED)
         for record in reader:
@@ -89,23 +87,14 @@ def caption_row(filename: Any, split: Any, captions: Any, where: str) -> Row:
 
 
 def captioned_image(row: Row, data: bytes, problem: str = "") -> SourceImage:
-    """The image of a row; its EXIF orientation is not applied, as in the original evaluation.
+    """The image of a row, or why it could not be read.
 
-    Args:
-        row: Of the captions file.
-        data: The encoded image.
-        problem: Why it could not be read, if so.
+    Its EXIF orientation is not applied, as in the original evaluation.
     """
     stem = row.filename.rpartition(".")[0]
     blank = [number for number, caption in enumerate(row.captions, start=1) if not caption.strip()]
     if blank and not problem:
         data, problem = b"", f"caption {blank[0]} is empty"
     return SourceImage(
-        f"flickr30k/{stem}",
-        data,
-        "flickr30k",
-        row.split,
-        captions=row.captions,
-        apply_exif=False,
-        problem=problem,
+        f"flickr30k/{stem}", data, "flickr30k", row.split, captions=row.captions, apply_exif=False, problem=problem
     )

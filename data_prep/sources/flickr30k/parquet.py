@@ -28,11 +28,9 @@ class ParquetFlickr30k:
         self.location = location
 
     def count(self) -> int:
-        """How many rows the files hold."""
         return sum(pq.read_metadata(path).num_rows for path in self.shards)
 
     def describe(self) -> dict[str, Any]:
-        """Form, location and files, and a stamp that changes when these do."""
         facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards]
         return {
             "form": self.form,
@@ -48,8 +46,7 @@ class ParquetFlickr30k:
         for path in self.shards:
             with _reading(path) as file:
                 names = file.schema_arrow.names
-                missing = {"image", "caption", "filename"} - set(names)
-                if missing:
+                if missing := {"image", "caption", "filename"} - set(names):
                     found = ", ".join(names)
                     raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found}", EXPECTED)
                 kind = file.schema_arrow.field("image").type
@@ -58,21 +55,7 @@ class ParquetFlickr30k:
                 for group in range(file.num_row_groups):
                     column = file.read_row_group(group, columns=["filename"]).column("filename").to_pylist()
                     order += [(str(name), path, group, row) for row, name in enumerate(column)]
-        for first, second in pairwise(order):
-            if first[0] >= second[0]:
-                yield from self._sorted(order)
-                return
-        yield from self._as_stored(order)
-
-    def _as_stored(self, order: list[tuple[str, Path, int, int]]) -> Iterator[SourceImage]:
-        groups = list(dict.fromkeys((path, group) for _, path, group, _ in order))
-        for path, group in groups:
-            table = _read_group(path, group)
-            for row in range(table.num_rows):
-                yield _parquet_image(table, row, f"{path}, row group {group}, row {row}")
-
-    def _sorted(self, order: list[tuple[str, Path, int, int]]) -> Iterator[SourceImage]:
-        order = sorted(order)
+        order.sort()
         for first, second in pairwise(order):
             if first[0] == second[0]:
                 raise SourceError(f"{first[0]} stands twice: in {first[1]} and {second[1]}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_prep.hub import HubFile, HubRepository
-from data_prep.sources import MAX_FILE_BYTES, CaptionedSource, SourceImage, read_image_file
+from data_prep.hub import HubRepository
+from data_prep.sources import MAX_FILE_BYTES, CaptionedSource, SourceImage, entry_sizes, read_image_file
 from data_prep.sources.flickr30k import IMAGES
 from data_prep.sources.flickr30k.captions import (
     CSV_NAME,
@@ -38,19 +38,17 @@ def open_source(src: str | Path) -> CaptionedSource:
     folder = Path(src).expanduser()
     if not folder.is_dir():
         raise SourceError(f"there is no folder {folder} with Flickr30k", EXPECTED)
-    annotations = _one_of(folder, CSV_NAME, "*.csv")
-    if annotations:
+    if annotations := _one_of(folder, CSV_NAME, "*.csv"):
         archive = _one_of(folder, ZIP_NAME, "*.zip")
         images = next((p for p in (folder / FOLDER_NAME, folder / "images") if p.is_dir()), None)
-        if images is None and (archive is None) and any(folder.glob("*.jpg")):
+        if not images and not archive and any(folder.glob("*.jpg")):
             images = folder
         if images:
             return FolderFlickr30k(annotations, images)
         if archive:
             return ZipFlickr30k(annotations, archive)
         raise SourceError(f"{annotations} is there, but no images: neither a zip nor {FOLDER_NAME}/", EXPECTED)
-    shards = sorted(p for p in folder.rglob("*.parquet") if p.is_file())
-    if shards:
+    if shards := sorted(p for p in folder.rglob("*.parquet") if p.is_file()):
         return ParquetFlickr30k(shards, folder)
     found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
     raise SourceError(f"{folder} does not hold Flickr30k; found: {found}", EXPECTED)
@@ -65,20 +63,16 @@ class _Local:
     def __init__(self, annotations: Path, location: Path) -> None:
         self.annotations = annotations
         self.location = location
-        self._rows: list[Row] | None = None
 
+    @cached_property
     def rows(self) -> list[Row]:
-        """The captions file, read once."""
-        if self._rows is None:
-            self._rows = read_annotations(self.annotations)
-        return self._rows
+        """The rows of the captions file."""
+        return read_annotations(self.annotations)
 
     def count(self) -> int:
-        """How many images the captions file names."""
-        return len(self.rows())
+        return len(self.rows)
 
     def describe(self) -> dict[str, Any]:
-        """Form, location and files, and a stamp that changes when these do."""
         facts = (file_sha256(self.annotations), self._image_facts())
         return {
             "form": self.form,
@@ -99,12 +93,10 @@ class FolderFlickr30k(_Local):
     form = "folder"
 
     def _image_facts(self) -> Any:
-        paths = sorted(path for path in self.location.iterdir() if not path.name.startswith("."))
-        return [(path.name, path.stat().st_size if path.is_file() else -1) for path in paths]
+        return entry_sizes(self.location)
 
     def images(self) -> Iterator[SourceImage]:
-        """The images in the order of the captions file."""
-        for row in self.rows():
+        for row in self.rows:
             path = self.location / row.filename
             try:
                 data, problem = read_image_file(path)
@@ -126,10 +118,9 @@ class ZipFlickr30k(_Local):
         return status.st_size, status.st_mtime_ns
 
     def images(self) -> Iterator[SourceImage]:
-        """The images in the order of the captions file."""
         with _open_zip(self.location) as archive:
             members = self._members(archive)
-            for row in self.rows():
+            for row in self.rows:
                 member = members.get(row.filename)
                 if member is None:
                     raise SourceError(
@@ -170,20 +161,16 @@ class HubFlickr30k:
 
     @property
     def download_gb(self) -> float:
-        """Gigabytes to download; 0 if the zip is in the hub's cache."""
         return 0.0 if self._local or self.dataset.cached(ZIP_NAME) else ZIP_GB
 
     def count(self) -> int:
-        """How many images there are."""
         return self._local.count() if self._local else IMAGES
 
     def describe(self) -> dict[str, Any]:
-        """Form, repository, the full commit hash and files."""
         files = [CSV_NAME, ZIP_NAME] if self._used is self.dataset else ["TEST/test/*.parquet"]
         return {"form": self.form, "location": self._used.repo, "revision": self._used.commit(), "files": files}
 
     def images(self) -> Iterator[SourceImage]:
-        """The images in the order of the captions file; downloads first."""
         if self._local is None:
             self._local = self._fetch()
         return self._local.images()
@@ -194,8 +181,7 @@ class HubFlickr30k:
             return ZipFlickr30k(cached[0], cached[1])
         files = {file.path: file for file in self.dataset.files()}
         if CSV_NAME in files and ZIP_NAME in files:
-            paths = [self.dataset.download(files[name]) for name in (CSV_NAME, ZIP_NAME)]
-            return ZipFlickr30k(*paths)
+            return ZipFlickr30k(*(self.dataset.download(files[name]) for name in (CSV_NAME, ZIP_NAME)))
         shards = [file for file in self.conversion.files() if file.path.endswith(".parquet")]
         shards = [file for file in shards if "/test/" in f"/{file.path}"] or shards
         if not shards:
@@ -203,12 +189,8 @@ class HubFlickr30k:
                 f"{self.dataset.repo} holds neither {ZIP_NAME} with {CSV_NAME} nor parquet files", EXPECTED
             )
         self._used = self.conversion
-        return ParquetFlickr30k(*_all_of(self.conversion.download, shards))
-
-
-def _all_of(download: Callable[[HubFile], Path], files: list[HubFile]) -> tuple[list[Path], Path]:
-    paths = [download(file) for file in files]
-    return paths, paths[0].parent
+        paths = [self.conversion.download(file) for file in shards]
+        return ParquetFlickr30k(paths, paths[0].parent)
 
 
 def _one_of(folder: Path, name: str, pattern: str) -> Path | None:
@@ -224,11 +206,8 @@ def _is_member(member: zipfile.ZipInfo) -> bool:
     return not member.is_dir() and not outside and "__MACOSX" not in parts and not parts[-1].startswith("._")
 
 
-@contextmanager
-def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
-        archive = zipfile.ZipFile(path)
+        return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise SourceError(f"{path} is not a readable zip: {error}", "Download the zip again.") from error
-    with archive:
-        yield archive

@@ -34,14 +34,12 @@ def class_indexes() -> dict[str, int]:
 
 
 def image_id(file_name: str, split: str, wnid: str) -> str:
-    """The corpus id of an image.
+    """The corpus id of an image of the class `wnid`; `split` is `train` or `val`.
 
     The hub appends `_<wnid>` to the original stem; it is checked and stripped.
 
     Args:
         file_name: With or without folders, e.g. `n03954731_53652_n03954731.JPEG`.
-        split: `train` or `val`.
-        wnid: Of the class that the image is in.
 
     Raises:
         ValueError: If the name is none of ImageNet's or contradicts the class.
@@ -58,14 +56,9 @@ def image_id(file_name: str, split: str, wnid: str) -> str:
 
 
 def classed_image(file_name: str, data: bytes, split: str, index: int, problem: str = "") -> SourceImage:
-    """An image of a class; one whose name is odd gets an id from that name, and becomes a row of rejects.
+    """An image of a class, or why it could not be read; file name and split are as for `image_id`.
 
-    Args:
-        file_name: As for `image_id`.
-        data: The encoded image.
-        split: `train` or `val`.
-        index: Of the class.
-        problem: Why the image could not be read, if so.
+    One whose name is odd gets an id from that name, and becomes a row of rejects.
     """
     wnid = wnids()[index]
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import Shard, SourceImage, read_image_file
+from data_prep.sources import Shard, SourceImage, entries, entry_sizes, read_image_file
 from data_prep.sources.imagenet.classes import WNID, classed_image, wnids
 from mteb_vehicle_search.errors import SourceError
 
@@ -22,7 +22,6 @@ class LocalImagenet:
         self.root = root
 
     def describe(self) -> dict[str, Any]:
-        """Form, location and files."""
         files = sorted(path.name for path in self.root.iterdir())[:20]
         return {"form": self.form, "location": str(self.root), "revision": "", "files": files}
 
@@ -48,7 +47,6 @@ class FolderImagenet(LocalImagenet):
         return [*class_folders(self.root / "train", wanted), *class_folders(self.root / "val", wanted)]
 
     def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
-        """The images of the shard, if its class is wanted."""
         return folder_images(shard) if shard.class_index in wanted else iter(())
 
 
@@ -68,7 +66,7 @@ def class_folders(folder: Path, wanted: set[int] | None) -> list[Shard]:
         wnid = wnids()[index]
         if not (folder / wnid).is_dir():
             raise SourceError(f"{folder} has no class folder {wnid}", "Every wanted class must be there.")
-        sizes = [(path.name, path.stat().st_size if path.is_file() else -1) for path in _entries(folder / wnid)]
+        sizes = entry_sizes(folder / wnid)
         if not sizes:
             raise SourceError(f"{folder / wnid} holds no images", "Unpack this class again.")
         stamp = hashlib.sha256(repr(sizes).encode()).hexdigest()
@@ -79,10 +77,6 @@ def class_folders(folder: Path, wanted: set[int] | None) -> list[Shard]:
 
 def folder_images(shard: Shard) -> Iterator[SourceImage]:
     """Whatever is in a class folder; what is no image file is left to the stage that refuses images."""
-    for path in _entries(Path(shard.location)):
+    for path in entries(Path(shard.location)):
         data, problem = read_image_file(path)
         yield classed_image(path.name, data, shard.split, shard.class_index, problem)
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

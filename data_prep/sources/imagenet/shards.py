@@ -59,8 +59,7 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
 
 
 def _check_layout(schema: Any, path: Path) -> None:
-    names = set(schema.names)
-    if {"image", "label"} <= names:
+    if {"image", "label"} <= set(schema.names):
         image, label = schema.field("image").type, schema.field("label").type
         fields = {field.name for field in image.fields} if pa.types.is_struct(image) else set()
         if {"bytes", "path"} <= fields and pa.types.is_integer(label):
@@ -75,22 +74,19 @@ def complete_set(files: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         SourceError: If some of the numbers that the names promise are missing.
     """
-    found: dict[str, dict[int, str]] = {"train": {}, "validation": {}}
-    totals: dict[str, set[int]] = {"train": set(), "validation": set()}
-    for name in files:
-        match = SHARD.fullmatch(name)
-        if match:
-            found[match[1]][int(match[2])] = name
-            totals[match[1]].add(int(match[3]))
-    for split, numbers in found.items():
-        if len(totals[split]) != 1:
-            what = "no shards" if not numbers else "shards of several sets"
+    complete = {}
+    for split in ("train", "validation"):
+        matches = [match for match in map(SHARD.fullmatch, files) if match and match[1] == split]
+        found, totals = {int(match[2]): match[0] for match in matches}, {int(match[3]) for match in matches}
+        if len(totals) != 1:
+            what = "no shards" if not found else "shards of several sets"
             raise SourceError(f"{where} holds {what} for {split}", EXPECTED)
-        absent = sorted(set(range(*totals[split])) - set(numbers))
+        absent = sorted(set(range(*totals)) - set(found))
         if absent:
             listed = ", ".join(map(str, absent[:10])) + (" ..." if len(absent) > 10 else "")
             raise SourceError(f"{where} lacks {len(absent)} of the {split} shards: {listed}", "Download them as well.")
-    return {found[split][number]: files[found[split][number]] for split in found for number in sorted(found[split])}
+        complete |= {name: files[name] for _, name in sorted(found.items())}
+    return complete
 
 
 def split_of(name: str) -> str:

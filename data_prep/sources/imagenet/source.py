@@ -6,12 +6,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from data_prep.hub import HubFile, HubRepository
 from data_prep.sources import DistractorSource, Shard, SourceImage
-from data_prep.sources.imagenet.folders import FolderImagenet
+from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet
 from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
 from data_prep.sources.imagenet.tars import TarImagenet
 from mteb_vehicle_search.errors import SourceError
@@ -27,8 +28,7 @@ def open_source(src: str | Path, download_folder: Path | None = None) -> Distrac
     folder = Path(src).expanduser()
     if not folder.is_dir():
         raise SourceError(f"there is no folder {folder} with ImageNet-1k", EXPECTED)
-    shards_in = _shard_folder(folder)
-    if shards_in:
+    if shards_in := _shard_folder(folder):
         return ShardImagenet(shards_in)
     for root in (folder, folder / "ILSVRC" / "Data" / "CLS-LOC"):
         if TarImagenet.fits(root):
@@ -39,19 +39,17 @@ def open_source(src: str | Path, download_folder: Path | None = None) -> Distrac
     raise SourceError(f"{folder} does not hold ImageNet-1k with train and validation; found: {found}", EXPECTED)
 
 
-class ShardImagenet:
+class ShardImagenet(LocalImagenet):
     """A folder of the hub's shards, perhaps in the hub's cache."""
 
     form = "shards"
-    download_gb = 0.0
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.paths = complete_set({p.name: p for p in sorted(folder.glob("*.parquet"))}, str(folder))
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.paths = complete_set({p.name: p for p in sorted(root.glob("*.parquet"))}, str(root))
 
     def describe(self) -> dict[str, Any]:
-        """Form, location and files."""
-        return {"form": self.form, "location": str(self.folder), "revision": "", "files": list(self.paths)}
+        return super().describe() | {"files": list(self.paths)}
 
     def shards(self, wanted: set[int] | None = None) -> list[Shard]:
         """The shards; each can hold any class."""
@@ -61,15 +59,8 @@ class ShardImagenet:
             shards.append(Shard(name, str(path), status.st_size, split_of(name), stamp=str(status.st_mtime_ns)))
         return shards
 
-    def prefetch(self, shard: Shard) -> None:
-        """Nothing to download."""
-
     def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
-        """The wanted images of the shard, in its order."""
         return read_shard(Path(shard.location), shard.split, wanted)
-
-    def release(self, shard: Shard) -> None:
-        """The user's files are left alone."""
 
 
 class HubImagenet:
@@ -80,33 +71,29 @@ class HubImagenet:
     def __init__(self, dataset: HubRepository | None = None, download_folder: Path | None = None) -> None:
         self.dataset = dataset or REPOSITORY
         self._folder = download_folder
-        self._listed: dict[str, HubFile] | None = None
         self._downloads: dict[str, Future[Path]] = {}
         self._turn = threading.Lock()
         self._cleared = False
 
+    @cached_property
     def _files(self) -> dict[str, HubFile]:
-        if self._listed is None:
-            files = {file.path.rpartition("/")[2]: file for file in self.dataset.files("data")}
-            self._listed = complete_set(files, f"{self.dataset.repo}/data")
-        return self._listed
+        files = {file.path.rpartition("/")[2]: file for file in self.dataset.files("data")}
+        return complete_set(files, f"{self.dataset.repo}/data")
 
     @property
     def download_gb(self) -> float:
-        """Gigabytes of all shards that are not in the hub's cache."""
-        files = self._files().values()
+        files = self._files.values()
         return sum(file.size_bytes for file in files if not self.dataset.cached(file.path)) / 1e9
 
     def describe(self) -> dict[str, Any]:
-        """Form, repository, the full commit hash and files."""
         commit = self.dataset.commit()
-        return {"form": self.form, "location": self.dataset.repo, "revision": commit, "files": list(self._files())}
+        return {"form": self.form, "location": self.dataset.repo, "revision": commit, "files": list(self._files)}
 
     def shards(self, wanted: set[int] | None = None) -> list[Shard]:
         """The shards; each can hold any class, since train is shuffled."""
         return [
             Shard(name, file.path, file.size_bytes, split_of(name), stamp=file.sha256 or self.dataset.commit())
-            for name, file in self._files().items()
+            for name, file in self._files.items()
         ]
 
     def prefetch(self, shard: Shard) -> None:
@@ -119,7 +106,7 @@ class HubImagenet:
         def download() -> None:
             try:
                 with self._turn:
-                    future.set_result(self._fetch(self._files()[shard.name]))
+                    future.set_result(self._fetch(self._files[shard.name]))
             except BaseException as error:  # Handed to the thread that waits for the shard.
                 future.set_exception(error)
 
@@ -127,7 +114,6 @@ class HubImagenet:
         threading.Thread(target=download, name=f"download {shard.name}", daemon=True).start()
 
     def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
-        """The wanted images of the shard, in its order; waits for the download."""
         self.prefetch(shard)
         try:
             path = self._downloads[shard.name].result()
@@ -137,20 +123,13 @@ class HubImagenet:
         yield from read_shard(path, shard.split, wanted)
 
     def release(self, shard: Shard) -> None:
-        """Delete the shard, unless it lies in the hub's cache."""
         future = self._downloads.pop(shard.name, None)
-        if future is not None:
-            path = future.result()
-        elif self._folder is not None:
-            path = self._folder / shard.location
-        else:
-            return
-        if self._folder is not None and path.is_relative_to(self._folder):
+        path = future.result() if future else self._folder and self._folder / shard.location
+        if path and self._folder and path.is_relative_to(self._folder):
             path.unlink(missing_ok=True)
 
     def _fetch(self, file: HubFile) -> Path:
-        cached = self.dataset.cached(file.path)
-        if cached is not None:
+        if cached := self.dataset.cached(file.path):
             return cached
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="imagenet-"))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import MAX_FILE_BYTES, Shard, SourceImage, read_image_file
+from data_prep.sources import MAX_FILE_BYTES, Shard, SourceImage, entries, read_image_file
 from data_prep.sources.imagenet.classes import class_indexes, classed_image, wnids
 from data_prep.sources.imagenet.folders import LocalImagenet, class_folders, folder_images, has_classes
 from mteb_vehicle_search.errors import SourceError
@@ -60,7 +60,6 @@ class TarImagenet(LocalImagenet):
         return [*shards, Shard(name, str(val), status.st_size, "val", stamp=str(status.st_mtime_ns))]
 
     def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
-        """The wanted images of the shard, in its order."""
         if shard.class_index >= 0 and shard.class_index not in wanted:
             return iter(())
         if shard.split == "train":
@@ -103,9 +102,8 @@ def _tar_files(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _flat_files(folder: Path) -> Iterator[tuple[str, Any]]:
-    for path in sorted(folder.iterdir()):
-        if not path.name.startswith("."):
-            yield path.name, lambda path=path: read_image_file(path)
+    for path in entries(folder):
+        yield path.name, lambda path=path: read_image_file(path)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def test_each_vocabulary_has_its_own_tokenizer_which_is_made_once(monkeypatch):
         return original(path, **options)
 
     monkeypatch.setattr(open_clip.tokenizer, "SimpleTokenizer", counted)
-    monkeypatch.setattr(bpe_vocabulary, "_tokenizers", {})
+    bpe_vocabulary._tokenizer.cache_clear()
     one, other = train_vocabulary(["a red bus"], 9), train_vocabulary(["the blue car"], 9)
     red = [tokenize(vocabulary, ["a red bus"]) for vocabulary in (one, other, one, other)]
     assert torch.equal(red[0], red[2])
