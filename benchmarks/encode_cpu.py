@@ -74,8 +74,8 @@ def b32(count: int, precision: str) -> dict[str, float]:
         save_file(open_clip.create_model("ViT-B-32").state_dict(), folder / "open_clip_model.safetensors")
         model = OpenClipEncoder("random/vit-b-32", None, "cpu", folder=folder)
         eval_set = EvalSet.open(mini_folder())
-        images = CorpusImages(eval_set, eval_set.corpus_ids()).part(range(count))
-        model.encode(image_loader(images.part(range(8)), 8, 0, lambda n: None), batch_size=8)
+        images = CorpusImages(eval_set, eval_set.corpus_ids()).chunk(range(count))
+        model.encode(image_loader(images.chunk(range(8)), 8, 0, lambda n: None), batch_size=8)
         start = time.perf_counter()
         model.encode(image_loader(images, 32, 0, lambda n: None), batch_size=32)
         whole = time.perf_counter() - start

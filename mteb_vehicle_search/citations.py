@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from mteb_vehicle_search.run_record import version_of
 
 EVALUATION = """\
 @misc{{merrick2024vehicle,
@@ -43,9 +44,6 @@ FLICKR30K = """\
 
 def bibtex(table: dict[str, Any], sources: Iterable[str] = ()) -> str:
     """Return the entries for a score of a leaderboard table, and those of the evaluation set's sources."""
-    try:
-        ours = version("mteb-vehicle-search")
-    except PackageNotFoundError:
-        ours = "not installed"
+    ours = version_of("mteb-vehicle-search") or "not installed"
     entries = EVALUATION.format(version=ours, task=table["task"], content_id=table["content_id"])
     return "\n".join((entries, *filter(None, sources)))

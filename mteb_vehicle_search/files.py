@@ -43,11 +43,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes its place when all is done, or not at all.
-
-    Args:
-        folder: Its place; an earlier folder there stands until then.
-    """
+    """Give an empty folder to fill; it takes its place, where an earlier one stands until then, whole or not at all."""
     partial = folder.with_name(f".{folder.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
@@ -89,8 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock"
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(folder / "lock", timeout=0)
     holder = folder / "lock.pid"
     try:
         lock.acquire()
@@ -116,7 +111,5 @@ def check_replaceable(folder: Path) -> None:
     hint = "Give --out a folder that does not exist yet."
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BuildError(f"{folder} is not a folder.", hint)
-    if not folder.is_dir():
-        return
-    if foreign := sorted({path.name for path in folder.iterdir()} - _EVAL_SET):
+    if folder.is_dir() and (foreign := sorted({path.name for path in folder.iterdir()} - _EVAL_SET)):
         raise BuildError(f"{folder} holds other things, which a build would delete: {', '.join(foreign[:5])}.", hint)

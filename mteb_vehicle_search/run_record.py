@@ -95,17 +95,13 @@ class RunRecord:
 def write_run_record(
     content_id: str, model_name: str, revision: str | None, queries: pa.Table, info: dict[str, Any]
 ) -> RunRecord:
-    """Write a record under the runs folder; it appears whole or not at all, and replaces an earlier one.
+    """Write a record under the runs folder and open it; it appears whole or not at all, and replaces an earlier one.
 
     Args:
         content_id: Of the evaluation set.
-        model_name: As mteb names it, such as "org/model".
-        revision: The model's revision.
+        model_name: As mteb names it, such as "org/model", like the `revision`.
         queries: The table that `RunRecord.queries` describes.
         info: Strict JSON content of `run.json`; the schema version is added.
-
-    Returns:
-        The record, opened.
     """
     import pyarrow.parquet as pq
 
@@ -119,25 +115,19 @@ def write_run_record(
 
 
 PACKAGES = (
-    "mteb-vehicle-search",
-    "mteb",
-    "torch",
-    "torchvision",
-    "transformers",
-    "open_clip_torch",
-    "timm",
-    "tokenizers",
-    "pillow",
-    "simplejpeg",
+    *("mteb-vehicle-search", "mteb", "torch", "torchvision", "transformers", "open_clip_torch", "timm"),
+    *("tokenizers", "pillow", "simplejpeg"),
 )
 
 
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that can change a score."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {package: found for package in PACKAGES if (found := version_of(package))}
+
+
+def version_of(package: str) -> str | None:
+    """Return the installed version of a package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

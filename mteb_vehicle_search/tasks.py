@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
@@ -13,11 +12,6 @@ from mteb_vehicle_search import settings
 from mteb_vehicle_search.citations import FLICKR30K
 from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
-
-if TYPE_CHECKING:
-    from mteb_vehicle_search.search.exact_search import ExactSearch
-
-logger = logging.getLogger(__name__)
 
 NOT_BUILT = "not-built"
 
@@ -48,8 +42,7 @@ class EvalSetTask(AbsTaskRetrieval):
         except (DataNotFoundError, EvalSetError):
             # Listing and describing the task must work without data; load_data tells what is missing.
             revision = NOT_BUILT
-        dataset = {"path": str(folder), "revision": revision}
-        self.metadata = self.metadata.model_copy(update={"dataset": dataset})
+        self.metadata = self.metadata.model_copy(update={"dataset": {"path": str(folder), "revision": revision}})
         super().__init__(**kwargs)
 
     @classmethod
@@ -97,7 +90,7 @@ class EvalSetTask(AbsTaskRetrieval):
         # mteb asks for our scores in the middle of this, through `task_specific_scores`.
         self._search = ExactSearch(model, self.eval_set)
         scores = super()._evaluate_subset(self._search, data_split, **kwargs)  # type: ignore[arg-type]
-        self._record(self._search, scores)
+        self._record(scores)
         return scores
 
     def task_specific_scores(
@@ -113,26 +106,18 @@ class EvalSetTask(AbsTaskRetrieval):
 
         return extra_scores(self._search.found(), self.eval_set)
 
-    def _record(self, search: ExactSearch, scores: Any) -> None:
+    def _record(self, scores: Any) -> None:
         from mteb_vehicle_search.run_record import write_run_record
         from mteb_vehicle_search.search.result import EXTRA_SCORES, queries_table
         from mteb_vehicle_search.terminal import show_summary
 
-        outcome = search.found()
+        outcome = self._search.found()
         kept = (*EXTRA_SCORES, "ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10")
-        info = {
-            "task_name": self.metadata.name,
-            **outcome.info,
-            "scores": {key: scores[key] for key in kept if key in scores},
-        }
-        record = write_run_record(
-            self.eval_set.content_id,
-            info["model_name"],
-            info["model_revision"],
-            queries_table(outcome, self.eval_set),
-            info,
-        )
-        search.finish()
+        kept_scores = {key: scores[key] for key in kept if key in scores}
+        info = {"task_name": self.metadata.name, **outcome.info, "scores": kept_scores}
+        names = (self.eval_set.content_id, info["model_name"], info["model_revision"])
+        record = write_run_record(*names, queries_table(outcome, self.eval_set), info)
+        self._search.finish()
         show_summary(record.info, record.folder)
 
     def unload_data(self) -> None:
@@ -143,7 +128,7 @@ class EvalSetTask(AbsTaskRetrieval):
 
 
 def _metadata(name: str, description: str, **changed: Any) -> EvalSetMetadata:
-    common: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": name,
         "description": description,
         "reference": "https://github.com/lukemerrick/vehicle-image-search-eval",
@@ -159,8 +144,9 @@ def _metadata(name: str, description: str, **changed: Any) -> EvalSetMetadata:
         "dialect": [],
         "is_public": True,
         "prompt": {"query": "Find the image that the caption describes."},
+        **changed,
     }
-    return EvalSetMetadata(**{**common, **changed})
+    return EvalSetMetadata(**fields)
 
 
 class VehicleImageSearch(EvalSetTask):

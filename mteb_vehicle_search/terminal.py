@@ -52,24 +52,19 @@ def shorten_our_tracebacks() -> None:
     """
     if getattr(sys.excepthook, "shortens_our_tracebacks", False):
         return
+    from traceback import walk_tb
+
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if isinstance(error, VehicleSearchError) and _from_mteb_command(traceback) and not debugging():
+        of_mteb = any(frame.f_globals.get("__name__") == "mteb.cli.build_cli" for frame, _ in walk_tb(traceback))
+        if isinstance(error, VehicleSearchError) and of_mteb and not debugging():
             show(error)
         else:
             previous(kind, error, traceback)
 
     hook.shortens_our_tracebacks = True  # type: ignore[attr-defined]
     sys.excepthook = hook
-
-
-def _from_mteb_command(traceback: TracebackType | None) -> bool:
-    while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__") == "mteb.cli.build_cli":
-            return True
-        traceback = traceback.tb_next
-    return False
 
 
 def positive(text: str) -> int:
@@ -109,14 +104,9 @@ def print_rows(title: str, names: Sequence[str], rows: Sequence[Sequence[object]
 def print_columns(
     console: Console, title: str, head: list[list[str]], cells: list[list[str]], left: Collection[str]
 ) -> None:
-    """Print columns as one table, or as several below each other where the console is too narrow for one.
+    """Print columns, each its name and its cells, as one table, or as several where the console is too narrow for one.
 
-    Args:
-        console: Where to.
-        title: Above the first of them.
-        head: Columns that every table starts with, each its name and its cells.
-        cells: The other columns, in order of importance.
-        left: Names of columns that are aligned to the left.
+    Every table starts with `head`; `cells` are the others by importance; those named in `left` are aligned to the left.
     """
     from rich.table import Table
     from rich.text import Text
@@ -158,11 +148,7 @@ T = TypeVar("T")
 
 
 class Reporter:
-    """Messages and progress on standard error, so that standard output stays for results.
-
-    Args:
-        quiet: Show nothing; messages are kept in `messages` all the same.
-    """
+    """Messages and progress on standard error, which `quiet` does not show; `messages` are kept all the same."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from data_prep.sources.registry import SOURCES
-from mteb_vehicle_search import citations
+from mteb_vehicle_search import run_record
 from mteb_vehicle_search.citations import bibtex
 
 CONTENT_ID = "c0ffee" * 10 + "abcd"
@@ -54,7 +54,7 @@ def test_a_checkout_that_is_not_installed_says_so(monkeypatch):
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(citations, "version", version)
+    monkeypatch.setattr(run_record, "version", version)
     fields = entries(bibtex({"task": "T", "content_id": CONTENT_ID}))["mteb_vehicle_search"][1]
     assert fields["version"] == "not installed"
 

@@ -362,7 +362,7 @@ def test_a_search_that_left_nothing_is_an_error(data, step):
     task.load_data()
     task._search = ExactSearch(SimpleNamespace(mteb_model_meta=SimpleNamespace()), task.eval_set)
     with pytest.raises(EncodeError, match="left no outcome"):
-        task.task_specific_scores({}, {}, {}, "test", "default") if step == "scores" else task._record(task._search, {})
+        task.task_specific_scores({}, {}, {}, "test", "default") if step == "scores" else task._record({})
 
 
 def test_the_record_says_when_the_run_was_and_what_it_scored(data, capsys):

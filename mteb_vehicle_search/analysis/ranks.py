@@ -64,11 +64,6 @@ class RunRanks:
         number = np.arange(len(ranks)) - np.repeat(first, relevant) + 1
         return of_run(metric).of_query(Grouped(ranks, first, relevant, number))
 
-    @cached_property
-    def captioned_sources(self) -> list[str]:
-        """The sources that have captions."""
-        return sorted(name for name, entry in self.record.info["sources"].items() if entry["captioned"])
-
     @property
     def distractors(self) -> int:
         """How many images of the corpus belong to no query: the uncaptioned ones."""

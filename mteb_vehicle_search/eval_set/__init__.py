@@ -28,12 +28,7 @@ BUILD_HINT = (
 
 
 class EvalSet:
-    """An evaluation set on disk, opened by reading its manifest only.
-
-    Attributes:
-        folder: Where it lies.
-        manifest: The parsed `manifest.json`.
-    """
+    """An evaluation set in a folder, opened by reading its `manifest.json` only."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder = folder

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.schema import ImagePolicy, Qrel, Query, content_id, schemas
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, content_id, schemas
 from mteb_vehicle_search.files import file_sha256
 from mteb_vehicle_search.terminal import print_rows, progress_bar
 
@@ -65,15 +65,12 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
         ("provenance", lambda: eval_set.read("provenance", ["corpus-id"])["corpus-id"].to_pylist()),
         ("rejected", lambda: [tuple(row.values()) for row in eval_set.rejected().to_pylist()]),
     ):
-        rows[table], counts[table] = [], 0
-        if table in odd:
-            continue
         try:
-            read_rows = list(read())
+            read_rows = [] if table in odd else list(read())
         except (EvalSetError, OSError, KeyError, ValueError) as error:
             found.append(Violation(table, f"cannot be read: {str(error).splitlines()[0]}"))
             lost.add(table)
-            continue
+            read_rows = []
         counts[table] = len(read_rows)
         rows[table] = [row for row in read_rows if row is not None and (isinstance(row, str) or None not in row)]
         if empty := len(read_rows) - len(rows[table]):
@@ -106,11 +103,8 @@ def _check_files(eval_set: EvalSet, found: list[Violation]) -> None:
             found.append(Violation(name, f"has {path.stat().st_size} bytes instead of {expected['bytes']}"))
         elif file_sha256(path) != expected["sha256"]:
             found.append(Violation(name, "has another sha256 than the manifest says"))
-    known = {"manifest.json", *eval_set.manifest["files"]}
-    for path in sorted(eval_set.folder.rglob("*.parquet")):
-        name = path.relative_to(eval_set.folder).as_posix()
-        if name not in known:
-            found.append(Violation(name, "is not in the manifest"))
+    there = (path.relative_to(eval_set.folder).as_posix() for path in sorted(eval_set.folder.rglob("*.parquet")))
+    found.extend(Violation(n, "is not in the manifest") for n in there if n not in eval_set.manifest["files"])
 
 
 def _check_columns(eval_set: EvalSet, found: list[Violation]) -> set[str]:
@@ -126,9 +120,8 @@ def _check_columns(eval_set: EvalSet, found: list[Violation]) -> set[str]:
                 kind = held.field(field.name).type if field.name in held.names else None
                 if kind != field.type:
                     what = "is missing" if kind is None else f"holds {kind} instead of {field.type}"
-                    found.append(
-                        Violation(path.relative_to(eval_set.folder).as_posix(), f"column {field.name!r} {what}")
-                    )
+                    name = path.relative_to(eval_set.folder).as_posix()
+                    found.append(Violation(name, f"column {field.name!r} {what}"))
                     odd.add(table)
     return odd
 
@@ -137,9 +130,8 @@ def _check_counts(eval_set: EvalSet, counts: dict[str, int], lost: set[str], fou
     expected = eval_set.manifest.get("counts", {})
     for table in ("corpus", "queries", "qrels", "rejected"):
         if table not in lost and expected.get(table) != counts[table]:
-            found.append(
-                Violation("manifest.json", f"{table}: says {expected.get(table)} rows, the data has {counts[table]}")
-            )
+            what = f"{table}: says {expected.get(table)} rows, the data has {counts[table]}"
+            found.append(Violation("manifest.json", what))
     if "provenance" not in lost:
         sources = dict(Counter(eval_set.sources()))
         if expected.get("sources") != sources:
@@ -147,15 +139,8 @@ def _check_counts(eval_set: EvalSet, counts: dict[str, int], lost: set[str], fou
 
 
 def _check_ids(rows: dict[str, list], lost: set[str], found: list[Violation]) -> None:
-    corpus: list[str] = rows["corpus"]
-    queries: list[Query] = rows["queries"]
-    qrels: list[Qrel] = rows["qrels"]
-    ids = [
-        ("corpus", corpus),
-        ("queries", [query.id for query in queries]),
-        ("qrels", [q[:2] for q in qrels]),
-    ]
-    for table, values in ids:
+    corpus, queries, qrels = rows["corpus"], rows["queries"], rows["qrels"]
+    for table, values in (("corpus", corpus), ("queries", [q.id for q in queries]), ("qrels", [q[:2] for q in qrels])):
         for value, count in Counter(values).items():
             if count > 1:
                 found.append(Violation(table, f"id {value!r} stands {count} times"))
@@ -186,8 +171,7 @@ def _jpegs(eval_set: EvalSet, found: list[Violation]) -> Iterator[tuple[str, byt
                     data = batch.column("image").field("bytes")
                     yield from zip(batch.column("id").to_pylist(), data.to_pylist())
         except (OSError, pa.ArrowException, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            found.append(Violation(Path(path).name, f"images cannot be read: {reason}"))
+            found.append(Violation(path.name, f"images cannot be read: {str(error).splitlines()[0]}"))
 
 
 def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation | None:
@@ -210,14 +194,9 @@ def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation
 def _check_images(eval_set: EvalSet, found: list[Violation], progress: bool, total: int, side_px: int) -> None:
     stream = _jpegs(eval_set, found)
     workers = os.cpu_count() or 1
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        progress_bar("verify", total, quiet=not progress) as bar,
-    ):
+    with ThreadPoolExecutor(workers) as pool, progress_bar("verify", total, quiet=not progress) as bar:
         while items := list(islice(stream, 1024)):
-            for problem in pool.map(lambda item: _problem(item, side_px), items):
-                if problem:
-                    found.append(problem)
+            found.extend(filter(None, pool.map(lambda item: _problem(item, side_px), items)))
             bar.update(len(items))
 
 
@@ -230,7 +209,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Show what a set holds and what is wrong with it; return 1 if anything is."""
     checked = verify(args.folder, progress=not args.quiet)
-    print_rows(f"{args.folder}", ("table", "rows"), list(checked.counts.items()))
+    print_rows(str(args.folder), ("table", "rows"), list(checked.counts.items()))
     lines = [f"Content id {checked.content_id}", *(f"  {one.where}: {one.what}" for one in checked.violations)]
     lines.append(f"{len(checked.violations)} violations." if checked.violations else "No violation.")
     sys.stdout.write("".join(f"{line}\n" for line in lines))

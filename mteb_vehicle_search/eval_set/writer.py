@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -62,19 +64,14 @@ def write_eval_set(
     rejected: Iterable[Rejected] = (),
     rows_per_file: int = 8192,
 ) -> EvalSet:
-    """Write an evaluation set; the folder appears only when it is complete.
+    """Write an evaluation set and open it; the folder appears only when it is complete.
 
     Args:
         folder: Target; an evaluation set already there is replaced at the end.
         about: What the manifest and the card say.
         images: The corpus, sorted by id; consumed as a stream.
-        queries: The queries, in any order.
-        qrels: The judgements, in any order.
-        rejected: What was left out and why.
+        queries: In any order, like the judgements (`qrels`) and what was left out (`rejected`).
         rows_per_file: Images per corpus file; a multiple of `ROWS_PER_GROUP` keeps row groups full.
-
-    Returns:
-        The set, opened.
 
     Raises:
         EvalSetError: Ids are unsorted or stand twice, or a judgement names an unknown id.
@@ -118,18 +115,24 @@ def _files(folder: Path) -> dict[str, Any]:
 
 def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: int) -> tuple[list[str], dict]:
     ids: list[str] = []
-    sources: dict[str, int] = {}
+    sources: Counter[str] = Counter()
     paths: list[Path] = []
     provenance: list[dict[str, Any]] = []
     (partial / "corpus").mkdir()
-    batch: list[CorpusImage] = []
     writer: pq.ParquetWriter | None = None
     rows = 0
 
-    def flush() -> None:
-        nonlocal writer, rows
-        if not batch:
-            return
+    def noted() -> Iterator[CorpusImage]:
+        for image in images:
+            if ids and image.id <= ids[-1]:
+                raise EvalSetError(f"Images are not sorted by unique id: {image.id!r} follows {ids[-1]!r}.")
+            ids.append(image.id)
+            provenance.append({"corpus-id": image.id, "duplicates": [], **image.provenance})
+            sources[image.provenance["source"]] += 1
+            yield image
+
+    stream = noted()
+    while batch := list(islice(stream, ROWS_PER_GROUP)):
         if writer is None:
             paths.append(partial / "corpus" / f"part-{len(paths):05d}.parquet")
             # JPEG does not compress further.
@@ -137,22 +140,9 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
         struct = [{"bytes": image.jpeg, "path": None} for image in batch]
         writer.write_table(pa.table({"id": [image.id for image in batch], "image": struct}, schema=schemas()["corpus"]))
         rows += len(batch)
-        batch.clear()
         if rows >= rows_per_file:
             writer.close()
             writer, rows = None, 0
-
-    for image in images:
-        if ids and image.id <= ids[-1]:
-            raise EvalSetError(f"Images are not sorted by unique id: {image.id!r} follows {ids[-1]!r}.")
-        ids.append(image.id)
-        row = {"corpus-id": image.id, "duplicates": [], **image.provenance}
-        sources[row["source"]] = sources.get(row["source"], 0) + 1
-        provenance.append(row)
-        batch.append(image)
-        if len(batch) == ROWS_PER_GROUP:
-            flush()
-    flush()
     if writer is not None:
         writer.close()
     if not ids:
@@ -161,8 +151,7 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
         path.rename(path.with_name(f"test-{number:05d}-of-{len(paths):05d}.parquet"))
     (partial / "provenance").mkdir()
     table = pa.Table.from_pylist(provenance, schema=schemas()["provenance"])
-    if any(column.null_count for column in table.columns):
-        empty = [name for name in table.column_names if table[name].null_count]
+    if empty := [name for name in table.column_names if table[name].null_count]:
         raise EvalSetError(f"Provenance has empty values in {', '.join(empty)}.")
     pq.write_table(table, partial / "provenance" / "test-00000-of-00001.parquet", compression="zstd")
     return ids, sources
@@ -170,9 +159,8 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
 
 def _write_table(path: Path, table: str, rows: Sequence[tuple]) -> None:
     schema = schemas()[table]
-    columns = [[row[i] for row in rows] for i in range(len(schema))]
     path.parent.mkdir(exist_ok=True)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema)]
+    arrays = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(schema)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
 
 

@@ -43,9 +43,6 @@ class _HandingOver:
     def __getattr__(self, name):
         return getattr(self._loader, name)
 
-    def create_module(self, spec):
-        return self._loader.create_module(spec)
-
     def exec_module(self, module):
         # From here on the module looks as if nobody had touched it.
         module.__spec__.loader = module.__loader__ = self._loader
@@ -54,11 +51,7 @@ class _HandingOver:
 
 
 def install(executed):
-    """Install the finder once; if mteb is imported already, hand it over at once.
-
-    Args:
-        executed: Called with the name of each module of `HOOKED` that has executed.
-    """
+    """Install the finder once, so that `executed` gets the name of each of `HOOKED`; mteb's now if it is imported."""
     if not any(isinstance(finder, MtebFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, MtebFinder(executed))
     if PACKAGE in sys.modules and not is_being_imported(PACKAGE):

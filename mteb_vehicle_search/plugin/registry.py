@@ -12,12 +12,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import PluginWarning
 from mteb_vehicle_search.plugin import hook
+from mteb_vehicle_search.run_record import version_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -85,8 +86,9 @@ def _warning_instead(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        ours, its = (version_of(package) or "(not installed)" for package in (OURS, hook.PACKAGE))
         _tell(
-            f"The {what} of {OURS} {_version(OURS)} could not be registered with mteb {_version('mteb')}: "
+            f"The {what} of {OURS} {ours} could not be registered with mteb {its}: "
             f"{type(error).__name__}: {error}. mteb itself works as before. If mteb was upgraded, see whether "
             f"'pip install --upgrade {OURS}' helps."
         )
@@ -96,13 +98,6 @@ def _tell(message: str) -> None:
     if message not in _told:
         _told.add(message)
         warnings.warn(message, PluginWarning, stacklevel=2)
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _add_tasks() -> None:
@@ -147,10 +142,8 @@ def _add_to_computed_tasks(tasks: list[type[AbsTask]]) -> None:
 
 
 def _add_own_models() -> None:
-    offers = _own_offers()
-    if settings.flag("VEHICLE_SEARCH_STOCK_JINA"):
-        offers = [offer for offer in offers if offer.meta.name != REPLACED_MODEL]
-    _add_models(offers)
+    stock = settings.flag("VEHICLE_SEARCH_STOCK_JINA")
+    _add_models(offer for offer in _own_offers() if not (stock and offer.meta.name == REPLACED_MODEL))
     if not hook.is_being_imported(hook.PACKAGE):
         _add_models(_offers_of_entry_points())
 

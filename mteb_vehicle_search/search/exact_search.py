@@ -59,14 +59,10 @@ class _Timings:
 
 
 class ExactSearch:
-    """An mteb search model (`index`, `search`) around any mteb encoder.
+    """An mteb search model (`index`, `search`) of one evaluation set, around any mteb encoder.
 
     Args:
         model: An mteb encoder: `encode(DataLoader, *, task_metadata, hf_split, hf_subset, prompt_type, **kwargs)`.
-        eval_set: The evaluation set to search.
-
-    Attributes:
-        outcome: Set by `search`.
     """
 
     def __init__(self, model: Any, eval_set: EvalSet) -> None:
@@ -103,8 +99,33 @@ class ExactSearch:
             EncodeError: A vector is missing, not finite, zero, or of another dimension (names the first id); another
                 run of the same model is at work; the disk is full.
         """
-        encode = self._encoder(task_metadata, hf_split, hf_subset, encode_kwargs)
+        from mteb.types import PromptType
+
+        encode = self._encoder(encode_kwargs, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset)
         batch_size = int(encode_kwargs.get("batch_size", 32))
+        self.store = store = self._locked_store(batch_size)
+
+        def run(rows: range, on_progress: Callable[[int], Any]) -> np.ndarray:
+            chunk = corpus.chunk(rows)
+            # An encoder that reads the images itself tells its own progress.
+            of_loader = None if self._reads_images else on_progress
+            loader = image_loader(chunk, batch_size, _workers(num_proc, len(rows)), of_loader)
+            vectors = encode(loader, PromptType.document, num_proc=num_proc, on_progress=on_progress)
+            return self._checked(vectors, chunk.ids, "image")
+
+        with self._timings.measure("encode_corpus_s"):
+            self._probe(store, batch_size, run)
+            with _bar(encode_kwargs, len(corpus), "encode images") as bar:
+                for number, rows in enumerate(store.ranges()):
+                    if store.has(number):
+                        self._resumed_images += len(rows)
+                        bar.update(len(rows))
+                        continue
+                    store.write(number, run(rows, bar.update))
+                    self._encoded_images += len(rows)
+            self._dimension = self._dimension or store.read(0).shape[1]
+
+    def _locked_store(self, batch_size: int) -> EmbeddingStore:
         meta = self.mteb_model_meta
         folder = embeddings_folder() / self.eval_set.content_id[:16] / model_folder_name(meta.name, meta.revision)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -114,12 +135,9 @@ class ExactSearch:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise EncodeError(
-                f"Another run is encoding {self.eval_set.name} with {meta.name} right now.",
-                "Wait for it to end.",
+                f"Another run is encoding {self.eval_set.name} with {meta.name} right now.", "Wait for it to end."
             ) from None
-        self.store = EmbeddingStore(folder, len(self._corpus_ids), self._identity(batch_size))
-        with self._timings.measure("encode_corpus_s"):
-            self._encode_corpus(corpus, encode, batch_size, num_proc, encode_kwargs)
+        return EmbeddingStore(folder, len(self._corpus_ids), self._identity(batch_size))
 
     def search(
         self,
@@ -143,10 +161,9 @@ class ExactSearch:
 
         if top_ranked is not None:
             raise EncodeError("ExactSearch ranks the whole corpus; it does not re-rank a given list.")
-        store = self.store
-        if store is None:
+        if self.store is None:
             raise EncodeError("search() was called before index().")
-        encode = self._encoder(task_metadata, hf_split, hf_subset, encode_kwargs)
+        encode = self._encoder(encode_kwargs, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset)
         query_ids = list(queries["id"])
         with self._timings.measure("encode_queries_s"):
             loader = create_dataloader(
@@ -164,7 +181,7 @@ class ExactSearch:
         with self._timings.measure("search_s"), _bar(encode_kwargs, len(self._corpus_ids), "search") as bar:
             ranking = rank_exactly(
                 self._on_device(vectors),
-                store.chunks,
+                self.store.chunks,
                 pairs,
                 self.eval_set.sources(),
                 k=top_k,
@@ -193,39 +210,6 @@ class ExactSearch:
             self.store.delete()
         self._lock.release()
 
-    def _encode_corpus(
-        self,
-        images: CorpusImages,
-        encode: Callable[..., Any],
-        batch_size: int,
-        num_proc: int | None,
-        encode_kwargs: dict[str, Any],
-    ) -> None:
-        from mteb.types import PromptType
-
-        store = self.store
-        if store is None:
-            raise EncodeError("The store is not open.")
-
-        def run(rows: range, on_progress: Callable[[int], Any]) -> np.ndarray:
-            chunk = images.chunk(rows)
-            # An encoder that reads the images itself tells its own progress.
-            of_loader = None if self._reads_images else on_progress
-            loader = image_loader(chunk, batch_size, _workers(num_proc, len(rows)), of_loader)
-            vectors = encode(loader, PromptType.document, num_proc=num_proc, on_progress=on_progress)
-            return self._checked(vectors, chunk.ids, "image")
-
-        self._probe(store, batch_size, run)
-        with _bar(encode_kwargs, len(images), "encode images") as bar:
-            for number, rows in enumerate(store.ranges()):
-                if store.has(number):
-                    self._resumed_images += len(rows)
-                    bar.update(len(rows))
-                    continue
-                store.write(number, run(rows, bar.update))
-                self._encoded_images += len(rows)
-        self._dimension = self._dimension or store.read(0).shape[1]
-
     def _probe(self, store: EmbeddingStore, batch_size: int, run: Callable[..., np.ndarray]) -> None:
         """Trust stored vectors only if their first batch encodes to the same again."""
         stored = [number for number in range(len(store.ranges())) if store.has(number)]
@@ -240,22 +224,12 @@ class ExactSearch:
         logger.warning("Stored vectors in %s are not what this model gives; encoding all again.", store.folder)
         store.clear()
 
-    def _encoder(
-        self, task_metadata: Any, hf_split: str, hf_subset: str, encode_kwargs: dict[str, Any]
-    ) -> Callable[..., Any]:
+    def _encoder(self, encode_kwargs: dict[str, Any], **asked: Any) -> Callable[..., Any]:
         passed = {**encode_kwargs, "show_progress_bar": False}
 
         def encode(loader: Any, prompt_type: Any, num_proc: int | None = None, on_progress: Any = None) -> Any:
             extra = {"num_proc": num_proc, "on_progress": on_progress} if self._reads_images else {}
-            return self.model.encode(
-                loader,
-                task_metadata=task_metadata,
-                hf_split=hf_split,
-                hf_subset=hf_subset,
-                prompt_type=prompt_type,
-                **passed,
-                **extra,
-            )
+            return self.model.encode(loader, prompt_type=prompt_type, **asked, **passed, **extra)
 
         return encode
 

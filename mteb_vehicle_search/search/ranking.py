@@ -63,7 +63,7 @@ def rank_exactly(
     k: int = 100,
     on_progress: Callable[[int], None] | None = None,
 ) -> Ranking:
-    """Search all queries against all images.
+    """Search all queries against all images; the ranking is in numpy arrays.
 
     Args:
         queries: float32 [q, d], on the device that shall do the work.
@@ -72,9 +72,6 @@ def rank_exactly(
         sources: Source of each corpus row; its sorted distinct values are the columns of `Ranking.above`.
         k: Images to return for each query.
         on_progress: Called with the number of corpus rows just searched.
-
-    Returns:
-        The ranking, in numpy arrays.
     """
     device, names = queries.device, sorted(set(sources))
     relevant = torch.from_numpy(_gather(chunks, [row for _, row in pairs], queries.shape[1])).to(device)
@@ -100,8 +97,7 @@ def rank_exactly(
                 judged.count(some, of_pair, slack, chunk)
         if on_progress:
             on_progress(len(rows))
-    found = (best.rows, best.scores, judged.above, judged.tied, judged.score)
-    return Ranking(*(tensor.cpu().numpy() for tensor in found))
+    return Ranking(*(tensor.cpu().numpy() for tensor in (*best, judged.above, judged.tied, judged.score)))
 
 
 class _Chunk(NamedTuple):
@@ -171,14 +167,7 @@ class _Judged(NamedTuple):
         return cls(queries, query, row, score, above, torch.zeros(len(pairs), dtype=torch.int64, device=device))
 
     def count(self, some: slice, scores: torch.Tensor, slack: torch.Tensor, chunk: _Chunk) -> None:
-        """Count the images of a chunk that are above some pairs.
-
-        Args:
-            some: Which pairs; n of them.
-            scores: float32 [n, images], block scores.
-            slack: float32 [n], how far these may be off.
-            chunk: The images.
-        """
+        """Count the images of a chunk that are above n pairs: float32 block scores [n, images], off by `slack` [n]."""
         low, high = self.score[some] - slack, self.score[some] + slack
         over = scores > high[:, None]
         for source, begin, end in chunk.runs:
@@ -266,9 +255,8 @@ def ordered_run(ranking: Ranking, pairs: Sequence[tuple[int, int]]) -> OrderedRu
     """
     rows, scores = ranking.top.copy(), ranking.top_scores.copy()
     k = rows.shape[1]
-    ranks = ranking.ranks
     by_query: dict[int, list[tuple[int, int, float]]] = {}
-    for (query, row), rank, score in zip(pairs, ranks.tolist(), ranking.scores.tolist()):
+    for (query, row), rank, score in zip(pairs, ranking.ranks.tolist(), ranking.scores.tolist()):
         by_query.setdefault(query, []).append((rank, row, score))
     for query, relevant in by_query.items():
         ids = {row for _, row, _ in relevant}

@@ -34,18 +34,15 @@ def extra_scores(outcome: SearchOutcome, eval_set: EvalSet) -> dict[str, float]:
 
 def _captioned_above(outcome: SearchOutcome, eval_set: EvalSet) -> np.ndarray:
     """Return how many images of sources that have captions rank above each relevant image, int64 [p]."""
-    table = eval_set.provenance()
-    captioned: dict[str, bool] = {}
-    for source, has in zip(table["source"].to_pylist(), table["captioned"].to_pylist()):
-        captioned[source] = captioned.get(source, False) or has
-    columns = [captioned[source] for source in sorted(captioned)]
+    sources, captioned = (eval_set.provenance()[name].to_pylist() for name in ("source", "captioned"))
+    asked_for = {source for source, has in zip(sources, captioned) if has}
+    columns = [source in asked_for for source in sorted(set(sources))]
     return outcome.ranking.above[:, columns].sum(axis=1)
 
 
 def queries_table(outcome: SearchOutcome, eval_set: EvalSet, top: int = 10) -> pa.Table:
     """Return the table that `RunRecord.queries` describes."""
     ids, ranking, run = eval_set.corpus_ids(), outcome.ranking, outcome.run
-    names = sorted(set(eval_set.sources()))
     kept = [[row for row in rows[:top] if row >= 0] for rows in run.rows[:, :top].tolist()]
     top_scores = run.scores[:, :top].tolist()
     columns: dict[str, pa.Array] = {
@@ -55,7 +52,7 @@ def queries_table(outcome: SearchOutcome, eval_set: EvalSet, top: int = 10) -> p
         "score": pa.array(ranking.scores, pa.float32()),
         "tied": pa.array(ranking.tied, pa.int32()),
     }
-    for number, name in enumerate(names):
+    for number, name in enumerate(sorted(set(eval_set.sources()))):
         columns[f"above_{name}"] = pa.array(ranking.above[:, number], pa.int32())
     columns["top_ids"] = pa.array([[ids[row] for row in kept[query]] for query, _ in outcome.pairs])
     columns["top_scores"] = pa.array(

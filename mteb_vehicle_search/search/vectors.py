@@ -41,8 +41,7 @@ def checked(
     Args:
         vectors: What the model returned for `ids`: a tensor or an array.
         ids: Of the inputs, in order.
-        kind: "image" or "query", for the message.
-        model: The model's name, for the message.
+        kind: "image" or "query", for the message, like the model's name (`model`).
         dimension: What the vectors before had; None: any.
         normalise: Whether to give them unit length.
 
@@ -78,14 +77,9 @@ CHUNK_ROWS = 4096
 
 
 class EmbeddingStore:
-    """Corpus vectors of one model on one evaluation set, in files of `CHUNK_ROWS` rows.
+    """Corpus vectors of one model on one evaluation set, in files of `CHUNK_ROWS` rows that appear whole.
 
-    A chunk's file appears whole (written beside, flushed, renamed). `identity` says what made the vectors; a store
-    with another identity is deleted, never used.
-
-    Attributes:
-        folder: Where the chunks lie.
-        rows: Number of corpus images.
+    `identity` says what made the vectors; a store in `folder` with another identity is deleted, never used.
     """
 
     def __init__(self, folder: Path, rows: int, identity: dict[str, Any]) -> None:
@@ -133,12 +127,11 @@ class EmbeddingStore:
             EncodeError: The file is damaged.
         """
         try:
-            vectors = np.load(self.path(chunk), allow_pickle=False)
+            return np.load(self.path(chunk), allow_pickle=False)
         except (OSError, ValueError) as error:
             raise EncodeError(
                 f"{self.path(chunk)} is damaged: {error}.", f"Delete the folder {self.folder} and run again."
             ) from error
-        return vectors
 
     def chunks(self) -> Iterator[tuple[range, np.ndarray]]:
         """Yield (row numbers, vectors) of all chunks in order."""

@@ -143,7 +143,7 @@ def messages(caught: Any) -> list[str]:
 
 
 def test_what_cannot_be_registered_is_told_with_both_versions(untold: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "version", {"mteb-vehicle-search": "1.2", "mteb": "3.4"}.__getitem__)
+    monkeypatch.setattr(plugin, "version_of", {"mteb-vehicle-search": "1.2", "mteb": "3.4"}.__getitem__)
     with pytest.warns(PluginWarning) as caught, plugin._warning_instead("tasks"):
         raise AttributeError("no registry")
     assert messages(caught) == [
@@ -152,9 +152,13 @@ def test_what_cannot_be_registered_is_told_with_both_versions(untold: None, monk
     ]
 
 
-def test_versions_of_what_is_not_installed() -> None:
-    assert plugin._version("no-such-distribution") == "(not installed)"
-    assert plugin._version("mteb") == importlib.metadata.version("mteb")
+def test_versions_of_what_is_not_installed(untold: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "OURS", "no-such-distribution")
+    with pytest.warns(PluginWarning) as caught, plugin._warning_instead("tasks"):
+        raise AttributeError("no registry")
+    (message,) = messages(caught)
+    its = importlib.metadata.version("mteb")
+    assert f"no-such-distribution (not installed) could not be registered with mteb {its}:" in message
 
 
 def test_each_message_is_told_once(untold: None) -> None:
