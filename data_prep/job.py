@@ -50,19 +50,11 @@ class BuildOptions:
         return self.out.with_name(self.out.name + ".build")
 
     def open_captioned(self) -> CaptionedSource:
-        """Return the source of captioned images.
-
-        Raises:
-            SourceError: It is not where it should be.
-        """
+        """Return the source of captioned images; a SourceError says why it is not where it should be."""
         return self._open(self.preset.captioned.source, "captioned")
 
     def open_distractors(self) -> DistractorSource:
-        """Return the source of distractors.
-
-        Raises:
-            SourceError: It is not where it should be.
-        """
+        """Return the source of distractors; a SourceError says why it is not where it should be."""
         return self._open(self.preset.distractors.source, "distractors")
 
     def _open(self, name: str, what: str) -> Any:

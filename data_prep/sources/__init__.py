@@ -153,30 +153,19 @@ class DistractorSource(Protocol):
 class Source:
     """What is known of a source without looking at it: how it is opened, and the facts that a set of it carries.
 
-    Attributes:
-        name: In presets and ids, and of its flag.
-        card: Its line in the dataset card, Markdown.
-        captioned: Opens it for captioned images: where it lies ("hub", or a folder), a folder for downloads -> the
-            source. None if its images have no captions.
-        distractors: Likewise for distractors.
-        help: Of the flag that says where it lies; there is none if this is empty.
-        terms: What to know before its images leave the computer; empty if nothing.
-        cite: Works to cite, a line each.
-        bibtex: The same as BibTeX.
-        images: How many images it has; None if that is not fixed.
-        per_class: About how many images it has of each ImageNet-1k class; None if it has no classes.
+    It is opened with where it lies ("hub", or a folder) and a folder for downloads.
     """
 
-    name: str
-    card: str
-    captioned: Callable[[str, Path], CaptionedSource] | None = None
-    distractors: Callable[[str, Path], DistractorSource] | None = None
-    help: str = ""
-    terms: str = ""
-    cite: tuple[str, ...] = ()
-    bibtex: str = ""
-    images: int | None = None
-    per_class: int | None = None
+    name: str  # in presets and ids, and of its flag
+    card: str  # its line in the dataset card, Markdown
+    captioned: Callable[[str, Path], CaptionedSource] | None = None  # opens it; None if it has no captions
+    distractors: Callable[[str, Path], DistractorSource] | None = None  # likewise for distractors
+    help: str = ""  # of the flag that says where it lies; there is none if this is empty
+    terms: str = ""  # what to know before its images leave the computer; empty if nothing
+    cite: tuple[str, ...] = ()  # works to cite, a line each
+    bibtex: str = ""  # the same as BibTeX
+    images: int | None = None  # how many it has; None if that is not fixed
+    per_class: int | None = None  # about how many of each ImageNet-1k class; None if it has no classes
 
     def for_manifest(self) -> dict[str, Any]:
         """Return what a set's manifest keeps of it, JSON."""

@@ -65,35 +65,20 @@ class Rejected(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """Where an image comes from: a row of the provenance table, beside its `corpus-id`.
+    """Where an image comes from: a row of the provenance table, beside its `corpus-id`."""
 
-    Attributes:
-        source: Name of the data set.
-        split: "" if unknown.
-        captioned: Whether queries ask for it.
-        class_index: ImageNet-1k class; -1 without one.
-        wnid: WordNet id of the class; "" without one.
-        class_name: Its lemmas; "" without one.
-        vehicle_score: Summed probability of the vehicle classes; -1 if not classified.
-        width: Of the original, in pixels.
-        height: Likewise.
-        sha256: Of the source's bytes, hexadecimal.
-        perceptual_hash: 16 hexadecimal digits.
-        duplicates: Ids of the images that show the same, exactly or nearly.
-    """
-
-    source: str
-    split: str
-    captioned: bool
-    class_index: int
-    wnid: str
-    class_name: str
-    vehicle_score: float
-    width: int
-    height: int
-    sha256: str
-    perceptual_hash: str
-    duplicates: list[str] = []  # noqa: RUF012 - never written to
+    source: str  # name of the data set
+    split: str  # "" if unknown
+    captioned: bool  # whether queries ask for it
+    class_index: int  # ImageNet-1k class; -1 without one
+    wnid: str  # WordNet id of the class; "" without one
+    class_name: str  # its lemmas; "" without one
+    vehicle_score: float  # summed probability of the vehicle classes; -1 if not classified
+    width: int  # of the original, in pixels
+    height: int  # likewise
+    sha256: str  # of the source's bytes, hexadecimal
+    perceptual_hash: str  # 16 hexadecimal digits
+    duplicates: list[str] = []  # ids of the images that show the same, exactly or nearly
 
 
 def schemas() -> dict[str, pa.Schema]:

@@ -33,25 +33,15 @@ from mteb_vehicle_search.files import file_sha256, new_folder
 
 
 class About(NamedTuple):
-    """What the manifest and the dataset card say of a set.
+    """What the manifest and the dataset card say of a set."""
 
-    Attributes:
-        name: Short name, such as "vehicle-image-search".
-        title: Title of the dataset card.
-        policy: How the images were reduced.
-        card: Body of the dataset card, Markdown.
-        preset: What the set was made of, JSON.
-        notes: Counts, duplicates, comparison with the published set, JSON.
-        sources: Terms and citations of each source, JSON.
-    """
-
-    name: str
-    title: str
-    policy: ImagePolicy = ImagePolicy()
-    card: str = ""
-    preset: Mapping[str, Any] = MappingProxyType({})
-    notes: Mapping[str, Any] = MappingProxyType({})
-    sources: Mapping[str, Any] = MappingProxyType({})
+    name: str  # short, such as "vehicle-image-search"
+    title: str  # of the dataset card
+    policy: ImagePolicy = ImagePolicy()  # how the images were reduced
+    card: str = ""  # body of the dataset card, Markdown
+    preset: Mapping[str, Any] = MappingProxyType({})  # what the set was made of, JSON
+    notes: Mapping[str, Any] = MappingProxyType({})  # counts, duplicates, comparison with the published set, JSON
+    sources: Mapping[str, Any] = MappingProxyType({})  # terms and citations of each source, JSON
 
 
 def write_eval_set(

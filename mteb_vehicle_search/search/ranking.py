@@ -137,23 +137,14 @@ class _Best(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """The p judged pairs, and the images above each that were counted so far.
+    """The p judged pairs, and the images above each that were counted so far."""
 
-    Attributes:
-        queries: float32 [q, d], the vectors.
-        query: int64 [p], row of the query.
-        row: int64 [p], row of the relevant image.
-        score: float32 [p], its defined score.
-        above: int64 [p, s], images of each source above it.
-        tied: int64 [p], other images with exactly its score.
-    """
-
-    queries: torch.Tensor
-    query: torch.Tensor
-    row: torch.Tensor
-    score: torch.Tensor
-    above: torch.Tensor
-    tied: torch.Tensor
+    queries: torch.Tensor  # float32 [q, d], the vectors
+    query: torch.Tensor  # int64 [p], row of the query
+    row: torch.Tensor  # int64 [p], row of the relevant image
+    score: torch.Tensor  # float32 [p], its defined score
+    above: torch.Tensor  # int64 [p, s], images of each source above it
+    tied: torch.Tensor  # int64 [p], other images with exactly its score
 
     @classmethod
     def of(
