@@ -78,7 +78,7 @@ class Provenance(NamedTuple):
     height: int  # likewise
     sha256: str  # of the source's bytes, hexadecimal
     perceptual_hash: str  # 16 hexadecimal digits
-    duplicates: list[str] = []  # ids of the images that show the same, exactly or nearly
+    duplicates: list[str]  # ids of the images that show the same, exactly or nearly
 
 
 def schemas() -> dict[str, pa.Schema]:
