@@ -233,7 +233,7 @@ def reduce_distractors(job: Job, source: DistractorSource) -> Iterator[Marker]:
     wanted = set(classes.indices) if classes else set()
     splits = {*job.preset.distractors.splits, ""}
     shards = [shard for shard in source.shards(wanted) if shard.split in splits]
-    for number, shard in enumerate(job.reporter.track(shards, "distractors", len(shards))):
+    for number, shard in enumerate(job.reporter.track(shards, "distractors", len(shards), unit="shard")):
         configuration = {
             "part": shard.name,
             "source": shard.fingerprint(),

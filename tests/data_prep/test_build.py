@@ -341,6 +341,7 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
     assert [marker.stage for marker in markers] == names
     assert one.inputs == Counter(distractors=3)
     assert one.reporter.tracked == [("distractors", 3)]
+    assert one.reporter.units == {"distractors": "shard"}, "it counts shards, not images"
 
 
 def test_parts_that_are_done_are_neither_fetched_nor_read_but_released(tmp_path):

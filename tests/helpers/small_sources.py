@@ -151,8 +151,10 @@ class Recorder(Reporter):
     def __init__(self) -> None:
         super().__init__(quiet=True)
         self.tracked: list[tuple[str, int | None]] = []
+        self.units: dict[str, str] = {}
 
-    def track(self, items, what, total=None):
+    def track(self, items, what, total=None, unit="image"):
         """Remember, and go on."""
         self.tracked.append((what, total))
-        return super().track(items, what, total)
+        self.units[what] = unit
+        return super().track(items, what, total, unit)
