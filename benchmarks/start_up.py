@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[1]
-LIMIT_MS = 1.0
+LIMIT_MS = 0.5
 START_UP_FILES = ("mteb_vehicle_search.pth", "mteb_vehicle_search.start", "mteb_vehicle_search_autoload.py")
 
 
