@@ -23,6 +23,10 @@ class VehicleSearchError(Exception):
         return (type(self), (self.message, self.hint))
 
 
+class SettingsError(VehicleSearchError):
+    """A variable of the environment says what cannot be."""
+
+
 class DataNotFoundError(VehicleSearchError, FileNotFoundError):
     """An evaluation set is not where it was looked for."""
 

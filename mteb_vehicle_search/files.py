@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from socket import gethostname
 from typing import BinaryIO
 
-from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 
 _EVAL_SET = {"README.md", "manifest.json", "corpus", "queries", "qrels", "provenance", "rejected.parquet"}
 
@@ -50,6 +54,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
         replace_folder(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -57,8 +65,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in place of an earlier one, on the same file system."""
-    old = target.with_name(f".{target.name}.old")
+    """Put a finished folder in place of an earlier one, on the same file system.
+
+    The earlier one goes aside first and is deleted last: `recover_folder` brings it back if the process dies between.
+    """
+    old = _aside(target)
+    recover_folder(target)
     if old.exists():
         shutil.rmtree(old)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +81,29 @@ def replace_folder(new: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
+def recover_folder(target: Path) -> None:
+    """Put back what `replace_folder` had moved aside when its process died before the new one was in place."""
+    if not target.exists() and _aside(target).exists():
+        _aside(target).rename(target)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def safe_name(readable: str, identity: object = None) -> str:
+    """Return a name for a file or folder that is safe on every system.
+
+    Characters that some system refuses become `_`. With an `identity` (JSON), no other identity gets the same name; a
+    text that is safe and short already stays as it is without one.
+    """
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-+") else "_" for c in readable[:100]).strip(". ")
+    if identity is None and kept == readable:
+        return kept
+    text = json.dumps([readable] if identity is None else identity)
+    return f"{kept}__{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -76,30 +111,61 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the build's lock, which the operating system frees when the process dies.
+def locked(
+    folder: Path, doing: str = "", *, error: type[VehicleSearchError] = BuildError, hint: str = ""
+) -> Iterator[None]:
+    """Hold the lock of a folder, which is made for it, until the end of the block.
+
+    The operating system frees it when the process dies; on a file system that has no locks, a file stands for it.
+
+    Args:
+        folder: Where the lock lies, in the files `lock` (or `lock.file`) and `holder.json`.
+        doing: What is done, for the one who is refused: "Another build is working on ...".
+        error: What a refusal is.
+        hint: What the one who is refused can do.
 
     Raises:
-        BuildError: Another process builds in this folder.
+        VehicleSearchError: Another process holds it (an `error`); says which, where, for how long, and which file to
+            delete if it is gone.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, SoftFileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0)
-    holder = folder / "lock.pid"
+    path, holder = folder / "lock", folder / "holder.json"
+    lock: FileLock | SoftFileLock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
-    except Timeout as error:
-        pid = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "unknown"
-        raise BuildError(
-            f"Another build is working on {folder} (process {pid}).",
-            "Wait for it to finish, or give --out another folder.",
-        ) from error
+        try:
+            lock.acquire()
+        except (OSError, NotImplementedError) as trouble:
+            if isinstance(trouble, Timeout) or (isinstance(trouble, OSError) and trouble.errno not in _NO_LOCKS):
+                raise
+            path = folder / "lock.file"
+            lock = SoftFileLock(path, timeout=0)
+            lock.acquire()
+    except Timeout as timeout:
+        raise error(
+            f"{doing or f'Another build is working on {folder}'} ({_held_by(holder)}).",
+            f"{hint or 'Wait for it to finish, or give --out another folder.'} If that process is gone, delete {path}.",
+        ) from timeout
     try:
-        holder.write_text(str(os.getpid()), encoding="utf-8")
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder.write_text(json.dumps({"process": os.getpid(), "host": gethostname(), "since": since}), encoding="utf-8")
         yield
     finally:
         lock.release()
+
+
+# Of network disks and the like.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+
+
+def _held_by(holder: Path) -> str:
+    try:
+        said = json.loads(holder.read_text(encoding="utf-8"))
+        age = datetime.now(UTC) - datetime.fromisoformat(said["since"])
+        return f"process {said['process']} on {said['host']}, for {str(age).partition('.')[0]}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "process unknown"
 
 
 def check_replaceable(folder: Path) -> None:

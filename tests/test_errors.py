@@ -20,6 +20,7 @@ def test_the_family_is_whole():
         "EvalSetError",
         "ModelLoadError",
         "ResultsError",
+        "SettingsError",
         "SourceError",
         "VehicleSearchError",
     ]

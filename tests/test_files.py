@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import filelock
 import pytest
 
-from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.errors import BuildError, EncodeError
 from mteb_vehicle_search.files import check_replaceable, locked, replace_folder, write_whole
 
 PARTS = ("README.md", "manifest.json", "corpus", "queries", "qrels", "provenance", "rejected.parquet")
@@ -73,14 +77,48 @@ def test_a_write_that_breaks_off_leaves_the_earlier_file(tmp_path, monkeypatch):
 def test_a_lock_names_its_holder_and_is_free_afterwards(tmp_path):
     folder = tmp_path / "a" / "b"
     with locked(folder):
-        assert (folder / "lock").is_file()
-        assert (folder / "lock.pid").read_text(encoding="utf-8") == str(os.getpid())
+        holder = json.loads((folder / "holder.json").read_text(encoding="utf-8"))
+        assert (holder["process"], holder["host"]) == (os.getpid(), socket.gethostname())
+        began = datetime.fromisoformat(holder["since"])
+        assert timedelta() <= datetime.now(UTC) - began < timedelta(minutes=1)
+        holder["since"] = (datetime.now(UTC) - timedelta(hours=3, minutes=2)).isoformat()
+        (folder / "holder.json").write_text(json.dumps(holder), encoding="utf-8")
         with pytest.raises(BuildError) as caught, locked(folder):
             pytest.fail("two builds at once")
-        assert caught.value.message == f"Another build is working on {folder} (process {os.getpid()})."
-        assert "--out" in caught.value.hint
-    with locked(folder):  # The folder is there already.
+        who = f"process {os.getpid()} on {socket.gethostname()}, for 3:02:00"
+        assert caught.value.message == f"Another build is working on {folder} ({who})."
+        assert str(caught.value.hint).startswith("Wait for it to finish, or give --out another folder.")
+        assert str(caught.value.hint).endswith(f"If that process is gone, delete {folder / 'lock'}.")
+    with locked(folder, "Another run", error=EncodeError, hint="Wait."):
+        with pytest.raises(EncodeError) as refused, locked(folder, "Another run", error=EncodeError, hint="Wait."):
+            pytest.fail("two runs at once")
+        assert str(refused.value).startswith("Another run (process ")
+        assert str(refused.value.hint).startswith("Wait. If that")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_the_file_system_has_no_locks_a_file_stands_for_one(tmp_path, monkeypatch, number):
+    import fcntl
+
+    def refuse(*given):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path), pytest.raises(BuildError, match="Another build"), locked(tmp_path):
+        pytest.fail("two builds at once")
+    with locked(tmp_path):
         pass
+
+
+def test_a_lock_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(*given):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="broken"), locked(tmp_path):
+        pytest.fail("without a lock")
 
 
 def test_a_held_lock_is_not_waited_for(tmp_path, monkeypatch):
@@ -108,7 +146,7 @@ def test_a_lock_is_freed_when_the_build_fails(tmp_path, monkeypatch):
 
 def test_a_lock_whose_holder_is_not_known_yet_still_holds(tmp_path):
     with locked(tmp_path):
-        (tmp_path / "lock.pid").unlink()
+        (tmp_path / "holder.json").unlink()
         with pytest.raises(BuildError, match=r"\(process unknown\)"), locked(tmp_path):
             pytest.fail("two builds at once")
 
@@ -119,7 +157,7 @@ def test_a_second_process_is_refused_at_once(tmp_path):
     with locked(tmp_path):
         second = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert second.stdout == ""
-    assert f"(process {os.getpid()})" in second.stderr
+    assert f"(process {os.getpid()} on " in second.stderr
 
 
 def test_nothing_or_an_empty_folder_may_be_replaced(tmp_path):
