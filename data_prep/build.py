@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
 
 from data_prep.job import BuildOptions, Job
 from data_prep.markers import STAGES, Stages
-from data_prep.plan import plan
-from data_prep.preset import load_preset
+from data_prep.plan import check_task_name, plan
+from data_prep.preset import Preset, load_preset
 from data_prep.sources.registry import SOURCES
 from data_prep.stages.export import export, find_duplicates
 from data_prep.stages.reduce import merge, reduce_captioned, reduce_distractors
 from data_prep.stages.select import select
 from mteb_vehicle_search import settings
+from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.files import check_replaceable, locked
 from mteb_vehicle_search.terminal import Reporter, positive, print_rows
@@ -32,10 +34,11 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
     """Build an evaluation set at `options.out`, or finish one that was interrupted; it is verified.
 
     Raises:
-        BuildError: The target holds other things, another build is at work there, too many inputs were refused, or
-            the result does not verify.
+        BuildError: The task name is taken, the target holds other things, another build is at work there, too many
+            inputs were refused, or the result does not verify.
         SourceError: A source is missing, refused or damaged.
     """
+    check_task_name(options.preset)
     check_replaceable(options.out)
     with locked(options.work):
         stages = Stages(options.work, reporter.say)
@@ -62,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listed = "'published', or a file of image names: keep these images and run no classifier"
     add("--selection", metavar="LIST", help=listed)
     threads = "threads that decode and resize (default: one per core)"
-    add("--workers", type=positive, default=os.cpu_count() or 1, metavar="N", help=threads)
+    add("--workers", type=positive, default=settings.usable_cores(), metavar="N", help=threads)
     add("--device", default="auto", help="of the classifier: auto (default), cpu, cuda or cuda:N")
     add("--batch-size", type=positive, default=32, metavar="N", help="of the classifier (default: %(default)s)")
     again = f"do a stage again although nothing changed: {', '.join(STAGES)}"
@@ -72,6 +75,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress bars")
 
 
+def _place_of(preset: Preset, *, original: bool) -> Path:
+    """Return where the set's task looks for it; the original's where `VEHICLE_SEARCH_DATA` says.
+
+    Raises:
+        BuildError: Another set is there, which a build would replace.
+    """
+    folder = settings.eval_set_folder() if original else settings.data_folder(preset.name)
+    try:
+        there = EvalSet.open(folder).name
+    except VehicleSearchError:
+        return folder
+    if there != preset.name:
+        raise BuildError(
+            f"{folder} holds the set {there}, which a build of {preset.name} would replace.",
+            "Give --out another folder, or unset VEHICLE_SEARCH_DATA.",
+        )
+    return folder
+
+
 def main(args: argparse.Namespace) -> int:
     """Build, or show the plan; return the exit status."""
     # Pillow tells of broken EXIF and of large images; both are dealt with, and rejects say why.
@@ -79,10 +101,9 @@ def main(args: argparse.Namespace) -> int:
     if args.quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # Before the hub's client is imported.
     preset = load_preset(args.preset)
-    default = settings.eval_set_folder() if args.preset == "original" else settings.data_folder(preset.name)
     options = BuildOptions(
         preset=preset,
-        out=(args.out.expanduser() if args.out else default).absolute(),
+        out=(args.out.expanduser() if args.out else _place_of(preset, original=args.preset == "original")).absolute(),
         sources={name: getattr(args, name) for name, source in SOURCES.items() if source.help},
         selection=args.selection,
         workers=args.workers,
@@ -115,8 +136,15 @@ def _show(eval_set: EvalSet, options: BuildOptions) -> None:
     if counts["rejected"] > SHOWN_REJECTS:
         lines.append(f"  ...; all of them are in {eval_set.folder / 'rejected.parquet'}")
     lines += [f"Content id {eval_set.content_id}", f"Verified; at {eval_set.folder}"]
+    lines.append(f"Evaluate a model: {_command(eval_set)}")
     lines.append(f"{options.work} holds the finished stages; delete it when no rebuild is planned.")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _command(eval_set: EvalSet) -> str:
+    command = f"mteb run -t {eval_set.task_name} -m MODEL"
+    found = eval_set.folder.parent == settings.home() / "data" or eval_set.folder == settings.eval_set_folder()
+    return command if found else f"VEHICLE_SEARCH_DATA={shlex.quote(str(eval_set.folder))} {command}"
 
 
 def _compared(built: int, published: int | None) -> str:

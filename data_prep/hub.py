@@ -254,7 +254,7 @@ UNTOLD = "the set does not say; build it again with this version to be told"
 def terms_warning(eval_set: EvalSet, public: bool) -> str:
     """Return what the user should know before a set's images leave the computer; "" if nothing."""
     sources = eval_set.manifest.get("sources") or {"": {"terms": UNTOLD}}
-    terms = [source["terms"] for source in sources.values() if source["terms"]]
+    terms = [source["terms"] for source in sources.values() if source.get("terms")]
     if not terms:
         return ""
     advice = "The repository will be private. Share it only with people who accepted the same terms."

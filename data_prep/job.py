@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from data_prep.sources import CaptionedSource, DistractorSource
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import Rejected
+from mteb_vehicle_search.settings import usable_cores
 from mteb_vehicle_search.terminal import Reporter
 
 
@@ -38,7 +38,7 @@ class BuildOptions:
     out: Path
     sources: Mapping[str, str] = field(default_factory=dict)
     selection: str | None = None
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=usable_cores)
     device: str = "auto"
     batch_size: int = 32
     rebuild: tuple[str, ...] = ()

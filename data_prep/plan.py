@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
+from data_prep.preset import Preset
 from data_prep.sources.registry import SOURCES
-from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.files import check_replaceable
 
 if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource
 
+OWN_TASKS = {
+    "vehicleimagesearch": "vehicle-image-search",
+    "vehicleimagesearchmini": "vehicle-image-search-mini",
+}
 IMAGE_KB = 10.5  # One image of 160 px at JPEG quality 75: 720 MB for 68,154 images.
 SCORES_KB = 4.0  # 1,000 probabilities, fp32.
 SHARDS_IN_FLIGHT_GB = 1.0  # One ImageNet shard in use and the next one downloading.
@@ -28,15 +33,43 @@ class Plan(NamedTuple):
     free_gb: float
 
 
+def check_task_name(preset: Preset) -> None:
+    """Make sure that the set's task is not one that exists; names that differ by case alone share a result file.
+
+    Raises:
+        BuildError: It is mteb's, another package's, or that of another set which ships with this one.
+    """
+    # It imports mteb, which takes seconds.
+    from mteb_vehicle_search.plugin.registry import known_tasks
+
+    name = preset.task.lower()
+    # The tasks of evaluation sets are registered too, maybe of this very one.
+    taken = [
+        f"{known} of {task.__module__}"
+        for known, task in known_tasks().items()
+        if known.lower() == name and not task.__module__.startswith("mteb_vehicle_search.")
+    ]
+    if OWN_TASKS.get(name, preset.name) != preset.name:
+        taken.append(f"that of the set {OWN_TASKS[name]}")
+    if taken:
+        raise BuildError(f"The task name {preset.task} is taken: {taken[0]}.", "State another task_name in the preset.")
+
+
 def plan(options: BuildOptions) -> Plan:
     """Look at the sources, the disk and the stages already done; downloads and writes nothing.
 
     Raises:
-        BuildError: The target holds other things.
+        BuildError: The target holds other things, or the task name is taken.
     """
-    check_replaceable(options.out)
     preset = options.preset
-    rows = [("preset", f"{preset.title} ({preset.name})"), ("output", str(options.out)), ("work", str(options.work))]
+    check_task_name(preset)
+    check_replaceable(options.out)
+    rows = [
+        ("preset", f"{preset.title} ({preset.name})"),
+        ("task", preset.task),
+        ("output", str(options.out)),
+        ("work", str(options.work)),
+    ]
     captioned_gb, found = _look_at(preset.captioned.source, options.open_captioned)
     distractors_gb, others = _look_at(preset.distractors.source, options.open_distractors)
     model_gb, chosen = _look_at_selection(options)

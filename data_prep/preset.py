@@ -19,7 +19,7 @@ from data_prep.sources import Source
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set.schema import ImagePolicy
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, camel_case, is_line, is_task_name
 
 T = TypeVar("T")
 
@@ -147,13 +147,21 @@ class Expected:
 
 @dataclass(frozen=True)
 class Preset:
-    """A checked preset; `folder` is where its TOML lies, which relative paths refer to."""
+    """A checked preset.
+
+    Attributes:
+        name: Of the folder, in a-z, 0-9 and '-'.
+        title: A line that people read above tables and on the page.
+        task_name: Of the mteb task, such as DogImageSearch; by default the name in CamelCase.
+        folder: Where the TOML lies, which relative paths refer to.
+    """
 
     name: str
     title: str
     captioned: Captioned
     distractors: Distractors
     description: str = ""
+    task_name: str = ""
     classifier: Classifier | None = None
     selection: Selection | None = None
     images: ImagePolicy = field(default_factory=ImagePolicy)
@@ -164,6 +172,11 @@ class Preset:
     def as_json(self) -> dict[str, Any]:
         """Return what the preset says, for the manifest and for fingerprints; without paths of this machine."""
         return {key: value for key, value in asdict(self).items() if key != "folder"}
+
+    @property
+    def task(self) -> str:
+        """The name of its mteb task."""
+        return self.task_name or camel_case(self.name)
 
     def sources(self) -> list[Source]:
         """Return the sources, each once."""
@@ -204,7 +217,10 @@ def _check(preset: Preset, path: Path) -> None:
     per_class = [name for name in with_distractors if SOURCES[name].per_class]
     classes_given = distractors.classes or distractors.source not in per_class
     rules = [
-        (re.fullmatch(r"[a-z0-9][a-z0-9-]*", preset.name), "name must consist of a-z, 0-9 and '-'"),
+        (re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", preset.name), "name must be 1 to 60 of a-z, 0-9 and '-'"),
+        (not re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", preset.name), "name must not be one that Windows reserves"),
+        (is_line(preset.title) and preset.title.strip(), "title must be a line of text"),
+        (is_task_name(preset.task), _task_rule(preset)),
         (captioned.source in with_captions, f"captioned.source must be {_either(with_captions)}"),
         (1 <= captioned.captions <= 5, "captioned.captions must be 1 to 5"),
         (distractors.source in with_distractors, f"distractors.source must be {_either(with_distractors)}"),
@@ -242,6 +258,13 @@ def _check(preset: Preset, path: Path) -> None:
             raise BuildError(f"{path}: {message}.")
     preset.selection_classes()
     preset.distractor_classes()
+
+
+def _task_rule(preset: Preset) -> str:
+    rule = "must begin with A-Z and consist of A-Z, a-z and 0-9, 60 at most"
+    if preset.task_name:
+        return f"task_name {rule}"
+    return f"state a task_name; the one made of the name, {preset.task!r}, {rule}"
 
 
 def _either(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, A
     sections = [
         preset.description,
         "## Counts\n\n" + _counts(counts),
+        "## Evaluating a model\n\n" + _command(preset),
         "## Sources and terms\n\n" + "\n".join(f"- {source.card}" for source in sources),
         "## How it was built\n\n" + _method(preset, listed),
         "## Known weaknesses\n\n" + _weaknesses(preset, counts, duplicates),
@@ -45,6 +46,14 @@ def _counts(counts: dict[str, Any]) -> str:
     if counts["warnings"]:
         rows.append(("JPEGs kept although the decoder complained", counts["warnings"]))
     return "| what | count |\n|---|---:|\n" + "\n".join(f"| {what} | {count:,} |" for what, count in rows)
+
+
+def _command(preset: Preset) -> str:
+    return (
+        "With mteb and the package `mteb-vehicle-search`:\n\n"
+        f"```bash\nmteb run -t {preset.task} -m MODEL\n```\n\n"
+        "A copy is found in the folder `data` of `VEHICLE_SEARCH_HOME`, or where `VEHICLE_SEARCH_DATA` says."
+    )
 
 
 def _method(preset: Preset, listed: bool) -> str:

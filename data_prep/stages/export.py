@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from data_prep.job import Job
@@ -15,7 +16,7 @@ from data_prep.stages.card import dataset_card
 from data_prep.stages.duplicates import exact_groups, hash_bits, near_pairs, partners, same_text, twins_to_remove
 from data_prep.stages.reduce import ReducedImage
 from data_prep.stages.select import Selected
-from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.errors import BuildError, DataNotFoundError, EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import CorpusImage, Provenance, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import verify
@@ -94,10 +95,8 @@ def export(
         "rejected": fingerprint(sorted(rejected)),
     }
     done = job.stages.done("export", configuration)
-    if done and (options.out / "manifest.json").is_file():
-        eval_set = EvalSet.open(options.out)
-        if eval_set.manifest.get("bytes_id") == done.counts["bytes_id"]:
-            return eval_set
+    if done and (finished := _written(options.out, done.counts["bytes_id"])):
+        return finished
     counts = {**_counts(entries, queries), "rejected": len(rejected)}
     notes = {
         "selection": selected.compared,
@@ -110,7 +109,7 @@ def export(
     staged = options.work / "export" / options.out.name
     eval_set = write_eval_set(
         staged,
-        About(preset.name, preset.title, preset.images, card, preset.as_json(), notes, sources),
+        About(preset.name, preset.title, preset.images, card, preset.as_json(), notes, sources, preset.task),
         images=job.reporter.track(_corpus(job, entries, selected.scores or {}, twins), "export", len(entries)),
         queries=queries,
         qrels=qrels,
@@ -122,6 +121,15 @@ def export(
     replace_folder(staged, options.out)
     job.stages.finish("export", configuration, counts={"bytes_id": eval_set.manifest["bytes_id"]})
     return EvalSet.open(options.out)
+
+
+def _written(folder: Path, bytes_id: str) -> EvalSet | None:
+    """Return the set in a folder if it is the one that was written there; None for another, a damaged one, or none."""
+    try:
+        eval_set = EvalSet.open(folder)
+    except (DataNotFoundError, EvalSetError):
+        return None
+    return eval_set if eval_set.manifest.get("bytes_id") == bytes_id else None
 
 
 def _left_out(entries: list[ReducedImage], removed: list[str], twins: dict[str, list[str]]) -> Iterator[Rejected]:

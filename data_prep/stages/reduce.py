@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +28,7 @@ from data_prep.preset import RESAMPLE
 from data_prep.stages.decoding import ImageRejected, decode
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file, write_whole
+from mteb_vehicle_search.settings import usable_cores
 
 if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource, Shard, SourceImage
@@ -133,11 +133,6 @@ def prepare_all(
             yield first, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare_or_reject(image: SourceImage, policy: ImagePolicy) -> Prepared | ImageRejected:

@@ -6,7 +6,7 @@ loader read it as well. Everything is sorted by id and written deterministically
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mteb_vehicle_search.errors import DataNotFoundError, EvalSetError
-from mteb_vehicle_search.eval_set.schema import FORMAT_VERSION, ImagePolicy, Qrel, Query
+from mteb_vehicle_search.errors import EvalSetError
+from mteb_vehicle_search.eval_set.manifest import BUILD_HINT, read_manifest
+from mteb_vehicle_search.eval_set.schema import (
+    ImagePolicy,
+    Qrel,
+    Query,
+    camel_case,
+    content_id,
+    images_id,
+    is_task_name,
+    schemas,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-BUILD_HINT = (
-    "Build it with 'vehicle-search-data build' (needs access to Flickr30k and ImageNet-1k), see\n"
-    "'vehicle-search-data build --dry-run' for what that takes; or point VEHICLE_SEARCH_DATA at an existing\n"
-    "evaluation set. Without data, 'mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip' works now."
-)
 
 
 class EvalSet:
@@ -40,25 +44,10 @@ class EvalSet:
 
         Raises:
             DataNotFoundError: There is no manifest.
-            EvalSetError: The manifest is damaged or of another format version.
+            EvalSetError: The manifest is damaged, of another format version, or says what cannot be.
         """
         folder = Path(folder)
-        path = folder / "manifest.json"
-        if not path.is_file():
-            raise DataNotFoundError(f"No evaluation set in {folder} (no manifest.json there).", BUILD_HINT)
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            version = manifest["format_version"]
-            if missing := {"content_id", "name", "files", "policy"} - set(manifest):
-                raise KeyError(*sorted(missing))
-        except (ValueError, KeyError, TypeError) as error:
-            raise EvalSetError(f"{path} is not a manifest: {error!r}.", BUILD_HINT) from error
-        if version != FORMAT_VERSION:
-            raise EvalSetError(
-                f"{path} has format version {version}; this package reads {FORMAT_VERSION}.",
-                "Install the matching version of mteb-vehicle-search, or rebuild the evaluation set.",
-            )
-        return cls(folder, manifest)
+        return cls(folder, read_manifest(folder))
 
     @property
     def content_id(self) -> str:
@@ -69,6 +58,48 @@ class EvalSet:
     def name(self) -> str:
         """Short name, from the preset."""
         return self.manifest["name"]
+
+    @property
+    def task_name(self) -> str:
+        """The name of its mteb task, from the preset; by default its own in CamelCase.
+
+        Raises:
+            EvalSetError: It cannot name a task.
+        """
+        name = self.manifest.get("task_name") or camel_case(self.name)
+        if not is_task_name(name):
+            raise EvalSetError(
+                f"{self.folder}: {name!r} cannot name a task, which takes a capital and then letters and digits, at "
+                "most 60 in all.",
+                "State a task_name in the preset, and build the evaluation set again.",
+            )
+        return name
+
+    @property
+    def title(self) -> str:
+        """What people read above its tables and on its page."""
+        return self.manifest.get("title") or self.task_name
+
+    def require_content(self) -> None:
+        """Make sure that the tables are those that the content id names, so that no score goes under another's id.
+
+        Raises:
+            EvalSetError: They are not, or cannot be read.
+        """
+        try:
+            computed = content_id(self.corpus_ids(), self.queries(), self.qrels(), self.policy)
+        except TypeError as error:
+            raise EvalSetError(f"{self.folder} has rows in which a value is missing.", self._verify_hint) from error
+        if computed != self.content_id:
+            raise EvalSetError(
+                f"{self.folder} is not what its manifest says: that names content id {self.content_id}, the data gives "
+                f"{computed}.",
+                self._verify_hint,
+            )
+
+    @property
+    def _verify_hint(self) -> str:
+        return f"See 'vehicle-search-data verify {self.folder}'."
 
     @property
     def policy(self) -> ImagePolicy:
@@ -88,13 +119,18 @@ class EvalSet:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        wanted = list(columns) if columns else schemas()[table].names
         tables = []
         for path in self.files(table):
             try:
-                tables.append(pq.read_table(path, columns=list(columns) if columns else None))
+                held = pq.read_table(path, columns=list(columns) if columns else None)
+                if missing := [name for name in wanted if name not in held.column_names]:
+                    raise pa.ArrowInvalid(f"it has no column {', '.join(missing)}")
+                if tables and not held.schema.equals(tables[0].schema):
+                    raise pa.ArrowInvalid("its columns are not those of the file before it")
             except (OSError, pa.ArrowException) as error:
-                hint = f"See 'vehicle-search-data verify {self.folder}'."
-                raise EvalSetError(f"{path} cannot be read: {error}", hint) from error
+                raise EvalSetError(f"{path} cannot be read: {error}", self._verify_hint) from error
+            tables.append(held)
         if not tables:
             raise EvalSetError(f"{self.folder} has no {table} files.", BUILD_HINT)
         return pa.concat_tables(tables)
@@ -116,6 +152,17 @@ class EvalSet:
     def provenance(self) -> pa.Table:
         """Return one row per image, in the order of `corpus_ids()`; columns of `Provenance`."""
         return self.read("provenance")
+
+    @cached_property
+    def images_id(self) -> str:
+        """What identifies the JPEG bytes, read from the data and not from the manifest (see `schema.images_id`)."""
+        return images_id((corpus_id, hashlib.sha256(jpeg).hexdigest()) for corpus_id, jpeg in self.images())
+
+    @cached_property
+    def sources_id(self) -> str:
+        """What identifies the sources' own bytes (see `schema.images_id`)."""
+        table = self.read("provenance", ["corpus-id", "sha256"])
+        return images_id(zip(table["corpus-id"].to_pylist(), table["sha256"].to_pylist()))
 
     def rejected(self) -> pa.Table:
         """Return the inputs that were left out: `id`, `stage`, `reason`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
@@ -99,6 +100,56 @@ def schemas() -> dict[str, pa.Schema]:
     }
 
 
+def camel_case(name: str) -> str:
+    """Return the task name of a set that states none: `dog-image-search` becomes `DogImageSearch`."""
+    words = re.split(r"[^0-9A-Za-z]+", name)
+    return "".join(word[:1].upper() + word[1:] for word in words)
+
+
+def is_task_name(text: object) -> bool:
+    """Tell whether it can name a task: `[A-Z][A-Za-z0-9]*`, at most 60 characters."""
+    return isinstance(text, str) and re.fullmatch("[A-Z][A-Za-z0-9]{0,59}", text) is not None
+
+
+def is_line(text: object) -> bool:
+    """Tell whether it is one line of text that every file and console can take: no control characters."""
+    return isinstance(text, str) and _CONTROL.search(text) is None
+
+
+def is_id(text: object) -> bool:
+    """Tell whether it can be the id of an image or a query: one line of text, not empty."""
+    return is_line(text) and text != ""
+
+
+# Half of a surrogate pair alone is in no UTF-8.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def images_id(images: Iterable[tuple[str, str]]) -> str:
+    """Return the sha256 (64 hex digits) of what is searched, from (id, sha256 of the bytes in hexadecimal) in order.
+
+    Of the JPEG bytes it says which pixels a run saw; of the sources' own bytes (`Provenance.sha256`) which pictures
+    they were made from, whatever encoder made them.
+    """
+    digest = hashlib.sha256()
+    for one in images:
+        digest.update(_line(one))
+    return digest.hexdigest()
+
+
+# Made once: `json.dumps` would make one for each row.
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+
+
+def _line(fields: Sequence[object]) -> bytes:
+    return _ENCODER.encode(fields).encode("ascii") + b"\n"
+
+
+def is_content_id(text: object) -> bool:
+    """Tell whether it is a content id: 64 lower-case hexadecimal digits, as no other data set's revision is."""
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Iterable[Qrel], policy: ImagePolicy) -> str:
     """Return the sha256 (64 hex digits) that identifies what an evaluation set asks and searches.
 
@@ -108,7 +159,7 @@ def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Itera
     digest = hashlib.sha256()
 
     def add(*fields: object) -> None:
-        digest.update(json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+        digest.update(_line(fields))
 
     add("format", FORMAT_VERSION)
     add("policy", *asdict(policy).values())

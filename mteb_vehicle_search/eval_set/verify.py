@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import os
 import sys
@@ -19,8 +20,9 @@ from PIL import Image
 
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.schema import ImagePolicy, content_id, schemas
+from mteb_vehicle_search.eval_set.schema import content_id, images_id, is_id, schemas
 from mteb_vehicle_search.files import file_sha256
+from mteb_vehicle_search.settings import usable_cores
 from mteb_vehicle_search.terminal import print_rows, progress_bar
 
 
@@ -79,18 +81,21 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     _check_ids(rows, lost, found)
     _check_counts(eval_set, counts, lost, found)
     computed = eval_set.content_id
-    side_px = ImagePolicy().shortest_side_px
-    try:
-        policy = eval_set.policy
-        side_px = int(policy.shortest_side_px)
-        if not lost & {"corpus", "queries", "qrels"}:
-            computed = content_id(rows["corpus"], rows["queries"], rows["qrels"], policy)
-    except (TypeError, ValueError) as error:
-        found.append(Violation("manifest.json", f"unknown image policy: {error}"))
+    if not lost & {"corpus", "queries", "qrels"}:
+        computed = content_id(rows["corpus"], rows["queries"], rows["qrels"], eval_set.policy)
     if computed != eval_set.content_id:
         found.append(Violation("manifest.json", f"content id {eval_set.content_id} but the data gives {computed}"))
+    digests = {}
     if "corpus" not in odd:
-        _check_images(eval_set, found, progress, counts["corpus"], side_px)
+        searched = _check_images(eval_set, found, progress, counts["corpus"])
+        digests |= {} if "corpus" in lost else {"images_id": searched}
+    if "provenance" not in lost:
+        digests["sources_id"] = eval_set.sources_id
+    for key, digest in digests.items():
+        # Sets of earlier versions do not state them.
+        if eval_set.manifest.get(key, digest) != digest:
+            what = f"{key} {eval_set.manifest[key]} but the data gives {digest}"
+            found.append(Violation("manifest.json", what))
     return Verification(found, counts, computed)
 
 
@@ -146,6 +151,11 @@ def _check_ids(rows: dict[str, list], lost: set[str], found: list[Violation]) ->
                 found.append(Violation(table, f"id {value!r} stands {count} times"))
         if values != sorted(values):
             found.append(Violation(table, "is not sorted by id"))
+        if table not in lost and not values:
+            found.append(Violation(table, "has no row"))
+        if table != "qrels":
+            odd = [value for value in values if not is_id(value)]
+            found.extend(Violation(table, f"id {value!r} is empty or has control characters") for value in odd)
     known, asked = set(corpus), {query.id for query in queries}
     for qrel in qrels:
         if "corpus" not in lost and qrel.corpus_id not in known:
@@ -191,13 +201,20 @@ def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation
     return None
 
 
-def _check_images(eval_set: EvalSet, found: list[Violation], progress: bool, total: int, side_px: int) -> None:
+def _check_images(eval_set: EvalSet, found: list[Violation], progress: bool, total: int) -> str:
+    """Decode every image; return the `images_id` of what was there."""
     stream = _jpegs(eval_set, found)
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool, progress_bar("verify", total, quiet=not progress) as bar:
+    side_px = eval_set.policy.shortest_side_px
+    digests: list[tuple[str, str]] = []
+    with (
+        ThreadPoolExecutor(usable_cores()) as pool,
+        progress_bar("verify", total, quiet=not progress) as bar,
+    ):
         while items := list(islice(stream, 1024)):
             found.extend(filter(None, pool.map(lambda item: _problem(item, side_px), items)))
+            digests.extend((name, hashlib.sha256(jpeg or b"").hexdigest()) for name, jpeg in items)
             bar.update(len(items))
+    return images_id(digests)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

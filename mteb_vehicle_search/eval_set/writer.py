@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.manifest import manifest_problem
 from mteb_vehicle_search.eval_set.schema import (
     FORMAT_VERSION,
     ROWS_PER_GROUP,
@@ -26,7 +27,10 @@ from mteb_vehicle_search.eval_set.schema import (
     Qrel,
     Query,
     Rejected,
+    camel_case,
     content_id,
+    images_id,
+    is_id,
     schemas,
 )
 from mteb_vehicle_search.files import file_sha256, new_folder
@@ -42,6 +46,7 @@ class About(NamedTuple):
     preset: Mapping[str, Any] = MappingProxyType({})  # what the set was made of, JSON
     notes: Mapping[str, Any] = MappingProxyType({})  # counts, duplicates, comparison with the published set, JSON
     sources: Mapping[str, Any] = MappingProxyType({})  # terms and citations of each source, JSON
+    task_name: str = ""  # of its mteb task; empty: the name in CamelCase
 
 
 def write_eval_set(
@@ -64,12 +69,13 @@ def write_eval_set(
         rows_per_file: Images per corpus file; a multiple of `ROWS_PER_GROUP` keeps row groups full.
 
     Raises:
-        EvalSetError: Ids are unsorted or stand twice, or a judgement names an unknown id.
+        EvalSetError: Ids are unsorted, stand twice or cannot be ids; a query is empty, or none is there; a judgement
+            stands twice, names an unknown id or has a score below 1; or the manifest would say what cannot be.
     """
     folder = Path(folder).absolute()
     with new_folder(folder) as partial:
         queries, qrels, rejected = sorted(queries), sorted(qrels), sorted(rejected)
-        ids, sources = _write_images(partial, images, rows_per_file)
+        ids, sources, digests = _write_images(partial, images, rows_per_file)
         _check_judgements(ids, queries, qrels)
         _write_table(partial / "queries" / "test-00000-of-00001.parquet", "queries", queries)
         _write_table(partial / "qrels" / "test-00000-of-00001.parquet", "qrels", qrels)
@@ -80,7 +86,9 @@ def write_eval_set(
             "format_version": FORMAT_VERSION,
             "name": about.name,
             "title": about.title,
+            "task_name": about.task_name or camel_case(about.name),
             "content_id": content_id(ids, queries, qrels, about.policy),
+            **digests,
             "policy": asdict(about.policy),
             "counts": {**counts, "sources": dict(sorted(sources.items()))},
             "preset": dict(about.preset),
@@ -88,6 +96,8 @@ def write_eval_set(
             "sources": dict(about.sources),
             **_files(partial),
         }
+        if wrong := manifest_problem(manifest):
+            raise EvalSetError(f"The manifest cannot be written: {wrong}.")
         text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
         (partial / "manifest.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     return EvalSet.open(folder)
@@ -103,8 +113,12 @@ def _files(folder: Path) -> dict[str, Any]:
     return {"files": files, "bytes_id": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()}
 
 
-def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: int) -> tuple[list[str], dict]:
+def _write_images(
+    partial: Path, images: Iterable[CorpusImage], rows_per_file: int
+) -> tuple[list[str], Counter[str], dict[str, str]]:
+    """Return the ids, the images of each source, and the digests of what was searched (see `schema.images_id`)."""
     ids: list[str] = []
+    jpegs: list[str] = []
     sources: Counter[str] = Counter()
     paths: list[Path] = []
     provenance: list[dict[str, Any]] = []
@@ -114,9 +128,11 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
 
     def noted() -> Iterator[CorpusImage]:
         for image in images:
+            _check_id("image", image.id)
             if ids and image.id <= ids[-1]:
                 raise EvalSetError(f"Images are not sorted by unique id: {image.id!r} follows {ids[-1]!r}.")
             ids.append(image.id)
+            jpegs.append(hashlib.sha256(image.jpeg).hexdigest())
             provenance.append({"corpus-id": image.id, "duplicates": [], **image.provenance})
             sources[image.provenance["source"]] += 1
             yield image
@@ -144,7 +160,8 @@ def _write_images(partial: Path, images: Iterable[CorpusImage], rows_per_file: i
     if empty := [name for name in table.column_names if table[name].null_count]:
         raise EvalSetError(f"Provenance has empty values in {', '.join(empty)}.")
     pq.write_table(table, partial / "provenance" / "test-00000-of-00001.parquet", compression="zstd")
-    return ids, sources
+    originals = [row["sha256"] for row in provenance]
+    return ids, sources, {"images_id": images_id(zip(ids, jpegs)), "sources_id": images_id(zip(ids, originals))}
 
 
 def _write_table(path: Path, table: str, rows: Sequence[tuple]) -> None:
@@ -156,13 +173,31 @@ def _write_table(path: Path, table: str, rows: Sequence[tuple]) -> None:
 
 def _check_judgements(ids: list[str], queries: list[Query], qrels: list[Qrel]) -> None:
     known, asked = set(ids), {query.id for query in queries}
+    if not queries:
+        raise EvalSetError("An evaluation set needs at least one query.")
     if len(asked) != len(queries):
         raise EvalSetError("Two queries have the same id.")
+    for query in queries:
+        _check_id("query", query.id)
+        if not query.text.strip():
+            raise EvalSetError(f"The query {query.id!r} is empty.")
+    before = None
     for qrel in qrels:
+        what = f"The judgement {qrel.query_id!r} -> {qrel.corpus_id!r}"
         if qrel.query_id not in asked or qrel.corpus_id not in known:
-            raise EvalSetError(f"The judgement {qrel.query_id!r} -> {qrel.corpus_id!r} names an unknown id.")
+            raise EvalSetError(f"{what} names an unknown id.")
+        if qrel[:2] == before:
+            raise EvalSetError(f"{what} stands twice.")
+        if qrel.score < 1:
+            raise EvalSetError(f"{what} has score {qrel.score}; what is relevant has 1 or more.")
+        before = qrel[:2]
     if unanswered := asked - {qrel.query_id for qrel in qrels}:
         raise EvalSetError(f"{len(unanswered)} queries have no relevant image, first {min(unanswered)!r}.")
+
+
+def _check_id(what: str, text: str) -> None:
+    if not is_id(text):
+        raise EvalSetError(f"The {what} id {text!r} is empty or has control characters.")
 
 
 def _card(title: str, body: str) -> str:

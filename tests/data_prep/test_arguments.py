@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from data_prep.cli import PROGRAM
 from data_prep.markers import STAGES
-from mteb_vehicle_search import cli
+from mteb_vehicle_search import cli, settings
 
 
 def parsed(*words: str) -> dict[str, Any]:
@@ -66,15 +65,10 @@ FLAGS = [
 
 @pytest.mark.parametrize("command", DEFAULTS)
 def test_defaults(command, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(settings, "usable_cores", lambda: 5)
     found = parsed(command, *POSITIONAL[command])
     more = {"workers": 5} if command == "build" else {}
     assert found == {**DEFAULTS[command], **more}
-
-
-def test_one_worker_where_the_cores_cannot_be_counted(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert parsed("build")["workers"] == 1
 
 
 @pytest.mark.parametrize(("line", "name", "value"), FLAGS)

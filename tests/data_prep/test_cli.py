@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from small_set import small_set
 from small_sources import write_flickr30k, write_imagenet, write_preset
 
 from data_prep import build, cli
@@ -141,7 +142,7 @@ def asked(monkeypatch):
 
 
 def test_without_flags_the_original_is_built_from_the_hub_where_the_task_looks(asked, monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(settings, "usable_cores", lambda: 5)
     assert cli.main(["build"]) == 1
     assert cli.main(["build", "--preset", "mini"]) == 1
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "mine"))
@@ -156,6 +157,16 @@ def test_without_flags_the_original_is_built_from_the_hub_where_the_task_looks(a
         (BuildOptions(original, tmp_path / "mine", hub, workers=5), False),
         (BuildOptions(mini, home / "vehicle-image-search-mini", hub, workers=5), False),
     ]
+
+
+def test_a_set_of_another_name_is_not_replaced_by_the_original(asked, capsys, monkeypatch, tmp_path):
+    small_set(tmp_path / "dogs", name="dog-image-search")
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "dogs"))
+    assert cli.main(["build"]) == 1
+    assert asked == []
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'dogs'} holds the set dog-image-search, which a build of vehicle-image-search would" in said
+    assert "--out" in said
 
 
 def test_every_flag_of_build_arrives(asked, monkeypatch, tmp_path):
@@ -305,7 +316,7 @@ class Rows(list):
 @pytest.mark.parametrize("rejected", [0, 5, 6])
 def test_build_shows_counts_rejects_and_where_things_are(monkeypatch, capsys, tmp_path, expected, rejected):
     class Built:
-        folder, content_id = tmp_path / "set", "c0ffee"
+        folder, content_id, task_name = tmp_path / "set", "c0ffee", "MySet"
 
         def __init__(self) -> None:
             counts = {"captioned": 8, "distractors": 12000, "queries": 10, "distinct_texts": 9, "rejected": rejected}
@@ -339,8 +350,20 @@ def test_build_shows_counts_rejects_and_where_things_are(monkeypatch, capsys, tm
         *([f"  ...; all of them are in {folder / 'rejected.parquet'}"] if rejected > 5 else []),
         "Content id c0ffee",
         f"Verified; at {folder}",
+        f"Evaluate a model: VEHICLE_SEARCH_DATA={folder} mteb run -t MySet -m MODEL",
         f"{folder}.build holds the finished stages; delete it when no rebuild is planned.",
     ]
+
+
+def test_the_command_is_short_where_the_set_is_found(tmp_path, monkeypatch):
+    def command(folder):
+        return build._command(EvalSet(folder, {"name": "my-set"}))
+
+    plain = "mteb run -t MySet -m MODEL"
+    assert command(settings.home() / "data" / "any") == plain
+    assert command(tmp_path / "a b") == f"VEHICLE_SEARCH_DATA='{tmp_path}/a b' {plain}"
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "a b"))
+    assert command(tmp_path / "a b") == plain
 
 
 def test_inspect_draws_what_is_asked_for(small, tmp_path, monkeypatch, capsys):

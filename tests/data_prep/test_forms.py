@@ -60,6 +60,7 @@ def reference(home, tmp_path_factory):
     data = tmp_path_factory.mktemp("reference")
     shown = run("vehicle-search-data", *arguments(home, data, "zip", "shards"))
     assert "Verified; at" in shown
+    assert f"VEHICLE_SEARCH_DATA={data / 'out'} mteb run -t Twins -m MODEL" in shown
     return EvalSet.open(data / "out")
 
 
@@ -113,9 +114,9 @@ def test_a_second_build_gives_the_same_bytes(home, reference, tmp_path):
 def test_mteb_evaluates_a_model_on_the_result(reference, tmp_path):
     """The commands as a user types them."""
     assert "No violation." in run("vehicle-search-data", "verify", reference.folder, "--quiet")
-    command = ("mteb", "run", "-t", "VehicleImageSearch", "-m", "vehicle-search/tiny-clip", "--output-folder", tmp_path)
+    command = ("mteb", "run", "-t", "Twins", "-m", "vehicle-search/tiny-clip", "--output-folder", tmp_path)
     run(*command, VEHICLE_SEARCH_DATA=str(reference.folder))
-    results = next(tmp_path.rglob("VehicleImageSearch.json"))
+    results = next(tmp_path.rglob("Twins.json"))
     content = json.loads(results.read_text(encoding="utf-8"))
     assert content["dataset_revision"] == reference.content_id
     # Drawn scenes of the kind that the model was trained on: it must do better than chance (10 of 80 images).

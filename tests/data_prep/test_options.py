@@ -15,6 +15,7 @@ from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
 from data_prep.sources.flickr30k.source import FolderFlickr30k, HubFlickr30k
 from data_prep.sources.imagenet.folders import FolderImagenet
 from data_prep.sources.imagenet.source import HubImagenet
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import SourceError
 
 
@@ -29,10 +30,12 @@ def test_defaults():
     }
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(7, 7), (None, 1)])
-def test_one_worker_for_each_core(monkeypatch, tmp_path, cores, workers):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    assert BuildOptions(load_preset("mini"), tmp_path).workers == workers
+def test_one_worker_for_each_core_that_may_be_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(settings, "CONTROL_GROUP", tmp_path)
+    assert BuildOptions(load_preset("mini"), tmp_path).workers == 3
+    (tmp_path / "cpu.max").write_text("200000 100000")
+    assert BuildOptions(load_preset("mini"), tmp_path).workers == 2
 
 
 def test_the_work_folder_lies_beside_the_result():

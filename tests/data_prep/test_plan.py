@@ -11,12 +11,14 @@ from small_sources import write_flickr30k, write_imagenet, write_preset
 
 from data_prep import hub as hub_models
 from data_prep import plan as planning
+from data_prep.build import build
 from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
 from data_prep.plan import plan
 from data_prep.preset import Classifier, Expected, load_preset
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError, SourceError
+from mteb_vehicle_search.terminal import Reporter
 
 
 class Source:
@@ -58,6 +60,7 @@ def test_what_a_plan_shows(sources, tmp_path, monkeypatch):
     found = plan(original(tmp_path))
     assert shown(found) == {
         "preset": "Vehicle Image Search (vehicle-image-search)",
+        "task": "VehicleImageSearch",
         "output": str(tmp_path / "sets" / "out"),
         "work": str(tmp_path / "sets" / "out.build"),
         "flickr30k": "hub f/30k at 0123456789ab",
@@ -222,3 +225,50 @@ def test_a_target_that_holds_other_things_is_refused(sources, tmp_path):
     (tmp_path / "sets" / "out" / "thesis.doc").write_bytes(b"")
     with pytest.raises(BuildError, match=r"holds other things, which a build would delete: thesis\.doc"):
         plan(original(tmp_path))
+
+
+def named(tmp_path: Path, name: str, task_name: str = "") -> BuildOptions:
+    return BuildOptions(replace(load_preset("mini"), name=name, task_name=task_name), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "task_name", "taken"),
+    [
+        ("banking77-classification", "Banking77Classification", "Banking77Classification of mteb."),
+        ("cars", "BANKING77Classification", "Banking77Classification of mteb."),  # One file on many a disk.
+        ("cars", "VehicleImageSearch", "that of the set vehicle-image-search"),
+        ("cars", "VehicleImageSearchMini", "that of the set vehicle-image-search-mini"),
+        ("cars", "VehicleimageSearch", "that of the set vehicle-image-search"),
+        ("vehicle-image-search", "VehicleImageSearchMini", "that of the set vehicle-image-search-mini"),
+    ],
+)
+@pytest.mark.parametrize("work", [plan, lambda options: build(options, Reporter(quiet=True))], ids=["plan", "build"])
+def test_the_name_of_another_task_is_refused_before_any_work(tmp_path, name, task_name, taken, work):
+    with pytest.raises(BuildError) as caught:
+        work(named(tmp_path, name, task_name))
+    assert caught.value.message.startswith(f"The task name {task_name} is taken: {taken}")
+    assert caught.value.hint == "State another task_name in the preset."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tasks_of_evaluation_sets_are_not_taken(tmp_path, monkeypatch):
+    """A set that is built again is among mteb's tasks by then."""
+    from mteb.get_tasks import _TASKS_REGISTRY
+
+    ours = type("CarSearch", (), {"__module__": "mteb_vehicle_search.tasks"})
+    others = type("CatSearch", (), {"__module__": "some_package.tasks"})
+    monkeypatch.setitem(_TASKS_REGISTRY, "CarSearch", ours)
+    monkeypatch.setitem(_TASKS_REGISTRY, "CatSearch", others)
+    assert ("task", "CarSearch") in plan(named(tmp_path, "car-search")).rows
+    with pytest.raises(BuildError, match=r"CatSearch is taken: CatSearch of some_package.tasks"):
+        plan(named(tmp_path, "cat-search"))
+    for name, task in (("vehicle-image-search", "VehicleImageSearch"), ("vehicle-image-search", "Cars")):
+        assert ("task", task) in plan(named(tmp_path, name, task)).rows
+
+
+def test_the_tasks_of_our_own_sets_are_all_known():
+    from mteb_vehicle_search.tasks import OWN_TASKS
+
+    own = {load_preset(name).task.lower(): load_preset(name).name for name in ("original", "mini")}
+    assert own == planning.OWN_TASKS
+    assert {task.metadata.name.lower() for task in OWN_TASKS} == set(own)

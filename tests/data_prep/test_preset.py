@@ -65,7 +65,7 @@ def test_wordnet_leaves_out_what_is_no_vehicle_there():
         ("nmae = 'y'\n" + MINIMAL, "unknown key 'nmae' in the top level"),
         (MINIMAL.replace('title = "X"', ""), "title is missing"),
         (MINIMAL.replace('"X"', "3"), "title must be of type str, not 3"),
-        (MINIMAL.replace('"x"', '"../x"'), "name must consist of"),
+        (MINIMAL.replace('"x"', '"../x"'), "name must be 1 to 60 of"),
         (MINIMAL + "[duplicates]\nmax_distance = 40\n", "max_distance must be 0 to 16"),
         (MINIMAL + "[duplicates]\nmax_distance = true\n", "max_distance must be of type int"),
         (MINIMAL + "[images]\nresample = 'magic'\n", "images.resample must be one of"),
@@ -125,6 +125,7 @@ def test_defaults(tmp_path):
         "captioned": {"source": "drawn", "captions": 5},
         "distractors": {"source": "drawn", "classes": None, "splits": ("train", "val")},
         "description": "",
+        "task_name": "",
         "classifier": None,
         "selection": None,
         "images": {"shortest_side_px": 160, "resample": "bicubic", "jpeg_quality": 75},
@@ -141,6 +142,7 @@ def test_every_key_arrives(tmp_path):
 name = "x"
 title = "X"
 description = "D"
+task_name = "T"
 [captioned]
 source = "flickr30k"
 captions = 3
@@ -175,6 +177,7 @@ selection_sha256 = "s"
         Captioned("flickr30k", 3),
         Distractors("imagenet", "orig49", ("val",)),
         "D",
+        "T",
         Classifier("timm", "m", "a" * 40),
         Selection("wordnet", None, 0.5),
         ImagePolicy(99, "lanczos", 80),
@@ -189,9 +192,28 @@ selection_sha256 = "s"
     assert plain.distractor_classes() is None
 
 
+NAMES = ['"a"', '"a-1-z"', '"a9-"', f'"{"a" * 60}"', '"9a-"\ntask_name = "T"']
+NO_NAMES = ['""', '"-a"', '"A"', '"a_b"', '"a b"', '"a/b"', r'"a\n"', '".."', f'"{"a" * 61}"']
 # A preset's text, what to change in it, and the values on this and the other side of each limit.
 LIMITS = [
-    (MINIMAL, '"x"', ['"a"', '"0"', '"a-1-z"', '"9a-"'], ['""', '"-a"', '"A"', '"a_b"', '"a b"', '"a/b"'], "name must"),
+    (MINIMAL, '"x"', NAMES, NO_NAMES, "name must be 1 to 60 of a-z, 0-9 and '-'"),
+    (MINIMAL, '"x"', ['"con-search"', '"com"'], ['"con"', '"nul"', '"com1"'], "name must not be one that Windows"),
+    (MINIMAL, '"X"', ['"Voitures — été"'], ['""', '" "', r'"a\nb"', r'"a\u001b[1m"'], "title must be a line of text"),
+    (
+        MINIMAL,
+        '"x"',
+        [],
+        ['"2024-dogs"'],
+        "state a task_name; the one made of the name, '2024Dogs', must begin with A-Z",
+    ),
+    (MINIMAL, '"x"', [], ['"0"'], "state a task_name; the one made of the name, '0', must begin with A-Z"),
+    (
+        MINIMAL,
+        '"x"',
+        [f'"2024-dogs"\ntask_name = "{name}"' for name in ("D", "Dogs2024", "D" * 60)],
+        [f'"dogs"\ntask_name = "{name}"' for name in ("dogs", "2Dogs", "Dog-Search", "../D", "D" * 61, "Dé", r"D\n")],
+        "task_name must begin with A-Z",
+    ),
     (MINIMAL, '[captioned]\nsource = "drawn"', ['[captioned]\nsource = "flickr30k"'], [], ""),
     (MINIMAL, '[captioned]\nsource = "drawn"', [], ['[captioned]\nsource = "coco"'], "captioned.source must be"),
     (MINIMAL, "[distractors]", [f"captions = {n}\n[distractors]" for n in (1, 5)], [], ""),
@@ -387,10 +409,19 @@ SHIPPED = {
 }
 
 
+TASKS = {
+    "original": "VehicleImageSearch",
+    "wordnet": "VehicleImageSearchWordnet",
+    "mini": "VehicleImageSearchMini",
+}
+
+
 def test_what_the_shipped_presets_say():
     for name, wanted in SHIPPED.items():
         found = load_preset(name).as_json()
         assert found.pop("title").startswith("Vehicle Image Search")
+        assert found.pop("task_name") == ""
+        assert load_preset(name).task == TASKS[name]
         assert found.pop("description").startswith("Text-to-image search")
         assert found == wanted
     assert {path.stem for path in PRESETS.glob("*.toml")} == set(SHIPPED)

@@ -213,6 +213,7 @@ OPTIONS = {
 
 KEYS = {
     "name": [Change({"export"}, {'"carts"': '"cars"'})],
+    "task_name": [Change({"export"}, {'name = "carts"': 'name = "carts"\ntask_name = "CartSearch"'})],
     "title": [Change({"export"}, {'"Cart Search"': '"Car Search"'})],
     "description": [Change({"export"}, {"[captioned]": 'description = "x"\n[captioned]'})],
     "captioned.source": [Change(ALL - {"distractors"}, {'"flickr30k"': '"drawn"'})],

@@ -224,7 +224,7 @@ def test_parts_are_read_whole_or_by_column(cut):
     assert written.provenance()["sha256"].to_pylist() == [item.provenance["sha256"] for item in given]
     assert written.rejected().schema.names == ["id", "stage", "reason"]
     assert written.policy == ImagePolicy()
-    assert written.name == "small"
+    assert written.name == "vehicle-image-search"
 
 
 def test_the_files_of_a_part_are_those_the_manifest_names_in_order(tmp_path):
@@ -273,7 +273,8 @@ def test_missing_set_says_how_to_build_it(tmp_path):
         EvalSet.open(tmp_path)
 
 
-SOUND = {"format_version": 1, "content_id": "c", "name": "n", "files": {}, "policy": {}}
+COUNTS = {"corpus": 1, "queries": 1, "qrels": 1, "rejected": 0, "sources": {"drawn": 1}}
+SOUND = {"format_version": 1, "content_id": "c" * 64, "name": "n", "files": {}, "policy": {}, "counts": COUNTS}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +300,7 @@ def test_a_damaged_manifest_is_named(tmp_path, text):
 
 def test_a_manifest_that_lacks_several_keys_names_them(tmp_path):
     (tmp_path / "manifest.json").write_text('{"format_version": 1, "name": "n"}', encoding="utf-8")
-    with pytest.raises(EvalSetError, match="'content_id', 'files', 'policy'"):
+    with pytest.raises(EvalSetError, match="'content_id', 'counts', 'files', 'policy'"):
         EvalSet.open(tmp_path)
 
 
@@ -317,3 +318,79 @@ def test_another_format_version_says_what_to_do(tmp_path, version):
         EvalSet.open(tmp_path)
     assert caught.value.message == f"{path} has format version {version}; this package reads 1."
     assert "rebuild" in caught.value.hint
+
+
+def test_a_version_that_only_equals_ours_is_another(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({**SOUND, "format_version": True}), encoding="utf-8")
+    with pytest.raises(EvalSetError, match="has format version True"):
+        EvalSet.open(tmp_path)
+
+
+def edit(written: EvalSet, table: str, column: str, values: list) -> EvalSet:
+    """Replace a column of a table under the old manifest, and open the set again."""
+    (path,) = written.files(table)
+    held = pq.read_table(path)
+    place = held.column_names.index(column)
+    pq.write_table(held.set_column(place, held.schema.field(place), [values]), path)
+    return EvalSet.open(written.folder)
+
+
+def test_tables_that_are_not_those_of_the_content_id_are_refused(tmp_path):
+    written = small_set(tmp_path / "set", captioned=2, distractors=1, captions=1)
+    written.require_content()
+    images = [qrel.corpus_id for qrel in written.qrels()]
+    edited = edit(written, "qrels", "corpus-id", images[::-1])
+    computed = content_id(edited.corpus_ids(), edited.queries(), edited.qrels(), edited.policy)
+    with pytest.raises(EvalSetError) as caught:
+        edited.require_content()
+    assert caught.value.message == (
+        f"{written.folder} is not what its manifest says: that names content id {written.content_id}, the data gives "
+        f"{computed}."
+    )
+    assert caught.value.hint == f"See 'vehicle-search-data verify {written.folder}'."
+    edit(written, "qrels", "corpus-id", images).require_content()
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "values"),
+    [
+        ("corpus", "id", ["flickr30k/0000", "flickr30k/0001", "other"]),
+        ("queries", "text", ["caption 0000_caption_00", "another"]),
+        ("queries", "id", ["0000_caption_00", "0001_caption_01"]),
+        ("qrels", "score", [1, 2]),
+        ("corpus", "id", ["flickr30k/0000", None, "other"]),
+        ("queries", "id", [None, "0001_caption_00"]),
+        ("queries", "text", ["caption 0000_caption_00", None]),
+        ("qrels", "score", [None, 1]),
+    ],
+)
+def test_every_edited_table_is_refused(tmp_path, table, column, values):
+    edited = edit(small_set(tmp_path / "set", captioned=2, distractors=1, captions=1), table, column, values)
+    with pytest.raises(EvalSetError):
+        edited.require_content()
+
+
+@pytest.mark.parametrize("table", ["corpus", "queries", "qrels"])
+def test_a_table_without_a_column_is_no_traceback(tmp_path, table):
+    written = small_set(tmp_path / "set", captioned=2, distractors=1)
+    (path,) = written.files(table)
+    pq.write_table(pq.read_table(path).drop_columns([schemas()[table].names[0]]), path)
+    with pytest.raises(EvalSetError, match=r"cannot be read: .*(it has no column|No match for)"):
+        written.require_content()
+
+
+def test_files_whose_columns_differ_do_not_make_a_table(tmp_path):
+    written = small_set(tmp_path / "set", distractors=200, rows_per_file=128)
+    path = written.files("corpus")[1]
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(0, "id", table["id"].cast("large_string")), path)
+    with pytest.raises(EvalSetError, match="its columns are not those of the file before it"):
+        written.corpus_ids()
+
+
+@pytest.mark.parametrize("name", ["2024-dogs", "\u00e9", "x" * 61, "--"])
+def test_a_name_of_which_no_task_can_be_named_is_told(tmp_path, name):
+    opened = EvalSet(tmp_path, {**SOUND, "name": name})
+    with pytest.raises(EvalSetError, match="cannot name a task") as caught:
+        _ = opened.task_name
+    assert "task_name" in caught.value.hint

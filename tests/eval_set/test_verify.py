@@ -23,7 +23,7 @@ from PIL import Image
 from small_set import jpeg, provenance, small_set
 
 from mteb_vehicle_search.errors import DataNotFoundError
-from mteb_vehicle_search.eval_set.schema import CorpusImage, ImagePolicy, Qrel, Query, Rejected, content_id
+from mteb_vehicle_search.eval_set.schema import CorpusImage, ImagePolicy, Qrel, Query, Rejected, content_id, images_id
 from mteb_vehicle_search.eval_set.verify import Violation, verify
 
 SIDE_PX = 32  # The short side of the small set's pictures, so each is as large as it may be.
@@ -73,6 +73,9 @@ def sealed(folder: Path) -> None:
         content["counts"] |= {part: len(rows) for part, rows in tables.items() if part != "provenance"}
         if "source" in tables.get("provenance", [{}])[0]:
             content["counts"]["sources"] = Counter(row["source"] for row in tables["provenance"])
+        for key, digest in (("images_id", jpegs_of), ("sources_id", sources_of)):
+            with contextlib.suppress(KeyError, TypeError):
+                content[key] = images_id(digest(tables))
         with contextlib.suppress(KeyError, TypeError):  # Else there is nothing to agree with.
             content["content_id"] = content_id(
                 [row["id"] for row in tables["corpus"]],
@@ -82,6 +85,14 @@ def sealed(folder: Path) -> None:
             )
 
     manifest(folder, agree)
+
+
+def jpegs_of(tables: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str]]:
+    return [(row["id"], sha256(row["image"]["bytes"] or b"").hexdigest()) for row in tables["corpus"]]
+
+
+def sources_of(tables: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str]]:
+    return [(row["corpus-id"], row["sha256"]) for row in tables["provenance"]]
 
 
 def rows(name: str, change: Callable[[list[dict[str, Any]]], object]) -> Callable[[Path], None]:
@@ -192,7 +203,7 @@ class Damage(NamedTuple):
 DAMAGES = {
     # Files.
     "same size, other bytes": Damage(
-        bytes_of("README.md", lambda data: data.replace(b"Small", b"small")),
+        bytes_of("README.md", lambda data: data.replace(b"Vehicle", b"vehicle")),
         [("README.md", "has another sha256 than the manifest says")],
     ),
     "a sha256 in the manifest": Damage(
@@ -333,6 +344,24 @@ DAMAGES = {
         rows(PROVENANCE, lambda table: [row.update({"corpus-id": f"a{n}"}) for n, row in enumerate(table)]),
         [("provenance", "its ids are not those of the corpus, in order; differing: ['a0', 'a1', 'a2']")],
     ),
+    "no query": Damage(
+        lambda folder: [rows(QRELS, lambda t: t.clear())(folder), rows(QUERIES, lambda t: t.clear())(folder)],
+        [("queries", "has no row"), ("qrels", "has no row")],
+    ),
+    "a query whose id is empty": Damage(
+        lambda folder: [
+            rows(QUERIES, lambda t: t[0].update(id=""))(folder),
+            rows(QRELS, lambda t: t[0].update({"query-id": ""}))(folder),
+        ],
+        [("queries", "id '' is empty or has control characters")],
+    ),
+    "an image whose id rings the bell": Damage(
+        lambda folder: [
+            rows(CORPUS, lambda t: t[4].update(id=LAST + "\a"))(folder),
+            rows(PROVENANCE, lambda t: t[4].update({"corpus-id": LAST + "\a"}))(folder),
+        ],
+        [("corpus", f"id {LAST + chr(7)!r} is empty or has control characters")],
+    ),
     # What the manifest says.
     **{
         f"another number of {part}": Damage(
@@ -341,13 +370,6 @@ DAMAGES = {
         )
         for part, held in (("corpus", 5), ("queries", 4), ("qrels", 4), ("rejected", 2))
     },
-    "no counts": Damage(
-        lambda folder: manifest(folder, lambda m: m.pop("counts")),
-        [
-            *(("manifest.json", f"{part}: says None rows") for part in ("corpus", "queries", "qrels", "rejected")),
-            ("manifest.json", "sources: says None, the data has {'flickr30k': 2, 'imagenet': 3}"),
-        ],
-    ),
     "other sources": Damage(
         lambda folder: manifest(folder, lambda m: m["counts"].update(sources={"drawn": 5})),
         [("manifest.json", "sources: says {'drawn': 5}, the data has {'flickr30k': 2, 'imagenet': 3}")],
@@ -360,13 +382,13 @@ DAMAGES = {
         lambda folder: manifest(folder, lambda m: m["policy"].update(jpeg_quality=76)),
         [("manifest.json", "content id ")],
     ),
-    "a policy with an unknown key": Damage(
-        lambda folder: manifest(folder, lambda m: m["policy"].update(colours="all")),
-        [("manifest.json", "unknown image policy: ")],
+    "other pictures": Damage(
+        lambda folder: manifest(folder, lambda m: m.update(images_id="f" * 64)),
+        [("manifest.json", f"images_id {'f' * 64} but the data gives ")],
     ),
-    "a policy without a size": Damage(
-        lambda folder: manifest(folder, lambda m: m["policy"].update(shortest_side_px="small")),
-        [("manifest.json", "unknown image policy: ")],
+    "pictures of other sources": Damage(
+        lambda folder: manifest(folder, lambda m: m.update(sources_id="f" * 64)),
+        [("manifest.json", f"sources_id {'f' * 64} but the data gives ")],
     ),
     # Pictures.
     "no picture": Damage(picture(None), [(SECOND, "has no image")]),
@@ -439,6 +461,7 @@ def test_a_sound_set_has_no_violation(sound):
         rows(QUERIES, lambda table: table[0].update(text=table[1]["text"])),
         rows(QRELS, lambda table: table.insert(1, {**table[0], "corpus-id": SECOND})),
         rows(REJECTED, lambda table: table.clear()),
+        lambda folder: manifest(folder, lambda m: [m.pop(key) for key in ("images_id", "sources_id", "task_name")]),
         lambda folder: (folder / "notes.txt").write_text("mine", encoding="utf-8"),
         columns(PROVENANCE, lambda table: table.append_column("arm", pa.array(["far"] * 5))),
     ],
@@ -455,9 +478,7 @@ def test_the_content_id_is_that_of_the_data(folder):
     assert verify(folder, progress=False).content_id == wanted
 
 
-@pytest.mark.parametrize(
-    "name", ["garbled corpus", "garbled queries", "garbled qrels", "no pictures", "a policy with an unknown key"]
-)
+@pytest.mark.parametrize("name", ["garbled corpus", "garbled queries", "garbled qrels", "no pictures"])
 def test_what_cannot_be_read_has_the_manifests_content_id(folder, name):
     DAMAGES[name].spoil(folder)
     manifest(folder, lambda m: m.update(content_id="f" * 64))

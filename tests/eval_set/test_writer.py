@@ -137,8 +137,11 @@ def test_the_manifest_says_what_lies_there(tmp_path):
     assert len(files) == 6
     assert held == {
         "format_version": 1,
-        "name": "small",
-        "title": "Small",
+        "name": "vehicle-image-search",
+        "title": "Vehicle Image Search",
+        "task_name": "VehicleImageSearch",
+        "images_id": written.images_id,
+        "sources_id": written.sources_id,
         "content_id": content_id(written.corpus_ids(), written.queries(), written.qrels(), policy),
         "bytes_id": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
         "policy": {"shortest_side_px": 90, "resample": "box", "jpeg_quality": 80},
@@ -198,6 +201,19 @@ def test_the_card_names_every_part_for_the_hub(tmp_path):
         ({"images": [image("a", split=None, wnid=None)]}, "Provenance has empty values in split, wnid"),
         ({"queries": [Query("q", "t"), Query("q", "u")]}, "Two queries have the same id"),
         ({"qrels": [Qrel("q", "a"), Qrel("q", "nowhere")]}, "'q' -> 'nowhere' names an unknown id"),
+        ({"queries": [], "qrels": []}, "needs at least one query"),
+        ({"queries": [Query("q", " \n")]}, "The query 'q' is empty"),
+        ({"queries": [Query("", "t")], "qrels": [Qrel("", "a")]}, "The query id '' is empty or has control"),
+        ({"queries": [Query("q\n", "t")], "qrels": [Qrel("q\n", "a")]}, r"The query id 'q\\n' is empty or has control"),
+        ({"images": [image(""), image("a")]}, "The image id '' is empty or has control"),
+        ({"images": [image("a"), image("b\x1b[1m")]}, r"The image id 'b\\x1b\[1m' is empty or has control"),
+        ({"qrels": [Qrel("q", "a"), Qrel("q", "a")]}, "'q' -> 'a' stands twice"),
+        ({"qrels": [Qrel("q", "a", 2), Qrel("q", "a")]}, "'q' -> 'a' stands twice"),
+        ({"qrels": [Qrel("q", "a", 0)]}, "'q' -> 'a' has score 0; what is relevant has 1 or more"),
+        ({"name": "../data"}, "'name' is '../data', not a name without path separators"),
+        ({"title": "a\nb"}, r"'title' is 'a\\nb', not a line of text"),
+        ({"task_name": "dogs"}, "'task_name' is 'dogs', not a capital and then letters and digits"),
+        ({"name": "2024-dogs"}, "'task_name' is '2024Dogs', not a capital"),
         ({"qrels": [Qrel("nobody", "a"), Qrel("q", "a")]}, "'nobody' -> 'a' names an unknown id"),
         (
             {"queries": [Query("q", "t"), Query("z", "t"), Query("y", "t")]},
@@ -211,6 +227,27 @@ def test_what_contradicts_itself_is_refused_and_leaves_no_set(tmp_path, given, m
     with pytest.raises(EvalSetError, match=message):
         small_set(tmp_path / "set", **{**sound, **given})
     assert not (tmp_path / "set").exists()
+
+
+def test_the_task_is_named_by_the_set_unless_it_is_told(tmp_path):
+    assert small_set(tmp_path / "a", name="dog-image-search").task_name == "DogImageSearch"
+    assert small_set(tmp_path / "b", name="dog-image-search", task_name="Dogs").task_name == "Dogs"
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["task_name"] == "Dogs"
+
+
+def test_other_pictures_under_the_same_ids_are_told_apart(tmp_path):
+    """The content id covers what is asked and searched; these two, which pixels, and of which originals."""
+    given = images(3)
+    first = small_set(tmp_path / "a", images=given, **ONE_QUERY)
+    other = [item._replace(jpeg=given[0].jpeg) for item in given]
+    pixels = small_set(tmp_path / "b", images=other, **ONE_QUERY)
+    facts = [item._replace(provenance={**item.provenance, "sha256": "e" * 64}) for item in given]
+    originals = small_set(tmp_path / "c", images=facts, **ONE_QUERY)
+    assert first.content_id == pixels.content_id == originals.content_id
+    said = [(one.manifest["images_id"], one.manifest["sources_id"]) for one in (first, pixels, originals)]
+    assert said == [(one.images_id, one.sources_id) for one in (first, pixels, originals)]
+    assert said[1][0] != said[0][0] == said[2][0]
+    assert said[2][1] != said[0][1] == said[1][1]
 
 
 def test_an_image_out_of_place_is_refused_past_a_row_group(tmp_path, monkeypatch):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mteb_vehicle_search.analysis.columns import Entry
 from mteb_vehicle_search.analysis.ranks import RunRanks
-from mteb_vehicle_search.run_record import RunRecord
+from mteb_vehicle_search.analysis.runs import Result
+from mteb_vehicle_search.run_record import RunKey, RunRecord
 
 SOURCES = {"flickr30k": {"images": 20, "captioned": 20}, "imagenet": {"images": 80, "captioned": 0}}
 
@@ -27,6 +29,28 @@ def info_of(**changed: Any) -> dict[str, Any]:
         "sources": SOURCES,
         **changed,
     }
+
+
+def result_of(path: str = "a.json", scores: dict[str, float] | None = None, **changed: Any) -> Result:
+    """Return an mteb result of the same run as `info_of`, of an earlier version unless `silent` is given as ()."""
+    of_key = {name: changed.pop(name) for name in RunKey._fields if name in changed}
+    given = {
+        "path": Path(path),
+        "task": "VehicleImageSearch",
+        "key": RunKey("5" * 64, "", "some/model", "0" * 40)._replace(**of_key),
+        "silent": frozenset({"images_id", "precision", "preprocess"} - set(of_key)),
+        "sources_id": "",
+        "scores": scores or {"ndcg_at_10": 0.5},
+        "date": "2026-01-01",
+        "mteb_version": None,
+        "meta": {},
+    }
+    return Result(**{**given, **changed})
+
+
+def entry_of(result: Result | None, ranks: RunRanks | None) -> Entry:
+    """Return the entry of a result, or of a run, or of both."""
+    return Entry(result, ranks, result.key if result else ranks.record.key)  # type: ignore[union-attr]
 
 
 def hand_made(
@@ -48,6 +72,7 @@ def hand_made(
         np.array(relevant_ids or [f"flickr30k/{n:02d}" for n in range(count)]),
         total,
         {"flickr30k": captioned, "imagenet": total - 1 - captioned},
+        np.ones(count, dtype=np.int64),
         list(top_ids) if top_ids else [[] for _ in ranks],
     )
 

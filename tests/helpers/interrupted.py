@@ -90,6 +90,7 @@ if __name__ == "__main__":  # In a process of its own, whose hub is another one.
 
     # Before the forks, since they take seconds.
     import huggingface_hub.hf_api  # noqa: F401
+    import mteb.get_tasks  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     import data_prep.stages.reduce  # noqa: F401

@@ -137,4 +137,9 @@ def write_scored_run(
             "imagenet": {"images": distractors, "captioned": 0},
         },
     }
-    return load_ranks(write_run_record(world.eval_set.content_id, model, "0" * 40, pa.table(table), info))
+    return load_ranks(
+        write_run_record(
+            pa.table(table),
+            {**info, "content_id": world.eval_set.content_id, "model_name": model, "model_revision": "0" * 40},
+        )
+    )

@@ -143,4 +143,6 @@ def write_run(
         },
         "resumed_images": 0,
     }
-    return write_run_record(content_id, model.name, model.revision, table, info), truth
+    return write_run_record(
+        table, {**info, "content_id": content_id, "model_name": model.name, "model_revision": model.revision}
+    ), truth

@@ -110,8 +110,10 @@ def step(query: int) -> float:
     return 0.002 * (1 + query % 7)
 
 
-def write_run(eval_set: EvalSet, model: str, content_id: str | None = None, **columns: Any) -> RunRecord:
-    """Write the run record of a model; `columns` replace those of the table."""
+def write_run(
+    eval_set: EvalSet, model: str, content_id: str | None = None, about: dict[str, Any] | None = None, **columns: Any
+) -> RunRecord:
+    """Write the run record of a model; `columns` replace those of the table, `about` what `run.json` says."""
     rows = [ranking(model, query) for query in range(QUERIES)]
     above = [row[: rank(model, query) - 1] for query, row in enumerate(rows)]
     table = {
@@ -142,4 +144,4 @@ def write_run(eval_set: EvalSet, model: str, content_id: str | None = None, **co
             "imagenet": {"images": DISTRACTORS, "captioned": 0},
         },
     }
-    return write_run_record(content_id, model, "0" * 40, pa.table(table), info)
+    return write_run_record(pa.table(table), {**info, **(about or {})})

@@ -40,7 +40,11 @@ def small_set(folder, captioned=6, distractors=30, captions=2, rows_per_file=819
         CorpusImage(f"imagenet/train/n{n:04d}", jpeg(n + 500), provenance(n + 500, False)) for n in range(distractors)
     ]
     texts = [(f"{n:04d}_caption_{c:02d}", f"flickr30k/{n:04d}") for n in range(captioned) for c in range(captions)]
-    about = {"name": "small", "title": "Small", **{key: changed.pop(key) for key in About._fields if key in changed}}
+    about = {
+        "name": "vehicle-image-search",
+        "title": "Vehicle Image Search",
+        **{key: changed.pop(key) for key in About._fields if key in changed},
+    }
     given = {
         "images": images,
         "queries": [Query(query, f"caption {query}") for query, _ in texts],

@@ -59,7 +59,7 @@ class World:
             images.append(CorpusImage(image, jpeg(number, (8, 8)), {**row, "source": source}))
         return write_eval_set(
             folder,
-            About("world", "World"),
+            About("vehicle-image-search", "Vehicle Image Search"),
             images=images,
             queries=[Query(query, f"caption {query}") for query in self.queries],
             qrels=[Qrel(*pair) for pair in self.pairs],

@@ -54,6 +54,7 @@ def test_the_sections_come_in_order_with_a_blank_line_between():
     assert text.startswith("A search for cars.\n\n## Counts\n\n| what")
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
         "Counts",
+        "Evaluating a model",
         "Sources and terms",
         "How it was built",
         "Known weaknesses",
@@ -183,3 +184,8 @@ def test_a_set_without_duplicates_says_none():
     lines = weaknesses(duplicates=NO_DUPLICATES)
     assert "0 queries share" in lines[0]
     assert "0 groups of identical images, 0 near duplicates of captioned images; 0 images" in lines[2]
+
+
+def test_the_command_names_the_sets_own_task():
+    assert "\nmteb run -t Cars -m MODEL\n" in section(card(), "Evaluating a model")
+    assert "\nmteb run -t Bikes -m MODEL\n" in card(replace(PRESET, task_name="Bikes"))

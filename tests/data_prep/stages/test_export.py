@@ -313,7 +313,7 @@ def losing_the_set(world) -> None:
 def another_set_in_its_place(world) -> None:
     path = world.out / "manifest.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**content, "bytes_id": "0"}), encoding="utf-8")
+    path.write_text(json.dumps({**content, "bytes_id": "0" * 64}), encoding="utf-8")
 
 
 def a_set_without_a_digest_in_its_place(world) -> None:
@@ -323,9 +323,15 @@ def a_set_without_a_digest_in_its_place(world) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
+def a_damaged_set_in_its_place(world) -> None:
+    (world.out / "manifest.json").write_text("{half", encoding="utf-8")
+
+
 AGAIN = {
     "the set is gone": losing_the_set,
     "another set lies there": another_set_in_its_place,
+    "a damaged set lies there": a_damaged_set_in_its_place,
+    "task_name": lambda world: world.change(task_name="Another"),
     "a set without a digest lies there": a_set_without_a_digest_in_its_place,
     "title": lambda world: world.change(title="Another"),
     "description": lambda world: world.change(description="Another."),
@@ -341,6 +347,7 @@ AGAIN = {
 
 NAMED = {  # The key that the reason names; a set that is gone or another's needs none.
     "title": "preset.title",
+    "task_name": "preset.task_name",
     "description": "preset.description",
     "images": "images",
     "scores": "scores",
@@ -367,7 +374,7 @@ def test_a_set_is_written_again_after_a_change(world, tmp_path, written_sets, na
     assert all(f"{NAMED[name]} was " in message for message in stale)
     (tmp_path / "fresh").mkdir()
     fresh = World(tmp_path / "fresh")
-    if name not in ("the set is gone", "another set lies there", "a set without a digest lies there"):
+    if not name.endswith(("is gone", "lies there")):
         AGAIN[name](fresh)
     assert changed.manifest == fresh.export().manifest
 

@@ -18,7 +18,7 @@ from PIL import Image
 from data_prep.sources import SourceImage
 from data_prep.stages import reduce as images
 from data_prep.stages.decoding import ImageRejected
-from data_prep.stages.reduce import perceptual_hash, prepare, prepare_all, target_size, usable_cores
+from data_prep.stages.reduce import perceptual_hash, prepare, prepare_all, target_size
 from mteb_vehicle_search.eval_set.schema import ImagePolicy
 
 JPEG = saved(photo())
@@ -315,13 +315,3 @@ def test_work_that_nobody_waits_for_is_dropped(monkeypatch):
     assert under_way.wait(30)
     stream.close()
     assert begun == ended == ["0", "1"]
-
-
-def test_usable_cores_are_those_that_the_process_may_use(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 3, 5} if pid == 0 else set(), raising=False)
-    assert usable_cores() == 3
-    monkeypatch.delattr("os.sched_getaffinity")
-    monkeypatch.setattr("os.cpu_count", lambda: 7)
-    assert usable_cores() == 7
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert usable_cores() == 1

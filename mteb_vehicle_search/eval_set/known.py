@@ -1,0 +1,63 @@
+"""The evaluation sets on this computer: each is a task of mteb, named by its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from mteb_vehicle_search import settings
+from mteb_vehicle_search.errors import VehicleSearchError
+from mteb_vehicle_search.eval_set import EvalSet
+
+ORIGINAL = "VehicleImageSearch"
+
+
+def known_sets(on_trouble: Callable[[str], object] = lambda message: None) -> dict[str, Path]:
+    """Return the folder of each set by its task's name: that of `VEHICLE_SEARCH_DATA`, and all in the home's `data`.
+
+    The chosen one comes before another of its name.
+
+    Args:
+        on_trouble: Called with a sentence on each folder that is left out.
+    """
+    found: dict[str, Path] = {}
+    for folder in _folders(on_trouble):
+        try:
+            name = EvalSet.open(folder).task_name
+        except VehicleSearchError as error:
+            on_trouble(f"{folder} is left out: {error.message}")
+            continue
+        if name not in found:
+            found[name] = folder
+        elif settings.text("VEHICLE_SEARCH_DATA") == "" and found[name].resolve() != folder.resolve():
+            on_trouble(f"{folder} is left out: {found[name]} has the same task name {name}. State another task_name.")
+    return found
+
+
+def sets_here() -> Iterator[EvalSet]:
+    """Yield the sets on this computer that can be opened: the chosen one, all in the home's `data`, and Mini."""
+    for folder in [*_folders(lambda message: None), settings.mini_folder()]:
+        with suppress(VehicleSearchError):
+            yield EvalSet.open(folder)
+
+
+def _folders(on_trouble: Callable[[str], object]) -> list[Path]:
+    """Return the chosen folder and those with a manifest in the home's `data`, sorted."""
+    try:
+        chosen = [settings.eval_set_folder()] if settings.text("VEHICLE_SEARCH_DATA") else []
+        below = sorted(path.parent for path in (settings.home() / "data").glob("[!.]*/manifest.json"))
+    except (VehicleSearchError, OSError) as error:
+        on_trouble(f"The evaluation sets cannot be looked for: {error}")
+        return []
+    return [folder for folder in chosen if (folder / "manifest.json").is_file()] + below
+
+
+def folder_of(task_name: str) -> Path:
+    """Return the folder of the set that the task evaluates, whether it is there or not.
+
+    `VehicleImageSearch` has the one that `VEHICLE_SEARCH_DATA` names; the task refuses it if it is another's.
+    """
+    if task_name == ORIGINAL and settings.text("VEHICLE_SEARCH_DATA"):
+        return settings.eval_set_folder()
+    return known_sets().get(task_name) or settings.data_folder()
