@@ -1,7 +1,8 @@
 """What a rank is worth: each metric once, with its name, its heading, and its score of a rank and of a query.
 
-As trec_eval defines them, every relevant image counting the same; the tests check them against it. nDCG: Järvelin and
-Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20, 2002.
+As trec_eval defines them: nDCG gains the grade of an image, the others count every relevant image the same; the tests
+check them against it. nDCG: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 20,
+2002.
 """
 
 from __future__ import annotations
@@ -22,12 +23,23 @@ class Grouped(NamedTuple):
         first: int64 [q], where each query begins.
         relevant: int64 [q], relevant images of each query.
         number: int64 [p], 1 for the query's best relevant image, 2 for the next.
+        grades: float64 [p], how relevant each image is, above 0.
     """
 
     ranks: np.ndarray
     first: np.ndarray
     relevant: np.ndarray
     number: np.ndarray
+    grades: np.ndarray
+
+    @classmethod
+    def of(cls, queries: np.ndarray, ranks: np.ndarray, grades: np.ndarray) -> Grouped:
+        """Return the ranks and grades [p] of relevant images grouped by their queries [p], which sort."""
+        order = np.lexsort((ranks, queries))
+        first = np.unique(queries[order], return_index=True)[1]
+        relevant = np.diff(np.append(first, len(ranks)))
+        number = np.arange(len(ranks)) - np.repeat(first, relevant) + 1
+        return cls(ranks[order].astype(np.float64), first, relevant, number, grades[order].astype(np.float64))
 
 
 class Metric(NamedTuple):
@@ -57,8 +69,9 @@ def _ndcg(cut: int) -> Metric:
         return np.where(rank <= cut, 1 / np.log2(1.0 + rank), 0.0)
 
     def of_query(of: Grouped) -> np.ndarray:
-        ideal = np.cumsum(of_rank(np.arange(1, cut + 1)))[np.minimum(of.relevant, cut) - 1]
-        return np.add.reduceat(of_rank(of.ranks), of.first) / ideal
+        best_first = of.grades[np.lexsort((-of.grades, np.repeat(of.first, of.relevant)))]
+        ideal = np.add.reduceat(best_first * of_rank(of.number), of.first)
+        return np.add.reduceat(of.grades * of_rank(of.ranks), of.first) / ideal
 
     return Metric(f"ndcg_at_{cut}", f"nDCG@{cut}", cut, of_rank, of_query)
 

@@ -7,7 +7,6 @@ import gc
 import hashlib
 import json
 import logging
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
@@ -22,6 +21,7 @@ from mteb.types import PromptType
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
+from mteb_vehicle_search.exactness import exact_arithmetic
 from mteb_vehicle_search.models.batches import (
     Lane,
     Pixels,
@@ -136,8 +136,13 @@ class ImageTextEncoder(AbsEncoder):
             "largest_batch": self._largest_batch,
         }
 
-    def fingerprint(self) -> str:
-        """Return a digest of what decides the vectors: weights, precision, preprocessing, device kind."""
+    def fingerprint(self) -> str | None:
+        """Return a digest of what decides the vectors: weights, precision, preprocessing, device kind.
+
+        None if nothing identifies the weights.
+        """
+        if not self.revision and not self.weights_id():
+            return None
         what = [self.model_name, self.revision, self.precision, self.mode, self.device.type, repr(self.crop)]
         return hashlib.sha256(json.dumps([*what, self.mean, self.std, self.weights_id()]).encode()).hexdigest()
 
@@ -170,8 +175,8 @@ class ImageTextEncoder(AbsEncoder):
         Raises:
             EncodeError: An image does not decode (names its id), or not even one image fits in memory.
         """
-        self._workers = num_proc or min(16, os.cpu_count() or 1)
-        with torch.inference_mode():
+        self._workers = num_proc or min(16, settings.usable_cores())
+        with torch.inference_mode(), exact_arithmetic():
             if callable(getattr(inputs.dataset, "jpeg", None)):
                 with closing(self._pixels(inputs.dataset, batch_size)) as batches:
                     return self._encode_images(batches, on_progress)

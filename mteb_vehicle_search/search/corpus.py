@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import datasets
+from datasets import Features, Value
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 class CorpusImages(Dataset):
     """Images of an evaluation set: item i is `{"id": str, "image": PIL RGB}`, decoded on access.
 
-    `jpeg(i)` gives the bytes undecoded, for encoders that decode in their own workers. `features` and `column_names`
-    look like those of a `datasets.Dataset`, as some mteb encoders read them.
+    `jpeg(i)` gives the bytes undecoded, for encoders that decode in their own workers. Otherwise it is what
+    `datasets.Dataset` is: rows, slices and columns are given from the files, and whatever else is asked for comes from
+    a true one, made for it in memory.
     """
 
     def __init__(self, eval_set: EvalSet, ids: list[str], first: int = 0) -> None:
@@ -33,22 +36,30 @@ class CorpusImages(Dataset):
         return CorpusImages(self._eval_set, self.ids[rows.start : rows.stop], self._first + rows.start)
 
     @property
-    def features(self) -> dict[str, Any]:
+    def features(self) -> Features:
         """Column types, as `datasets` states them."""
-        from datasets import Image, Value
-
-        return {"id": Value("string"), "image": Image(mode="RGB")}
+        return Features({"id": Value("string"), "image": datasets.Image(mode="RGB")})
 
     @property
     def column_names(self) -> list[str]:
         """Names of the columns."""
         return ["id", "image"]
 
+    @property
+    def num_rows(self) -> int:
+        """Number of images."""
+        return len(self.ids)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of images and columns."""
+        return len(self.ids), 2
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def jpeg(self, index: int) -> bytes:
-        """Return the JPEG bytes of row `index`."""
+        """Return the JPEG bytes of row `index`, from 0 on."""
         return self._eval_set.jpeg_at(self._first + index)
 
     def image(self, index: int) -> Image.Image:
@@ -67,14 +78,50 @@ class CorpusImages(Dataset):
                 f"See 'vehicle-search-data verify {folder}'.",
             ) from error
 
-    def __getitem__(self, index: int | str) -> Any:
-        if index == "id":
-            return self.ids
-        if not isinstance(index, int):
-            raise KeyError(index)
-        if index >= len(self):
-            raise IndexError(index)
-        return {"id": self.ids[index], "image": self.image(index)}
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return {"id": self.ids, "image": _Column(self)}[key]
+        if isinstance(key, slice):
+            key = range(len(self))[key]
+        if isinstance(key, Iterable):
+            rows = [self._row(index) for index in key]
+            return {"id": [self.ids[row] for row in rows], "image": [self.image(row) for row in rows]}
+        row = self._row(key)
+        return {"id": self.ids[row], "image": self.image(row)}
+
+    def _row(self, index: Any) -> int:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"There is no image {number} among {len(self)}.")
+        return number % len(self)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(len(self)))
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked for what is not set here only; while an object is unpickled, nothing is.
+        if name.startswith("__") or "ids" not in self.__dict__ or not hasattr(datasets.Dataset, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.true_dataset(), name)
+
+    def true_dataset(self) -> datasets.Dataset:
+        """Return a `datasets.Dataset` of these rows, their JPEG bytes in memory."""
+        images = [{"bytes": self.jpeg(row), "path": None} for row in range(len(self))]
+        return datasets.Dataset.from_dict({"id": self.ids, "image": images}, features=self.features)
+
+
+class _Column(Sequence):
+    """The decoded images, one at a time."""
+
+    def __init__(self, images: CorpusImages) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: Any) -> Any:
+        found = self._images[key]
+        return found["image"]
 
 
 class ImageLoader(DataLoader):
@@ -96,8 +143,8 @@ class ImageLoader(DataLoader):
 def image_loader(
     images: CorpusImages, batch_size: int, workers: int, on_progress: Callable[[int], Any] | None = None
 ) -> ImageLoader:
-    """Return the loader for one chunk; without `fork`, starting workers costs more than they give back."""
-    return ImageLoader(images, batch_size, workers if sys.platform == "linux" else 0, on_progress)
+    """Return the loader for one chunk."""
+    return ImageLoader(images, batch_size, workers, on_progress)
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import logging
-import os
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from datasets import Dataset
+from mteb._create_dataloaders import create_dataloader
+from mteb.types import PromptType
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
-from mteb_vehicle_search.run_record import model_folder_name, versions
+from mteb_vehicle_search.exactness import exact_arithmetic
+from mteb_vehicle_search.files import locked
 from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
+from mteb_vehicle_search.search.described import Described, Rates
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking, ordered_run, rank_exactly
-from mteb_vehicle_search.search.vectors import EmbeddingStore, checked, compares_by_cosine
-from mteb_vehicle_search.settings import embeddings_folder
+from mteb_vehicle_search.search.vectors import (
+    EmbeddingStore,
+    checked,
+    compares_by_cosine,
+    require_same_order,
+    similarity_of,
+    store_folder,
+)
 from mteb_vehicle_search.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -32,6 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBE_TOLERANCE = 1e-5
+# Queries and images on which a model's own similarity is compared with the one that is searched by.
+SAMPLE = 32
 
 
 @dataclass
@@ -40,6 +50,7 @@ class SearchOutcome:
 
     query_ids: list[str]
     pairs: list[tuple[int, int]]
+    grades: np.ndarray  # int64 [pairs], how relevant each is: 1 and above
     ranking: Ranking
     run: OrderedRun
     info: dict[str, Any]
@@ -74,9 +85,18 @@ class ExactSearch:
         self._corpus_ids = eval_set.corpus_ids()
         self._encoded_images = self._resumed_images = 0
         self._dimension: int | None = None
+        self._stack = ExitStack()
         self._normalise = compares_by_cosine(model)
+        self._own_similarity = similarity_of(model)
         self._reads_images = getattr(model, "reads_images_itself", False)
         self._started = datetime.now(UTC)
+
+    def __enter__(self) -> ExactSearch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let others encode with this model; the vectors stay."""
+        self._stack.close()
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -99,11 +119,10 @@ class ExactSearch:
             EncodeError: A vector is missing, not finite, zero, or of another dimension (names the first id); another
                 run of the same model is at work; the disk is full.
         """
-        from mteb.types import PromptType
-
         encode = self._encoder(encode_kwargs, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset)
         batch_size = int(encode_kwargs.get("batch_size", 32))
-        self.store = store = self._locked_store(batch_size)
+        self._task_metadata, self._described = task_metadata, Described(self.model, self.eval_set, encode_kwargs)
+        self.store = store = self._locked_store()
 
         def run(rows: range, on_progress: Callable[[int], Any]) -> np.ndarray:
             chunk = corpus.chunk(rows)
@@ -111,13 +130,16 @@ class ExactSearch:
             of_loader = None if self._reads_images else on_progress
             loader = image_loader(chunk, batch_size, _workers(num_proc, len(rows)), of_loader)
             vectors = encode(loader, PromptType.document, num_proc=num_proc, on_progress=on_progress)
+            self._require_similarity(vectors, chunk.ids, encode, batch_size)
             return self._checked(vectors, chunk.ids, "image")
 
         with self._timings.measure("encode_corpus_s"):
-            self._probe(store, batch_size, run)
+            stored = {number for number in range(len(store.ranges())) if store.has(number)}
+            if not self._trusts(store, stored, batch_size, run):
+                stored = set()
             with _bar(encode_kwargs, len(corpus), "encode images") as bar:
                 for number, rows in enumerate(store.ranges()):
-                    if store.has(number):
+                    if number in stored:
                         self._resumed_images += len(rows)
                         bar.update(len(rows))
                         continue
@@ -125,19 +147,12 @@ class ExactSearch:
                     self._encoded_images += len(rows)
             self._dimension = self._dimension or store.read(0).shape[1]
 
-    def _locked_store(self, batch_size: int) -> EmbeddingStore:
-        meta = self.mteb_model_meta
-        folder = embeddings_folder() / self.eval_set.content_id[:16] / model_folder_name(meta.name, meta.revision)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # The lock stays until the process ends or the search object is dropped.
-        self._lock = FileLock(f"{folder}.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise EncodeError(
-                f"Another run is encoding {self.eval_set.name} with {meta.name} right now.", "Wait for it to end."
-            ) from None
-        return EmbeddingStore(folder, len(self._corpus_ids), self._identity(batch_size))
+    def _locked_store(self) -> EmbeddingStore:
+        key = self._described.key
+        folder, doing = store_folder(key), f"Another run is encoding {self.eval_set.title} with {key.name}"
+        lock = locked(folder.with_name(f".{folder.name}.lock"), doing, error=EncodeError, hint="Wait for it to end.")
+        self._stack.enter_context(lock)
+        return EmbeddingStore(folder, len(self._corpus_ids), self._described.identity(normalised=self._normalise))
 
     def search(
         self,
@@ -156,29 +171,31 @@ class ExactSearch:
         Raises:
             EncodeError: A query's vector is bad (see `index`).
         """
-        from mteb._create_dataloaders import create_dataloader
-        from mteb.types import PromptType
-
         if top_ranked is not None:
             raise EncodeError("ExactSearch ranks the whole corpus; it does not re-rank a given list.")
         if self.store is None:
             raise EncodeError("search() was called before index().")
         encode = self._encoder(encode_kwargs, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset)
         query_ids = list(queries["id"])
-        with self._timings.measure("encode_queries_s"):
-            loader = create_dataloader(
-                queries,
-                task_metadata=task_metadata,
-                prompt_type=PromptType.query,
-                batch_size=int(encode_kwargs.get("batch_size", 32)),
-            )
-            vectors = self._checked(encode(loader, PromptType.query, num_proc=num_proc), query_ids, "query")
+        vectors = self.store.queries(len(query_ids))
+        if vectors is None:
+            with self._timings.measure("encode_queries_s"):
+                loader = self._query_loader(queries, int(encode_kwargs.get("batch_size", 32)))
+                vectors = self._checked(encode(loader, PromptType.query, num_proc=num_proc), query_ids, "query")
+            self.store.write_queries(vectors)
         row_of = {corpus_id: row for row, corpus_id in enumerate(self._corpus_ids)}
         query_of = {query_id: row for row, query_id in enumerate(query_ids)}
-        pairs = sorted(
-            (query_of[q.query_id], row_of[q.corpus_id]) for q in self.eval_set.qrels() if q.query_id in query_of
+        judged = sorted(
+            (query_of[q.query_id], row_of[q.corpus_id], q.score)
+            for q in self.eval_set.qrels()
+            if q.query_id in query_of and q.score > 0
         )
-        with self._timings.measure("search_s"), _bar(encode_kwargs, len(self._corpus_ids), "search") as bar:
+        pairs, grades = [pair[:2] for pair in judged], np.array([grade for *_, grade in judged], dtype=np.int64)
+        with (
+            exact_arithmetic(),
+            self._timings.measure("search_s"),
+            _bar(encode_kwargs, len(self._corpus_ids), "search") as bar,
+        ):
             ranking = rank_exactly(
                 self._on_device(vectors),
                 self.store.chunks,
@@ -188,7 +205,7 @@ class ExactSearch:
                 on_progress=bar.update,
             )
         run = ordered_run(ranking, pairs)
-        self.outcome = SearchOutcome(query_ids, pairs, ranking, run, self._info(encode_kwargs, num_proc))
+        self.outcome = SearchOutcome(query_ids, pairs, grades, ranking, run, self._info(num_proc))
         return {
             query_id: {self._corpus_ids[row]: score for row, score in zip(rows, scores) if row >= 0}
             for query_id, rows, scores in zip(query_ids, run.rows.tolist(), run.scores.tolist())
@@ -204,25 +221,47 @@ class ExactSearch:
             raise EncodeError("The search left no outcome.")
         return self.outcome
 
-    def finish(self) -> None:
-        """Drop the vectors, unless `VEHICLE_SEARCH_KEEP_EMBEDDINGS=1`, and release the lock."""
-        if self.store and not settings.flag("VEHICLE_SEARCH_KEEP_EMBEDDINGS"):
-            self.store.delete()
-        self._lock.release()
+    def _trusts(self, store: EmbeddingStore, stored: set[int], batch_size: int, run: Callable[..., np.ndarray]) -> bool:
+        """Say whether stored vectors are what this model gives: their first batch is encoded again and compared.
 
-    def _probe(self, store: EmbeddingStore, batch_size: int, run: Callable[..., np.ndarray]) -> None:
-        """Trust stored vectors only if their first batch encodes to the same again."""
-        stored = [number for number in range(len(store.ranges())) if store.has(number)]
+        That is not needed where all is there and the encoder identifies its weights, as the store's identity then does.
+        Where nothing is stored, the first batch of an encoder that is not ours tells at once whether it is of use.
+        """
+        whole = len(stored) == len(store.ranges())
+        if (self._described.fingerprint and whole) or (self._reads_images and not stored):
+            return True
+        first = min(stored, default=0)
+        probe = run(store.ranges()[first][:batch_size], lambda n: None)
         if not stored:
-            return
-        rows = store.ranges()[stored[0]]
-        probe = run(rows[:batch_size], lambda n: None)
-        kept = store.read(stored[0])[: len(probe)]
+            return True
+        kept = store.read(first)[: len(probe)]
         if kept.shape == probe.shape and np.abs(kept - probe).max() <= PROBE_TOLERANCE * np.abs(probe).max():
             logger.info("Continuing an interrupted run: %d chunks of images are already encoded.", len(stored))
-            return
+            return True
         logger.warning("Stored vectors in %s are not what this model gives; encoding all again.", store.folder)
         store.clear()
+        return False
+
+    def _require_similarity(self, images: Any, ids: list[str], encode: Callable[..., Any], batch_size: int) -> None:
+        """Refuse a model whose own `similarity` orders its first images otherwise than the search does."""
+        own, self._own_similarity = self._own_similarity, None
+        if own is None:
+            return
+        name, some = self.mteb_model_meta.name, self.eval_set.queries()[:SAMPLE]
+        queries = Dataset.from_dict({"id": [query.id for query in some], "text": [query.text for query in some]})
+        asked = encode(self._query_loader(queries, batch_size), PromptType.query)
+        vectors = checked(asked, queries["id"], "query", name, None, normalise=False)
+        found = checked(images, ids, "image", name, vectors.shape[1], normalise=False)[:SAMPLE]
+        require_same_order(own, vectors, found, name, cosine=self._normalise)
+
+    def _query_loader(self, queries: Any, batch_size: int) -> Any:
+        return create_dataloader(
+            queries, task_metadata=self._task_metadata, prompt_type=PromptType.query, batch_size=batch_size
+        )
+
+    def _info(self, num_proc: int | None) -> dict[str, Any]:
+        rates = Rates(self._timings.seconds, self._encoded_images, self._resumed_images, self._dimension)
+        return self._described.info(rates, self._started, _workers(num_proc, len(self._corpus_ids)))
 
     def _encoder(self, encode_kwargs: dict[str, Any], **asked: Any) -> Callable[..., Any]:
         passed = {**encode_kwargs, "show_progress_bar": False}
@@ -242,71 +281,16 @@ class ExactSearch:
         device = torch.device(getattr(self.model, "device", None) or "cpu")
         return torch.from_numpy(vectors).to(device if device.type == "cuda" else "cpu")
 
-    def _identity(self, batch_size: int) -> dict[str, Any]:
-        """Return what decides the vectors, so that a store made otherwise is never used."""
-        meta, encoder = self.mteb_model_meta, type(self.model)
-        try:
-            source = inspect.getsource(inspect.getmodule(encoder) or encoder)
-        except (OSError, TypeError):
-            source = ""
-        fingerprint = getattr(self.model, "fingerprint", None)
-        return {
-            "content_id": self.eval_set.content_id,
-            "bytes_id": self.eval_set.manifest.get("bytes_id"),
-            "model": meta.name,
-            "revision": meta.revision,
-            "experiment": repr(getattr(meta, "experiment_kwargs", None)),
-            "encoder": f"{encoder.__module__}.{encoder.__qualname__}",
-            "code": hashlib.sha256(source.encode()).hexdigest(),
-            "fingerprint": fingerprint() if callable(fingerprint) else None,
-            "batch_size": batch_size,
-            "normalised": self._normalise,
-            "versions": versions(),
-        }
-
-    def _info(self, encode_kwargs: dict[str, Any], num_proc: int | None) -> dict[str, Any]:
-        meta = self.mteb_model_meta
-        describe = getattr(self.model, "describe", None)
-        encoder: dict[str, Any] = describe() if callable(describe) else {}  # type: ignore[assignment]
-        seconds = self._timings.seconds
-        counts: dict[str, dict[str, int]] = {}
-        table = self.eval_set.provenance()
-        for source, captioned in zip(table["source"].to_pylist(), table["captioned"].to_pylist()):
-            entry = counts.setdefault(source, {"images": 0, "captioned": 0})
-            entry["images"] += 1
-            entry["captioned"] += bool(captioned)
-        datasets = meta.training_datasets
-        query_count = self.eval_set.manifest["counts"]["queries"]
-        return {
-            "content_id": self.eval_set.content_id,
-            "started": self._started.isoformat(),
-            "finished": datetime.now(UTC).isoformat(),
-            "model_name": meta.name,
-            "model_revision": meta.revision,
-            "n_parameters": meta.n_parameters,
-            "embed_dim": self._dimension,
-            "training_datasets": sorted(datasets) if datasets is not None else None,
-            "versions": versions(),
-            "device": str(encoder.get("device") or getattr(self.model, "device", None) or "unknown"),
-            "precision": str(encoder.get("precision") or "unknown"),
-            "batch_size": encode_kwargs.get("batch_size", 32),
-            "num_workers": encoder.get("num_workers", _workers(num_proc, len(self._corpus_ids))),
-            "images_per_s": self._encoded_images / seconds["encode_corpus_s"] if self._encoded_images else None,
-            "texts_per_s": query_count / seconds["encode_queries_s"],
-            "timings": dict(seconds),
-            "corpus_size": len(self._corpus_ids),
-            "query_count": query_count,
-            "sources": counts,
-            "encoder": encoder,
-            "resumed_images": self._resumed_images,
-        }
-
 
 def _workers(num_proc: int | None, items: int) -> int:
     """Return how many workers decode images: `--num-proc`, else the processors, none for a handful of images."""
     if num_proc is not None:
         return max(0, num_proc)
-    return 0 if items < 256 else min(16, os.cpu_count() or 1)
+    # Where a worker is not a fork, it runs the caller's script again, which may not be made for that.
+    started = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if items < 256 or started != "fork":
+        return 0
+    return min(16, settings.usable_cores())
 
 
 def _bar(encode_kwargs: dict[str, Any], total: int, what: str) -> Any:

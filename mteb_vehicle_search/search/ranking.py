@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +28,9 @@ class Ranking(NamedTuple):
     Attributes:
         top: int64 [q, k], row numbers of the best images by descending score; -1 if the corpus has fewer than k.
         top_scores: float32 [q, k].
-        above: int64 [p, s], images of each source that rank above the relevant image (its equals included).
-        tied: int64 [p], other images with exactly the relevant image's score.
+        above: int64 [p, s], images of each source that rank above the relevant image: the better ones, its equals that
+            are not relevant to the query, and those of its equals that are and come before it in the corpus.
+        tied: int64 [p], images with exactly the relevant image's score that are not relevant to the query.
         scores: float32 [p], the relevant image's score.
     """
 
@@ -41,7 +42,7 @@ class Ranking(NamedTuple):
 
     @property
     def ranks(self) -> np.ndarray:
-        """int64 [p], 1 = best; the relevant image ranks last among equals."""
+        """int64 [p], 1 = best; the relevant image ranks last among equals that are not relevant."""
         return self.above.sum(axis=1) + 1
 
 
@@ -97,7 +98,19 @@ def rank_exactly(
                 judged.count(some, of_pair, slack, chunk)
         if on_progress:
             on_progress(len(rows))
-    return Ranking(*(tensor.cpu().numpy() for tensor in (*best, judged.above, judged.tied, judged.score)))
+    ranking = Ranking(*(tensor.cpu().numpy() for tensor in (*best, judged.above, judged.tied, judged.score)))
+    _order_relevant_equals(ranking, pairs, [names.index(sources[row]) for _, row in pairs])
+    return ranking
+
+
+def _order_relevant_equals(ranking: Ranking, pairs: Sequence[tuple[int, int]], source: Sequence[int]) -> None:
+    """Let relevant images of one query with equal scores rank in the order of the corpus; all were counted as above."""
+    by_query = groupby(range(len(pairs)), key=lambda pair: pairs[pair][0])
+    for own, other in (two for _, of_query in by_query for two in permutations(list(of_query), 2)):
+        if ranking.scores[own] == ranking.scores[other]:
+            ranking.tied[own] -= 1
+            if pairs[own][1] < pairs[other][1]:
+                ranking.above[own, source[other]] -= 1
 
 
 class _Chunk(NamedTuple):

@@ -51,6 +51,7 @@ def queries_table(outcome: SearchOutcome, eval_set: EvalSet, top: int = 10) -> p
         "rank": pa.array(ranking.ranks, pa.int32()),
         "score": pa.array(ranking.scores, pa.float32()),
         "tied": pa.array(ranking.tied, pa.int32()),
+        "grade": pa.array(outcome.grades, pa.int32()),
     }
     for number, name in enumerate(sorted(set(eval_set.sources()))):
         columns[f"above_{name}"] = pa.array(ranking.above[:, number], pa.int32())

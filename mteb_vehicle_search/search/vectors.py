@@ -5,17 +5,27 @@ A vector that cannot be searched is refused, and its id named.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
+from mteb.models.abs_encoder import AbsEncoder
 
 from mteb_vehicle_search.errors import EncodeError
-from mteb_vehicle_search.files import new_file, write_whole
+from mteb_vehicle_search.files import write_whole
+from mteb_vehicle_search.run_record import RunKey
+from mteb_vehicle_search.settings import embeddings_folder
+
+logger = logging.getLogger(__name__)
+
+IDENTITY, QUERIES = "identity.json", "queries.safetensors"
 
 
 def compares_by_cosine(model: Any) -> bool:
@@ -33,27 +43,65 @@ def compares_by_cosine(model: Any) -> bool:
     return name == "cosine"
 
 
+def similarity_of(model: Any) -> Callable[..., Any] | None:
+    """Return the model's own `similarity`; None if it is that of mteb, which does what the model's metadata states."""
+    own = getattr(model, "similarity", None)
+    stated = getattr(model.mteb_model_meta, "similarity_fn_name", None) or not hasattr(model, "model")
+    of_mteb = getattr(type(model), "similarity", None) is AbsEncoder.similarity and stated
+    return own if callable(own) and not of_mteb else None
+
+
+def require_same_order(
+    own: Callable[..., Any], queries: np.ndarray, images: np.ndarray, model: str, *, cosine: bool
+) -> None:
+    """Refuse a similarity that orders images otherwise than cosine, or the dot product, does.
+
+    Args:
+        own: The model's: tensors of queries [q, d] and images [n, d] -> scores [q, n].
+        queries: Some vectors as the model gave them, float32 [q, d], like the `images` [n, d].
+        model: Its name, for the message.
+        cosine: Whether images are ordered by cosine.
+
+    Raises:
+        EncodeError: It does; says what to declare.
+    """
+    scores = _dense(own(torch.from_numpy(queries), torch.from_numpy(images)), ["of the sample"], "similarity", model)
+    lengths = np.linalg.norm(images.astype(np.float64), axis=1) if cosine else np.ones(len(images))
+    ours = queries.astype(np.float64) @ (images / lengths[:, None]).T
+    for mine, its in zip(ours, scores, strict=True):
+        # As it orders them, equals as we do: no image may then be better than one before it.
+        ordered = mine[np.lexsort((-mine, -its))]
+        behind = np.maximum.accumulate(ordered[::-1])[::-1] - ordered
+        if behind.max() > 1e-3 * np.ptp(ours):
+            kind, other = ("cosine", "dot product") if cosine else ("dot product", "cosine")
+            raise EncodeError(
+                f"{model} has a similarity() of its own, which orders images otherwise than the {kind} that is "
+                "searched by.",
+                f"State in its ModelMeta what is meant (similarity_fn_name: here {kind}; {other} is offered as well), "
+                "or return vectors that are compared so.",
+            )
+
+
 def checked(
     vectors: Any, ids: list[str], kind: str, model: str, dimension: int | None, *, normalise: bool
 ) -> np.ndarray:
     """Return float32 [n, d] on the CPU; refuse what cannot be searched.
 
     Args:
-        vectors: What the model returned for `ids`: a tensor or an array.
+        vectors: What the model returned for `ids`: a tensor (dense or sparse), an array, or a list of such.
         ids: Of the inputs, in order.
         kind: "image" or "query", for the message, like the model's name (`model`).
         dimension: What the vectors before had; None: any.
         normalise: Whether to give them unit length.
 
     Raises:
-        EncodeError: There are too few or too many, of another dimension, or one is zero or not finite.
+        EncodeError: They are no vectors of numbers, too few or too many, of another dimension, or one is zero or not
+            finite.
     """
-    if isinstance(vectors, torch.Tensor):
-        array = vectors.detach().float().cpu().numpy()
-    else:
-        array = np.asarray(vectors, dtype=np.float32)
+    array = _dense(vectors, ids, kind, model)
     if array.ndim != 2:
-        raise EncodeError(f"{model} returned vectors of shape {array.shape} instead of [n, dimension].")
+        where = f"for {kind} {ids[0]} and those after it"
+        raise EncodeError(f"{model} returned vectors of shape {array.shape} {where}, instead of [n, dimension].")
     if len(array) != len(ids):
         at = ids[min(len(array), len(ids) - 1)]
         raise EncodeError(
@@ -63,34 +111,75 @@ def checked(
         raise EncodeError(
             f"{model} returned dimension {array.shape[1]} from {kind} {ids[0]} on; it was {dimension} before."
         )
+    # In float64, so that no finite float32 vector has an infinite length.
     norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
     for bad, what in ((~np.isfinite(norms), "NaN or infinite values"), (norms == 0, "an all-zero vector")):
         if bad.any():
             first = ids[int(bad.argmax())]
             raise EncodeError(f"{model} returned {what} for {bad.sum()} of {len(ids)} inputs, first {kind} {first}.")
     if normalise:
-        array = array / norms[:, None].astype(np.float32)
+        array = array / (norms[:, None] if norms.max() > LONGEST else norms[:, None].astype(np.float32))
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+# Of float32: what is longer than this is divided by its length in float64.
+LONGEST = float(np.finfo(np.float32).max)
+
+
+def _dense(vectors: Any, ids: list[str], kind: str, model: str) -> np.ndarray:
+    """Return float32 of any shape; refuse what is no array of numbers."""
+    try:
+        if isinstance(vectors, (list, tuple)):
+            return np.stack([_array(one) for one in vectors]) if vectors else np.empty((0, 0), dtype=np.float32)
+        return _array(vectors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        found = type(vectors).__name__
+        raise EncodeError(
+            f"{model} returned a {found} that is no array of numbers, for {kind} {ids[0]} and those after it: {error}."
+        ) from error
+
+
+def _array(vectors: Any) -> np.ndarray:
+    if isinstance(vectors, torch.Tensor):
+        dense = vectors.detach().to_dense() if vectors.layout != torch.strided else vectors.detach()
+        # numpy has no bfloat16.
+        return dense.to("cpu", torch.float32).numpy()
+    array = np.asarray(vectors)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"its values are {array.dtype}")
+    return array.astype(np.float32)
 
 
 CHUNK_ROWS = 4096
 
 
-class EmbeddingStore:
-    """Corpus vectors of one model on one evaluation set, in files of `CHUNK_ROWS` rows that appear whole.
+def store_folder(key: RunKey) -> Path:
+    """Return the folder of a run's vectors."""
+    return embeddings_folder() / key.content_id[:16] / key.folder_name
 
-    `identity` says what made the vectors; a store in `folder` with another identity is deleted, never used.
+
+class EmbeddingStore:
+    """Vectors of one model on one evaluation set: the corpus in files of `CHUNK_ROWS` rows, and the queries in one.
+
+    Each appears whole and proves itself when it is read: its digest, its rows, and the store's `identity`, which says
+    what made the vectors. A store in `folder` with another identity is deleted, never used.
+
+    Raises:
+        EncodeError: The folder holds other things.
     """
 
     def __init__(self, folder: Path, rows: int, identity: dict[str, Any]) -> None:
         self.folder = folder
         self.rows = rows
-        path = folder / "identity.json"
         text = json.dumps(identity, sort_keys=True, indent=2)
-        if folder.exists() and (not path.is_file() or path.read_text(encoding="utf-8") != text):
-            shutil.rmtree(folder)
-        if not folder.exists():
-            folder.mkdir(parents=True)
+        self._identity = hashlib.sha256(text.encode()).hexdigest()
+        path = folder / IDENTITY
+        if folder.exists() and not path.is_file() and any(folder.iterdir()):
+            raise EncodeError(f"{folder} is no store of vectors; it is left alone.", "Move it elsewhere.")
+        if path.is_file() and path.read_text(encoding="utf-8") != text:
+            self.delete()
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, text.encode())
 
     def ranges(self) -> list[range]:
@@ -99,11 +188,15 @@ class EmbeddingStore:
 
     def path(self, chunk: int) -> Path:
         """Return the file of a chunk."""
-        return self.folder / f"chunk-{chunk:06d}.npy"
+        return self.folder / f"chunk-{chunk:06d}.safetensors"
 
     def has(self, chunk: int) -> bool:
-        """Say whether a chunk is there."""
-        return self.path(chunk).is_file()
+        """Say whether a chunk is there and proves itself; one that does not is named in the log."""
+        try:
+            return self.path(chunk).is_file() and self.read(chunk) is not None
+        except EncodeError as error:
+            logger.warning("%s It is encoded again.", error.message)
+            return False
 
     def write(self, chunk: int, vectors: np.ndarray) -> None:
         """Store the vectors (float32, [rows of the chunk, dimension]) of a chunk.
@@ -111,38 +204,74 @@ class EmbeddingStore:
         Raises:
             EncodeError: The disk is full or not writable; what was stored stays.
         """
-        try:
-            with new_file(self.path(chunk)) as file:
-                np.save(file, vectors, allow_pickle=False)
-        except OSError as error:
-            raise EncodeError(
-                f"Cannot store vectors in {self.folder}: {error}.",
-                "Free some room, or set VEHICLE_SEARCH_HOME to a larger disk; the next run continues.",
-            ) from error
+        self._write(self.path(chunk), self.ranges()[chunk], vectors)
 
     def read(self, chunk: int) -> np.ndarray:
         """Return the vectors of a chunk, float32 [rows, dimension].
 
         Raises:
-            EncodeError: The file is damaged.
+            EncodeError: The file is damaged, or is not of these rows or not of this store.
         """
-        try:
-            return np.load(self.path(chunk), allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise EncodeError(
-                f"{self.path(chunk)} is damaged: {error}.", f"Delete the folder {self.folder} and run again."
-            ) from error
+        return self._read(self.path(chunk), self.ranges()[chunk])
 
     def chunks(self) -> Iterator[tuple[range, np.ndarray]]:
         """Yield (row numbers, vectors) of all chunks in order."""
         for number, rows in enumerate(self.ranges()):
             yield rows, self.read(number)
 
+    def write_queries(self, vectors: np.ndarray) -> None:
+        """Store the vectors of all queries, float32 [queries, dimension]; raise an EncodeError as `write` does."""
+        self._write(self.folder / QUERIES, range(len(vectors)), vectors)
+
+    def queries(self, count: int) -> np.ndarray | None:
+        """Return the vectors of all `count` queries, float32 [count, dimension]; None if there are none to trust."""
+        path = self.folder / QUERIES
+        try:
+            return self._read(path, range(count)) if path.is_file() else None
+        except EncodeError as error:
+            logger.warning("%s The queries are encoded again.", error.message)
+            return None
+
+    def _write(self, path: Path, rows: range, vectors: np.ndarray) -> None:
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        content = safetensors.numpy.save({"vectors": vectors}, self._proof(rows, vectors))
+        try:
+            write_whole(path, content)
+        except OSError as error:
+            raise EncodeError(
+                f"Cannot store vectors in {self.folder}: {error}.",
+                "Free some room, or set VEHICLE_SEARCH_HOME to a larger disk; the next run continues.",
+            ) from error
+
+    def _read(self, path: Path, rows: range) -> np.ndarray:
+        try:
+            with safetensors.safe_open(path, "numpy") as file:
+                proof, vectors = file.metadata(), file.get_tensor("vectors")
+            if proof != self._proof(rows, vectors) or vectors.ndim != 2 or len(vectors) != len(rows):
+                raise ValueError("it is not of these images and this model")
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            hint = f"Delete the folder {self.folder} and run again."
+            raise EncodeError(f"{path} is damaged: {error}.", hint) from error
+        return vectors
+
+    def _proof(self, rows: range, vectors: np.ndarray) -> dict[str, str]:
+        """Return what a file says of its vectors: what made them, of which rows they are, and their digest."""
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+        kind = f"{vectors.dtype} {list(vectors.shape)}"
+        return {"identity": self._identity, "rows": f"{rows.start} to {rows.stop}", "kind": kind, "sha256": digest}
+
     def clear(self) -> None:
-        """Delete all chunks, keep the identity."""
-        for path in self.folder.glob("chunk-*"):
-            path.unlink()
+        """Delete all vectors, keep the identity."""
+        for path in self.folder.iterdir():
+            if path.name != IDENTITY:
+                path.unlink()
 
     def delete(self) -> None:
         """Delete the store."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        delete_store(self.folder)
+
+
+def delete_store(folder: Path) -> None:
+    """Delete a store of vectors, and nothing that is none."""
+    if (folder / IDENTITY).is_file():
+        shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from PIL import Image
 from small_set import small_set
 from stand_ins import tiny_jina
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError, ModelLoadError
 from mteb_vehicle_search.models import batches as loop
 from mteb_vehicle_search.models import encoder, tiny_clip
@@ -155,10 +156,10 @@ def test_32_images_make_a_batch_unless_told_otherwise():
 
 @pytest.mark.parametrize(
     ("cores", "asked", "wanted"),
-    [(4, None, 4), (16, None, 16), (17, None, 16), (64, None, 16), (None, None, 1), (4, 0, 4), (4, 3, 3), (4, 40, 40)],
+    [(4, None, 4), (16, None, 16), (17, None, 16), (64, None, 16), (1, None, 1), (4, 0, 4), (4, 3, 3), (4, 40, 40)],
 )
 def test_there_is_a_thread_for_each_core_up_to_16(monkeypatch, cores, asked, wanted):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(settings, "usable_cores", lambda: cores)
     model = Plain()
     model.encode(loader_of(Jpegs(1)), num_proc=asked)
     assert model.describe()["num_workers"] == wanted

@@ -4,78 +4,43 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from socket import gethostname
 from types import SimpleNamespace
-from typing import NamedTuple
 
-import mteb
 import numpy as np
+import planted
 import pytest
 import torch
 from datasets import Dataset
 from mteb.types import PromptType
+from planted import BATCH, WHERE, Call, Planted, ask, end, images_of, index, queries_of, stored, whole_run
+from safetensors import safe_open
+from safetensors.numpy import save
 from small_set import small_set
 
+from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import Qrel
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
+from mteb_vehicle_search.search import described
 from mteb_vehicle_search.search import exact_search as search
 from mteb_vehicle_search.search import vectors as embeddings
-from mteb_vehicle_search.search.corpus import CorpusImages
 from mteb_vehicle_search.search.exact_search import ExactSearch
 from mteb_vehicle_search.settings import embeddings_folder
 
-TASK = mteb.get_task("VehicleImageSearchMini").metadata
-WHERE = {"task_metadata": TASK, "hf_split": "test", "hf_subset": "default"}
-VERSIONS = search.versions
-IMAGES, QUERIES, CHUNK, BATCH = 36, 12, 10, 5
-
-
-class Call(NamedTuple):
-    """What an encoder was asked."""
-
-    ids: list
-    prompt_type: PromptType
-    loader: object
-    columns: set
-    where: dict
-    options: dict
-
-
-class Planted:
-    """A foreign encoder that returns the vector planted for each id and remembers what it was asked."""
-
-    def __init__(self, vectors, name="toy/encoder", revision="r1", **meta):
-        self.vectors = vectors
-        meta = {"n_parameters": 7, "training_datasets": None, "similarity_fn_name": None, **meta}
-        self.mteb_model_meta = SimpleNamespace(name=name, revision=revision, **meta)
-        self.calls = []
-
-    def encode(self, loader, *, task_metadata, hf_split, hf_subset, prompt_type, **options):
-        batches = list(loader)
-        ids, columns = (
-            [given for batch in batches for given in batch["id"]],
-            {name for batch in batches for name in batch},
-        )
-        where = {"task_metadata": task_metadata, "hf_split": hf_split, "hf_subset": hf_subset}
-        self.calls.append(Call(ids, prompt_type, loader, columns, where, options))
-        return self.answer(ids)
-
-    def answer(self, ids):
-        return np.array([self.vectors[given] for given in ids])
-
-    def asked(self, prompt_type=PromptType.document):
-        """The ids of each call."""
-        return [call.ids for call in self.calls if call.prompt_type == prompt_type]
+VERSIONS = described.versions
+IMAGES, QUERIES, CHUNK = 36, 12, 10
 
 
 class Namesake(Planted):
-    """Another class of the same module."""
+    """Another class."""
 
 
 class Own(Planted, ImageTextEncoder):
@@ -112,12 +77,7 @@ def eval_set(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch):
     monkeypatch.setattr(embeddings, "CHUNK_ROWS", CHUNK)
-    monkeypatch.setattr(search, "versions", lambda: {"torch": "9"})  # reading all of them takes longer than a search
-
-
-@pytest.fixture
-def keep(monkeypatch):
-    monkeypatch.setenv("VEHICLE_SEARCH_KEEP_EMBEDDINGS", "1")
+    monkeypatch.setattr(described, "versions", lambda: {"torch": "9"})  # reading all of them takes longer than a search
 
 
 @pytest.fixture
@@ -130,40 +90,8 @@ def vectors(eval_set):
     return dict(zip(ids, drawn))
 
 
-def queries_of(eval_set):
-    return Dataset.from_dict({name: [getattr(q, name) for q in eval_set.queries()] for name in ("id", "text")})
-
-
-def images_of(eval_set):
-    return CorpusImages(eval_set, eval_set.corpus_ids())
-
-
-def index(model, eval_set, num_proc=0, **options):
-    found = ExactSearch(model, eval_set)
-    found.index(images_of(eval_set), **WHERE, encode_kwargs={"batch_size": BATCH, **options}, num_proc=num_proc)
-    return found
-
-
-def ask(indexed, queries=None, top_k=10, num_proc=0, **options):
-    queries = queries_of(indexed.eval_set) if queries is None else queries
-    options = {"batch_size": BATCH, **options}
-    return indexed.search(queries, top_k=top_k, **WHERE, encode_kwargs=options, num_proc=num_proc)
-
-
-def whole_run(model, eval_set, **options):
-    """Index and search, and release; returns the search."""
-    found = index(model, eval_set, **options)
-    ask(found, **options)
-    found.finish()
-    return found
-
-
 def with_manifest(eval_set, **changed):
     return EvalSet(eval_set.folder, {**eval_set.manifest, **changed})
-
-
-def stored(found):
-    return [number for number in range(len(found.store.ranges())) if found.store.has(number)]
 
 
 @pytest.mark.parametrize(("similarity", "top_k"), [("dot", 4), ("dot", 50), ("cosine", 4), (None, 36), (None, 1)])
@@ -207,13 +135,17 @@ def test_everything_agrees_with_brute_force(eval_set, vectors, similarity, top_k
 
 
 def test_an_empty_place_is_no_image(eval_set, vectors):
-    # The relevant image, in the list of three by its block's score, ranks behind its 34 equals.
+    # The relevant image, in the list of three by its block's score, ranks behind its 34 equals; of two, behind 33.
     same = dict.fromkeys(vectors, np.ones(6)) | {eval_set.corpus_ids()[-1]: -np.ones(6)}
     found = index(Planted(same), eval_set)
     run = ask(found, top_k=3)
     for qrel in eval_set.qrels():
         assert not {qrel.corpus_id, eval_set.corpus_ids()[-1]} & set(run[qrel.query_id])
-    assert set(found.outcome.ranking.ranks.tolist()) == {35}
+    twice = [query for query, _ in found.outcome.pairs if found.outcome.query_ids[query] == "0001_caption_01"]
+    assert len(twice) == 2
+    ranks = dict(zip(found.outcome.pairs, found.outcome.ranking.ranks.tolist()))
+    assert sorted(rank for (query, _), rank in ranks.items() if query in twice) == [34, 35]
+    assert {rank for (query, _), rank in ranks.items() if query not in twice} == {35}
 
 
 def test_a_list_to_rank_again_is_refused(eval_set, vectors):
@@ -281,19 +213,20 @@ def test_the_corpus_by_chunks_and_the_queries_at_once(eval_set, vectors):
     model = Planted(vectors)
     ask(index(model, eval_set))
     ids = eval_set.corpus_ids()
-    assert model.asked() == [ids[:10], ids[10:20], ids[20:30], ids[30:]]
+    # The first batch first, which tells whether the encoder is of use.
+    assert model.asked() == [ids[:BATCH], ids[:10], ids[10:20], ids[20:30], ids[30:]]
     assert model.asked(PromptType.query) == [[query.id for query in eval_set.queries()]]
 
 
 def test_a_foreign_encoder_gets_what_mteb_passes(eval_set, vectors):
     model = Planted(vectors)
     ask(index(model, eval_set, colour="red"), colour="red", show_progress_bar=True)
-    assert len(model.calls) == 5
+    assert len(model.calls) == 6
     for call in model.calls:
         assert call.where == WHERE
         assert call.options == {"batch_size": BATCH, "colour": "red", "show_progress_bar": False}
         assert call.loader.batch_size == BATCH
-    assert [call.columns for call in model.calls] == [{"id", "image"}] * 4 + [{"id", "text", "query"}]
+    assert [call.columns for call in model.calls] == [{"id", "image"}] * 5 + [{"id", "text", "query"}]
 
 
 def test_our_own_encoders_also_get_workers_and_progress(eval_set, vectors):
@@ -305,14 +238,14 @@ def test_our_own_encoders_also_get_workers_and_progress(eval_set, vectors):
     assert {call.options["batch_size"] for call in model.calls} == {BATCH}
 
 
-def test_batches_have_32_unless_told_otherwise(eval_set, vectors, keep):
+def test_batches_have_32_unless_told_otherwise(eval_set, vectors):
     model = Planted(vectors)
     found = ExactSearch(model, eval_set)
     found.index(images_of(eval_set), **WHERE, encode_kwargs={}, num_proc=0)
     found.search(queries_of(eval_set), top_k=3, **WHERE, encode_kwargs={}, num_proc=0)
-    assert [call.loader.batch_size for call in model.calls] == [32] * 5
+    assert [call.loader.batch_size for call in model.calls] == [32] * 6
     assert found.outcome.info["batch_size"] == 32
-    found.finish()
+    end(found)
     again = Planted(vectors)
     assert whole_run(again, eval_set, batch_size=32).outcome.info["resumed_images"] == IMAGES
 
@@ -328,12 +261,33 @@ def test_batches_have_32_unless_told_otherwise(eval_set, vectors, keep):
         (None, 256, 8, 8),
         (None, 256, 16, 16),
         (None, 256, 17, 16),
-        (None, 256, None, 1),
+        (None, 256, 1, 1),
     ],
 )
 def test_workers_are_the_processors_unless_told_otherwise(monkeypatch, num_proc, items, cores, workers):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(search.multiprocessing, "get_start_method", lambda allow_none: "fork")
+    monkeypatch.setattr(settings, "usable_cores", lambda: cores)
     assert search._workers(num_proc, items) == workers
+
+
+@pytest.mark.parametrize(
+    ("chosen", "possible", "workers"),
+    [
+        ("spawn", ["fork"], 0),
+        ("forkserver", ["fork"], 0),
+        ("fork", ["spawn"], 8),
+        (None, ["fork", "spawn", "forkserver"], 8),
+        # Linux from Python 3.14 on; Windows.
+        (None, ["forkserver", "spawn", "fork"], 0),
+        (None, ["spawn"], 0),
+    ],
+)
+def test_there_are_workers_where_forking_is_the_rule(monkeypatch, chosen, possible, workers):
+    monkeypatch.setattr(search.multiprocessing, "get_start_method", lambda allow_none: chosen)
+    monkeypatch.setattr(search.multiprocessing, "get_all_start_methods", lambda: possible)
+    monkeypatch.setattr(settings, "usable_cores", lambda: 8)
+    assert search._workers(None, 10_000) == workers
+    assert search._workers(3, 10_000) == 3
 
 
 @pytest.mark.parametrize(("num_proc", "workers"), [(None, 0), (0, 0), (1, 1)])
@@ -342,8 +296,7 @@ def test_images_are_decoded_by_as_many_workers(eval_set, vectors, num_proc, work
     model.answer = lambda ids: np.ones((len(ids), 6))
     model.encode = lambda loader, **given: model.calls.append(loader) or model.answer(loader.dataset["id"])
     index(model, eval_set, num_proc=num_proc)
-    expected = workers if sys.platform == "linux" else 0
-    assert [loader.num_workers for loader in model.calls] == [expected] * 4
+    assert [loader.num_workers for loader in model.calls] == [workers] * 4
 
 
 @pytest.mark.parametrize(
@@ -377,20 +330,15 @@ def test_stored_vectors_are_as_they_are_compared(eval_set, vectors, similarity, 
 
 def test_vectors_lie_in_a_folder_of_the_set_and_the_model(eval_set, vectors):
     found = index(Planted(vectors), eval_set)
-    assert found.store.folder == embeddings_folder() / eval_set.content_id[:16] / "toy__encoder__r1"
+    folder = embeddings_folder() / eval_set.content_id[:16] / found._described.key.folder_name
+    assert found.store.folder == folder
+    assert folder.name.startswith("toy__encoder__r1__")
     assert stored(found) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("value", "kept"), [(None, False), ("", False), ("0", False), ("1", True)])
-def test_vectors_are_dropped_in_the_end_unless_they_shall_be_kept(eval_set, vectors, monkeypatch, value, kept):
-    if value is not None:
-        monkeypatch.setenv("VEHICLE_SEARCH_KEEP_EMBEDDINGS", value)
-    found = index(Planted(vectors), eval_set)
-    ask(found)
-    assert stored(found) == [0, 1, 2, 3]
-    found.finish()
-    assert found.store.folder.exists() is kept
-    assert stored(found) == ([0, 1, 2, 3] if kept else [])
+def test_vectors_stay_when_the_search_ends(eval_set, vectors):
+    # Until mteb has written its result; it is not the search that drops them.
+    assert stored(whole_run(Planted(vectors), eval_set)) == [0, 1, 2, 3]
 
 
 def test_a_second_run_of_the_same_model_is_refused_at_once_until_the_first_ends(eval_set, vectors, monkeypatch):
@@ -403,13 +351,50 @@ def test_a_second_run_of_the_same_model_is_refused_at_once_until_the_first_ends(
         patched.setattr("time.sleep", wait)
         with pytest.raises(EncodeError) as refused:
             index(second, eval_set)
-    assert "Another run is encoding small with toy/encoder" in refused.value.message
-    assert refused.value.hint
+    assert "Another run is encoding Vehicle Image Search with toy/encoder" in refused.value.message
+    said = refused.value.message + refused.value.hint
+    lock = first.store.folder.with_name(f".{first.store.folder.name}.lock") / "lock"
+    for what in (f"process {os.getpid()}", f"on {gethostname()}", "for 0:00:0", f"is gone, delete {lock}"):
+        assert what in said
+    assert lock.is_file()
     assert second.calls == []
     assert stored(first) == [0, 1, 2, 3]
     ask(first)
-    first.finish()
+    end(first)
     assert ask(index(second, eval_set))
+
+
+@pytest.mark.parametrize(
+    "trouble", [KeyboardInterrupt(), SystemExit(1), RuntimeError("CUDA error"), EncodeError("Bad.")]
+)
+@pytest.mark.parametrize("when", [PromptType.document, PromptType.query])
+def test_others_may_begin_once_a_search_has_ended_however_it_ends(eval_set, vectors, trouble, when):
+    model, queries = Planted(vectors), {query.id for query in eval_set.queries()}
+
+    def answer(ids):
+        if (ids[0] in queries) == (when == PromptType.query):
+            raise trouble
+        return Planted.answer(model, ids)
+
+    model.answer = answer
+    options = {"encode_kwargs": {"batch_size": BATCH}, "num_proc": 0}
+    with pytest.raises(type(trouble)) as raised, ExactSearch(model, eval_set) as failing:  # noqa: PT012
+        failing.index(images_of(eval_set), **WHERE, **options)
+        failing.search(queries_of(eval_set), top_k=3, **WHERE, **options)
+    assert failing is not None
+    # What was raised, and all that it keeps alive, is still there, as in a notebook.
+    assert raised.value is trouble
+    second = whole_run(Planted(vectors), eval_set)
+    assert second.outcome.info["resumed_images"] == (IMAGES if when == PromptType.query else 0)
+
+
+def test_a_search_holds_its_lock_until_the_end_of_the_block(eval_set, vectors):
+    with ExactSearch(Planted(vectors), eval_set) as first:
+        first.index(images_of(eval_set), **WHERE, encode_kwargs={"batch_size": BATCH}, num_proc=0)
+        ask(first)
+        with pytest.raises(EncodeError, match="Another run is encoding Vehicle Image Search with toy/encoder"):
+            index(Planted(vectors), eval_set)
+    index(Planted(vectors), eval_set)
 
 
 def test_other_models_and_other_sets_may_run_at_once(eval_set, vectors):
@@ -427,10 +412,10 @@ def test_a_search_that_is_dropped_holds_no_lock(eval_set, vectors):
     index(Planted(vectors), eval_set)
 
 
-def test_kept_vectors_give_the_same_results_without_encoding(eval_set, vectors, keep):
+def test_kept_vectors_give_the_same_results_without_encoding(eval_set, vectors):
     first = index(Planted(vectors), eval_set)
     results = ask(first)
-    first.finish()
+    end(first)
     model = Planted(vectors)
     second = index(model, eval_set)
     assert ask(second) == results
@@ -442,7 +427,7 @@ def test_kept_vectors_give_the_same_results_without_encoding(eval_set, vectors, 
 
 
 @pytest.mark.parametrize("gone", [[0], [1, 3], [0, 1, 2], [3]])
-def test_only_missing_chunks_are_encoded(eval_set, vectors, keep, caplog, gone):
+def test_only_missing_chunks_are_encoded(eval_set, vectors, caplog, gone):
     caplog.set_level(logging.INFO, "mteb_vehicle_search.search.exact_search")
     first = whole_run(Planted(vectors), eval_set)
     for number in gone:
@@ -458,7 +443,7 @@ def test_only_missing_chunks_are_encoded(eval_set, vectors, keep, caplog, gone):
     assert f"{len(left)} chunks of images are already encoded" in caplog.text
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(eval_set, vectors, keep):
+def test_an_interrupted_run_goes_on_where_it_stopped(eval_set, vectors):
     ids, stopped = eval_set.corpus_ids(), Planted(vectors)
 
     def answer(asked):
@@ -471,7 +456,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(eval_set, vectors, keep):
     with pytest.raises(KeyboardInterrupt):
         first.index(images_of(eval_set), **WHERE, encode_kwargs={"batch_size": BATCH}, num_proc=0)
     assert stored(first) == [0, 1]
-    first.finish()
+    end(first)
     model = Planted(vectors)
     second = whole_run(model, eval_set)
     assert model.asked() == [ids[:BATCH], ids[20:30], ids[30:]]
@@ -479,8 +464,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(eval_set, vectors, keep):
 
 
 @pytest.mark.parametrize("batch_size", [1, CHUNK, 2 * CHUNK])
-def test_the_probe_is_a_batch_but_not_more_than_a_chunk(eval_set, vectors, keep, batch_size):
-    index(Planted(vectors), eval_set, batch_size=batch_size).finish()
+def test_the_probe_is_a_batch_but_not_more_than_a_chunk(eval_set, vectors, batch_size):
+    end(index(Planted(vectors), eval_set, batch_size=batch_size))
     model = Planted(vectors)
     index(model, eval_set, batch_size=batch_size)
     assert model.asked() == [eval_set.corpus_ids()[: min(batch_size, CHUNK)]]
@@ -490,13 +475,13 @@ def test_the_probe_is_a_batch_but_not_more_than_a_chunk(eval_set, vectors, keep,
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize(("share", "trusted"), [(0.9, True), (1.1, False)])
 def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_value(
-    eval_set, vectors, keep, caplog, row, sign, share, trusted
+    eval_set, vectors, caplog, row, sign, share, trusted
 ):
     # The largest is negative, in another row, and not 1.
     vectors = {given: vector.clip(-4, 2) for given, vector in vectors.items()}
     vectors[eval_set.corpus_ids()[1]][3] = -64
     first = index(Planted(vectors, similarity_fn_name="dot"), eval_set)
-    first.finish()
+    end(first)
     before = first.store.read(0)
     changed = before.copy()
     changed[row, 2] = 0.5
@@ -512,22 +497,84 @@ def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_v
     assert second.store.read(0)[row, 2] == (changed[row, 2] if trusted else 0.5)
 
 
-def test_the_very_same_vectors_need_no_tolerance(eval_set, vectors, keep, monkeypatch):
+def test_the_very_same_vectors_need_no_tolerance(eval_set, vectors, monkeypatch):
     monkeypatch.setattr(search, "PROBE_TOLERANCE", 0)
-    index(Planted(vectors), eval_set).finish()
+    end(index(Planted(vectors), eval_set))
     model = Planted(vectors)
     index(model, eval_set)
     assert model.asked() == [eval_set.corpus_ids()[:BATCH]]
 
 
-@pytest.mark.parametrize("shape", [(CHUNK, 5), (BATCH - 1, 6)])
-def test_stored_vectors_of_another_shape_are_not_trusted(eval_set, vectors, keep, shape):
+@pytest.mark.parametrize(("shape", "anew"), [((CHUNK, 5), [BATCH, 10, 10, 10, 6]), ((BATCH - 1, 6), [BATCH, 10])])
+def test_stored_vectors_of_another_shape_are_not_trusted(eval_set, vectors, shape, anew):
     first = whole_run(Planted(vectors), eval_set)
     first.store.write(0, np.ones(shape, dtype=np.float32))
     model = Planted(vectors)
     second = whole_run(model, eval_set)
-    assert [len(ids) for ids in model.asked()] == [BATCH, 10, 10, 10, 6]
+    assert [len(ids) for ids in model.asked()] == anew
     np.testing.assert_array_equal(second.outcome.run.rows, first.outcome.run.rows)
+
+
+def flipped(store, other):
+    content = bytearray(store.path(2).read_bytes())
+    content[-1] ^= 128
+    store.path(2).write_bytes(content)
+
+
+def swapped(store, other):
+    # Of as many rows, so that nothing but their proof tells them apart.
+    one, two = store.path(1).read_bytes(), store.path(2).read_bytes()
+    store.path(1).write_bytes(two)
+    store.path(2).write_bytes(one)
+
+
+def of_another_model(store, other):
+    shutil.copy(other.path(2), store.path(2))
+
+
+def rewritten(change):
+    def damage(store, other):
+        with safe_open(store.path(2), "numpy") as file:
+            said, found = file.metadata(), file.get_tensor("vectors")
+        store.path(2).write_bytes(save({"vectors": change(found)}, said))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "anew"),
+    [
+        (flipped, [2]),
+        (swapped, [1, 2]),
+        (of_another_model, [2]),
+        (rewritten(lambda found: found.astype(np.float16)), [2]),
+        (rewritten(lambda found: found[:, :5]), [2]),
+        (rewritten(lambda found: np.concatenate([found, found])), [2]),
+        (rewritten(lambda found: found * np.float32(np.nan)), [2]),
+        (lambda store, other: store.path(2).write_bytes(b""), [2]),
+        (lambda store, other: store.path(2).write_bytes(store.path(2).read_bytes()[:-40]), [2]),
+        (lambda store, other: (store.folder / "queries.safetensors").write_bytes(b"{}"), []),
+        (lambda store, other: shutil.copy(other.folder / "queries.safetensors", store.folder), []),
+    ],
+)
+@pytest.mark.parametrize("kind", [Planted, Own])
+def test_what_is_damaged_is_encoded_again_and_nothing_else(eval_set, vectors, caplog, damage, anew, kind):
+    wrong = {given: vector[::-1] for given, vector in vectors.items()}
+    other = whole_run(kind(wrong, name="toy/other"), eval_set)
+    first = whole_run(kind(vectors), eval_set)
+    damage(first.store, other.store)
+    model, ids = kind(vectors), eval_set.corpus_ids()
+    second = whole_run(model, eval_set)
+    # An encoder that identifies its weights need not show them where all is there.
+    probe = [ids[:BATCH]] if kind is Planted or anew else []
+    asked = [call.ids for call in model.calls if call.ids[0] in ids]
+    assert asked[len(probe) :] == [ids[10 * chunk : 10 * chunk + 10] for chunk in anew]
+    assert [one[:BATCH] for one in asked[: len(probe)]] == probe
+    assert len(model.calls) - len(asked) == (0 if anew else 1)
+    assert "is damaged" in caplog.text
+    assert second.outcome.info["resumed_images"] == IMAGES - 10 * len(anew)
+    for name in ("top", "top_scores", "above", "tied", "scores"):
+        np.testing.assert_array_equal(getattr(second.outcome.ranking, name), getattr(first.outcome.ranking, name))
 
 
 class World:
@@ -542,7 +589,7 @@ class World:
         """Encode the corpus, and return the number of images in each request."""
         self.model = self.kind(self.vectors, **self.meta)
         vars(self.model).update(self.attributes)
-        index(self.model, self.eval_set, **self.options).finish()
+        end(index(self.model, self.eval_set, **self.options))
         return [len(ids) for ids in self.model.asked()]
 
     def identity(self):
@@ -562,19 +609,17 @@ class World:
         return module.Encoder
 
 
-def changed_set(**changed):
-    def change(world):
-        yield
-        world.eval_set = with_manifest(world.eval_set, **changed(world) if callable(changed) else changed)
-        yield
-
-    return change
-
-
 def other_content(world):
-    """The folder's name has the first digits only."""
+    """The folder above has the first digits only."""
     yield
     world.eval_set = with_manifest(world.eval_set, content_id=world.eval_set.content_id[:16] + "0" * 48)
+    yield
+
+
+def other_pixels(world):
+    yield
+    world.eval_set = with_manifest(world.eval_set)
+    vars(world.eval_set)["images_id"] = "0" * 64
     yield
 
 
@@ -612,16 +657,16 @@ def other_code(world):
 
 def other_version(world):
     yield
-    world.monkeypatch.setattr(search, "versions", lambda: {"torch": "0.0.1"})
+    world.monkeypatch.setattr(described, "versions", lambda: {"torch": "0.0.1"})
     yield
 
 
 CHANGES = {
     "content": other_content,
-    "pixels": changed_set(bytes_id="0" * 64),
+    "pixels": other_pixels,
     # Folder names do not tell these apart.
     "model": other("meta", {"name": "toy/encoder"}, {"name": "toy__encoder"}),
-    "revision": other("meta", {"revision": None}, {"revision": "no_revision_available"}),
+    "revision": other("meta", {"revision": None}, {"revision": "r2"}),
     "experiment": other("meta", {}, {"experiment_kwargs": {"embed_dim": 3}}),
     "the experiment's value": other(
         "meta", {"experiment_kwargs": {"embed_dim": 4}}, {"experiment_kwargs": {"embed_dim": 3}}
@@ -645,7 +690,7 @@ UNCHANGED = {
 
 
 @pytest.fixture
-def world(eval_set, vectors, monkeypatch, tmp_path, keep):
+def world(eval_set, vectors, monkeypatch, tmp_path):
     # Of unit length and whole, so that the probe would trust them whatever was changed.
     unit = {given: np.eye(6)[number % 6] for number, given in enumerate(vectors)}
     return World(unit, eval_set, monkeypatch, tmp_path)
@@ -655,32 +700,40 @@ def world(eval_set, vectors, monkeypatch, tmp_path, keep):
 def test_what_decides_the_vectors_makes_them_anew(world, change):
     steps = change(world)
     next(steps)
-    assert world.run() == [10, 10, 10, 6]
+    assert world.run() == [BATCH, 10, 10, 10, 6]
     next(steps)
-    assert world.run() == [10, 10, 10, 6]
+    assert world.run() == [world.options.get("batch_size", BATCH), 10, 10, 10, 6]
 
 
 @pytest.mark.parametrize("change", UNCHANGED.values(), ids=UNCHANGED)
 def test_what_does_not_leaves_them(world, change):
     steps = change(world)
     next(steps)
-    assert world.run() == [10, 10, 10, 6]
+    assert world.run() == [BATCH, 10, 10, 10, 6]
     next(steps)
-    assert world.run() == [BATCH]
+    # An encoder that identifies its weights need not show that they are the same.
+    assert world.run() == ([] if callable(world.attributes.get("fingerprint")) else [BATCH])
 
 
 def test_all_that_decides_the_vectors_is_written_beside_them(world, eval_set):
     world.meta["experiment_kwargs"] = {"embed_dim": 3}
+    world.options["colour"] = "red"
     world.attributes["fingerprint"] = lambda: "weights"
+    world.attributes["describe"] = lambda: {"precision": "bf16", "preprocess": "fast"}
     world.run()
-    source = Path(__file__).read_text(encoding="utf-8")
+    source = Path(planted.__file__).read_text(encoding="utf-8")
     assert world.identity() == {
-        "content_id": eval_set.content_id,
-        "bytes_id": eval_set.manifest["bytes_id"],
-        "model": "toy/encoder",
-        "revision": "r1",
+        "run": {
+            "content_id": eval_set.content_id,
+            "images_id": eval_set.images_id,
+            "model": "toy/encoder",
+            "revision": "r1",
+            "options": [["colour", "red"], ["embed_dim", "3"]],
+            "precision": "bf16",
+            "preprocess": "fast",
+        },
         "experiment": "{'embed_dim': 3}",
-        "encoder": f"{__name__}.Planted",
+        "encoder": "planted.Planted",
         "code": hashlib.sha256(source.encode()).hexdigest(),
         "fingerprint": "weights",
         "batch_size": BATCH,
@@ -692,11 +745,11 @@ def test_all_that_decides_the_vectors_is_written_beside_them(world, eval_set):
 @pytest.mark.parametrize("module", ["nowhere", "builtins"])
 def test_an_encoder_without_source_is_known_by_its_name(world, monkeypatch, module):
     world.kind = type("Typed", (Planted,), {"__module__": module})
-    assert world.run() == [10, 10, 10, 6]
+    assert world.run() == [BATCH, 10, 10, 10, 6]
     assert world.identity()["code"] == hashlib.sha256(b"").hexdigest()
     assert world.run() == [BATCH]
     world.kind = type("Other", (Planted,), {"__module__": module})
-    assert world.run() == [10, 10, 10, 6]
+    assert world.run() == [BATCH, 10, 10, 10, 6]
 
 
 @pytest.fixture
@@ -725,7 +778,13 @@ def test_a_foreign_encoder(eval_set, vectors, clock):
     started, finished = (datetime.fromisoformat(info.pop(key)) for key in ("started", "finished"))
     assert begun <= started < finished <= datetime.now(UTC)
     assert info == {
+        "title": "Vehicle Image Search",
         "content_id": eval_set.content_id,
+        "images_id": eval_set.images_id,
+        "sources_id": eval_set.sources_id,
+        "bytes_id": eval_set.manifest["bytes_id"],
+        "options": {},
+        "preprocess": "",
         "model_name": "toy/encoder",
         "model_revision": "r1",
         "n_parameters": 7,
@@ -736,9 +795,9 @@ def test_a_foreign_encoder(eval_set, vectors, clock):
         "precision": "unknown",
         "batch_size": BATCH,
         "num_workers": 0,
-        "images_per_s": IMAGES / 8,
+        "images_per_s": IMAGES / 10,
         "texts_per_s": QUERIES / 0.5,
-        "timings": {"encode_corpus_s": 8.0, "encode_queries_s": 0.5, "search_s": 0.0},
+        "timings": {"encode_corpus_s": 10.0, "encode_queries_s": 0.5, "search_s": 0.0},
         "corpus_size": IMAGES,
         "query_count": QUERIES,
         "sources": {
@@ -772,7 +831,7 @@ def test_a_device_is_told_without_a_description(eval_set, vectors):
 def test_versions_are_those_of_the_packages_that_can_change_a_score(eval_set, vectors, monkeypatch):
     from mteb_vehicle_search.run_record import versions
 
-    monkeypatch.setattr(search, "versions", VERSIONS)
+    monkeypatch.setattr(described, "versions", VERSIONS)
     assert whole_run(Planted(vectors), eval_set).outcome.info["versions"] == versions()
 
 
@@ -782,7 +841,7 @@ def test_not_knowing_training_data_is_not_having_none(eval_set, vectors, known, 
     assert whole_run(model, eval_set).outcome.info["training_datasets"] == told
 
 
-def test_the_rate_is_that_of_the_images_that_were_encoded(eval_set, vectors, clock, keep):
+def test_the_rate_is_that_of_the_images_that_were_encoded(eval_set, vectors, clock):
     first = whole_run(timed(Planted, vectors, clock), eval_set)
     first.store.path(3).unlink()
     info = whole_run(timed(Planted, vectors, clock), eval_set).outcome.info
@@ -851,7 +910,7 @@ def test_images_are_counted_as_they_are_encoded_and_as_they_are_searched(eval_se
     assert searching.closed
 
 
-def test_what_is_there_already_counts_and_the_probe_does_not(eval_set, vectors, keep):
+def test_what_is_there_already_counts_and_the_probe_does_not(eval_set, vectors):
     first = whole_run(Planted(vectors), eval_set)
     first.store.path(1).unlink()
     Bar.shown = []

@@ -37,14 +37,16 @@ class Truth(NamedTuple):
 
 
 def brute_force(queries, images, pairs, sources):
-    """Rank each pair last among its equals, from the defined scores."""
-    scores, names = defined_scores(queries, images), sorted(set(sources))
+    """Rank each pair, from the defined scores, behind its equals that are not relevant and the relevant ones before."""
+    scores, names, judged = defined_scores(queries, images), sorted(set(sources)), set(pairs)
     truth = Truth([], [], [], [])
     for query, row in pairs:
         own = scores[query, row]
-        over = [i for i in range(len(images)) if i != row and scores[query, i] >= own]
+        equal = [i for i in range(len(images)) if scores[query, i] == own and (query, i) not in judged]
+        better = [i for i in range(len(images)) if scores[query, i] > own]
+        over = [*better, *equal, *(i for i in range(row) if scores[query, i] == own and (query, i) in judged)]
         truth.ranks.append(len(over) + 1)
-        truth.tied.append(sum(scores[query, i] == own for i in over))
+        truth.tied.append(len(equal))
         truth.above.append([sum(sources[i] == name for i in over) for name in names])
         truth.scores.append(own)
     return truth

@@ -16,7 +16,7 @@ from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.search.exact_search import SearchOutcome
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking
 from mteb_vehicle_search.search.result import extra_scores, queries_table
-from mteb_vehicle_search.terminal import show_summary
+from mteb_vehicle_search.summary import show_summary
 
 # Alphabetical order, in which a ranking counts, is not the order in which the corpus has them.
 SOURCES = ("imagenet", "mixed", "flickr30k")
@@ -46,7 +46,8 @@ def outcome(pairs, above, tops=None) -> SearchOutcome:
     ranking = Ranking(
         rows, scores, np.array(above), np.arange(len(pairs)) + 5, np.linspace(0.5, 0.2, len(pairs), dtype=np.float32)
     )
-    return SearchOutcome([f"q{number}" for number in range(count)], pairs, ranking, OrderedRun(rows, scores), {})
+    query_ids, grades = [f"q{number}" for number in range(count)], np.arange(len(pairs)) % 3 + 1
+    return SearchOutcome(query_ids, pairs, grades, ranking, OrderedRun(rows, scores), {})
 
 
 def test_ndcg_counts_the_first_ten_ranks():
@@ -114,6 +115,7 @@ def test_the_table_has_a_row_for_each_pair_and_a_column_for_each_source(eval_set
     table = queries_table(given, eval_set)
     whole = pa.int32()
     kinds = {"query_id": pa.string(), "relevant_id": pa.string(), "rank": whole, "score": pa.float32(), "tied": whole}
+    kinds |= {"grade": whole}
     kinds |= {f"above_{name}": whole for name in ABOVE}
     kinds |= {"top_ids": pa.list_(pa.string()), "top_scores": pa.list_(pa.float32())}
     assert dict(zip(table.column_names, table.schema.types)) == kinds
@@ -122,6 +124,7 @@ def test_the_table_has_a_row_for_each_pair_and_a_column_for_each_source(eval_set
     assert found["relevant_id"] == ["i02", "i05", "i05"]
     assert found["rank"] == [7, 5, 19]
     assert found["tied"] == [5, 6, 7]
+    assert found["grade"] == [1, 2, 3]
     assert found["score"] == given.ranking.scores.tolist()
     assert [found[f"above_{name}"] for name in ABOVE] == [[1, 0, 5], [2, 0, 6], [3, 4, 7]]
     first = [f"i{row:02d}" for row in range(10)]
@@ -180,11 +183,9 @@ def test_the_summary_shows_each_figure_under_its_name(capsys, monkeypatch):
     assert lines[0] == ""
 
 
-def test_the_summary_says_where_record_and_result_lie_in_one_line_each(capsys, monkeypatch):
+def test_the_summary_says_where_the_record_lies_in_one_line(capsys, monkeypatch):
     lines = shown(capsys, monkeypatch).splitlines()
     assert [line.split()[-1] for line in lines if line.startswith("run record")] == [f"/runs/{'a' * 200}"]
-    (result,) = [line for line in lines if line.startswith("result ")]
-    assert f"results/org__model/{'r' * 200}/TaskName.json" in result
 
 
 def test_the_summary_of_a_run_that_encoded_nothing_says_that_it_was_resumed(capsys, monkeypatch):

@@ -3,14 +3,18 @@
 import errno
 import json
 import os
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.search import vectors as embeddings
-from mteb_vehicle_search.search.vectors import EmbeddingStore
+from mteb_vehicle_search.search.vectors import EmbeddingStore, delete_store
 
 IDENTITY = {"model": "org/model", "versions": {"torch": "2", "mteb": "1"}, "fingerprint": None}
 
@@ -57,7 +61,12 @@ def test_what_was_written_is_read_again_chunk_by_chunk(folder, monkeypatch):
     for (_, read), part in zip(found, parts, strict=True):
         assert read.dtype == np.float32
         np.testing.assert_array_equal(read, part)
-    assert names(folder) == ["chunk-000000.npy", "chunk-000001.npy", "chunk-000002.npy", "identity.json"]
+    assert names(folder) == [
+        "chunk-000000.safetensors",
+        "chunk-000001.safetensors",
+        "chunk-000002.safetensors",
+        "identity.json",
+    ]
 
 
 def test_a_file_is_flushed_to_the_disk_before_it_gets_its_name(folder, monkeypatch):
@@ -89,12 +98,11 @@ def test_a_full_disk_leaves_what_was_stored_and_no_half_chunk(folder, monkeypatc
     store = EmbeddingStore(folder, 8, IDENTITY)
     store.write(0, vectors(4))
 
-    def stopped(file, array, **options):
-        file.write(b"x" * 50)
+    def stopped(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(np, "save", stopped)
+        full.setattr(os, "fsync", stopped)
         for chunk in (0, 1):
             with pytest.raises(EncodeError) as refused:
                 store.write(chunk, vectors(4, start=7))
@@ -107,13 +115,13 @@ def test_a_full_disk_leaves_what_was_stored_and_no_half_chunk(folder, monkeypatc
     assert [store.has(chunk) for chunk in (0, 1)] == [True, False]
     for chunk in (0, 1):  # what was half written is in nobody's way
         store.write(chunk, vectors(4, start=7))
-    assert names(folder) == ["chunk-000000.npy", "chunk-000001.npy", "identity.json"]
+    assert names(folder) == ["chunk-000000.safetensors", "chunk-000001.safetensors", "identity.json"]
 
 
 def test_what_a_kill_left_half_written_is_no_chunk(folder):
     store = EmbeddingStore(folder, 8, IDENTITY)
     store.write(0, vectors(8))
-    store.path(0).rename(folder / "chunk-000000.npy.partial")
+    store.path(0).rename(folder / "chunk-000000.safetensors.partial")
     assert not EmbeddingStore(folder, 8, IDENTITY).has(0)
 
 
@@ -143,17 +151,28 @@ def test_the_same_identity_in_another_order_keeps_the_vectors(folder):
 )
 def test_vectors_of_another_identity_are_deleted(folder, other):
     EmbeddingStore(folder, 8, IDENTITY).write(0, vectors(8))
-    (folder / "chunk-000001.npy.partial").touch()
+    (folder / "chunk-000001.safetensors.partial").touch()
     store = EmbeddingStore(folder, 8, other)
     assert not store.has(0)
     assert names(folder) == ["identity.json"]
     assert json.loads((folder / "identity.json").read_text(encoding="utf-8")) == other
 
 
-def test_vectors_without_an_identity_are_deleted(folder):
+def test_a_folder_without_an_identity_is_somebody_elses(folder):
     EmbeddingStore(folder, 8, IDENTITY).write(0, vectors(8))
     (folder / "identity.json").unlink()
-    assert not EmbeddingStore(folder, 8, IDENTITY).has(0)
+    (folder / "thesis.txt").write_text("all I have", encoding="utf-8")
+    with pytest.raises(EncodeError, match="is no store of vectors; it is left alone") as refused:
+        EmbeddingStore(folder, 8, IDENTITY)
+    assert str(folder) in refused.value.message
+    assert refused.value.hint
+    delete_store(folder)
+    assert names(folder) == ["chunk-000000.safetensors", "thesis.txt"]
+
+
+def test_an_empty_folder_becomes_a_store(folder):
+    folder.mkdir(parents=True)
+    EmbeddingStore(folder, 8, IDENTITY)
     assert names(folder) == ["identity.json"]
 
 
@@ -162,7 +181,7 @@ def test_clearing_keeps_the_identity_only(folder, monkeypatch):
     store = EmbeddingStore(folder, 8, IDENTITY)
     store.write(0, vectors(4))
     store.write(1, vectors(4))
-    (folder / "chunk-000001.npy.partial").touch()
+    (folder / "chunk-000001.safetensors.partial").touch()
     store.clear()
     assert names(folder) == ["identity.json"]
     store.write(1, vectors(4))
@@ -178,20 +197,19 @@ def test_deleting_removes_the_folder_and_nothing_beside_it(folder):
     store.delete()  # nothing there: nothing to do
 
 
-def write_pickle(path):
-    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(b"not vectors"),
+        lambda path: path.write_bytes(b""),
         lambda path: path.unlink(),
-        write_pickle,  # reading it could run code
+        lambda path: path.write_bytes(pickle.dumps({"a": 1})),
+        lambda path: path.write_bytes(save({"other": vectors(8)})),
+        lambda path: path.write_bytes(save({"vectors": vectors(8)})),
     ],
 )
-def test_a_damaged_chunk_is_named_with_the_way_out(folder, damage):
+def test_a_damaged_chunk_is_named_with_the_way_out(folder, damage, caplog):
     store = EmbeddingStore(folder, 8, IDENTITY)
     store.write(0, vectors(8))
     damage(store.path(0))
@@ -200,10 +218,87 @@ def test_a_damaged_chunk_is_named_with_the_way_out(folder, damage):
     assert str(store.path(0)) in refused.value.message
     assert f"Delete the folder {folder}" in refused.value.hint
     assert refused.value.__cause__ is not None
-
-
-def test_objects_are_never_pickled_into_a_store(folder):
-    store = EmbeddingStore(folder, 1, IDENTITY)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        store.write(0, np.array([{"a": 1}], dtype=object))
     assert not store.has(0)
+    assert (str(store.path(0)) in caplog.text) is store.path(0).exists()
+
+
+def resaved(path, change):
+    """Change the vectors of a file, and leave what it says of them."""
+    with safe_open(path, "numpy") as file:
+        said, found = file.metadata(), file.get_tensor("vectors")
+    path.write_bytes(save({"vectors": change(found)}, said))
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
+def with_nan(found):
+    return np.where(found == found.max(), np.float32(np.nan), found)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flipped,
+        lambda path: resaved(path, lambda found: found.astype(np.float64)),
+        # The same bytes, read as other numbers.
+        lambda path: resaved(path, lambda found: found.view(np.int32)),
+        lambda path: resaved(path, lambda found: found.reshape(2, 6)),
+        lambda path: resaved(path, lambda found: found.ravel()),
+        lambda path: resaved(path, lambda found: found[:-1]),
+        lambda path: resaved(path, with_nan),
+        lambda path: shutil.copy(path.with_name("chunk-000000.safetensors"), path),
+        lambda path: shutil.copy(path.with_name("queries.safetensors"), path),
+    ],
+)
+def test_a_chunk_proves_what_it_is(folder, monkeypatch, damage):
+    monkeypatch.setattr(embeddings, "CHUNK_ROWS", 4)
+    store = EmbeddingStore(folder, 8, IDENTITY)
+    for chunk in (0, 1):
+        store.write(chunk, vectors(4, start=20 * chunk))
+    store.write_queries(vectors(4, start=20))
+    damage(store.path(1))
+    assert [store.has(chunk) for chunk in (0, 1)] == [True, False]
+    with pytest.raises(EncodeError, match="is damaged: it is not of these images and this model"):
+        store.read(1)
+
+
+@pytest.mark.parametrize("wrong", [vectors(3), vectors(5), vectors(4).ravel()[:4]])
+def test_a_chunk_that_was_written_with_other_rows_is_none(folder, wrong):
+    store = EmbeddingStore(folder, 4, IDENTITY)
+    store.write(0, wrong)
+    assert not store.has(0)
+
+
+def test_a_chunk_of_another_model_is_none(folder):
+    other = EmbeddingStore(folder.with_name("other"), 8, {**IDENTITY, "model": "org/other"})
+    store = EmbeddingStore(folder, 8, IDENTITY)
+    other.write(0, vectors(8))
+    shutil.copy(other.path(0), store.path(0))
+    assert other.has(0)
+    assert not store.has(0)
+
+
+def test_queries_prove_what_they_are(folder, caplog):
+    store = EmbeddingStore(folder, 8, IDENTITY)
+    assert store.queries(5) is None
+    store.write_queries(vectors(5))
+    np.testing.assert_array_equal(EmbeddingStore(folder, 8, IDENTITY).queries(5), vectors(5))
+    assert not caplog.text
+    assert store.queries(4) is None
+    flipped(folder / "queries.safetensors")
+    assert store.queries(5) is None
+    assert "The queries are encoded again" in caplog.text
+    store.clear()
+    assert names(folder) == ["identity.json"]
+
+
+def test_vectors_are_stored_as_float32_in_the_order_of_their_rows(folder):
+    store = EmbeddingStore(folder, 4, IDENTITY)
+    given = vectors(3, 4).astype(np.float64).T  # not contiguous
+    store.write(0, given)
+    assert store.read(0).dtype == np.float32
+    np.testing.assert_array_equal(store.read(0), given)

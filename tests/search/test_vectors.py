@@ -112,7 +112,7 @@ def zero(rows):
         (given()[:1], r"1 vectors for 4 inputs; .*image.* is img/b\."),
         (given()[:0], r"0 vectors for 4 inputs; .*image.* is img/a\."),
         (np.concatenate([given(), given()]), "8 vectors for 4 inputs"),
-        (given()[0], r"of shape \(3,\) instead of \[n, dimension\]"),
+        (given()[0], r"of shape \(3,\) for image img/a and those after it, instead of \[n, dimension\]"),
         (given()[:, None], r"of shape \(4, 1, 3\)"),
         (torch.from_numpy(given())[:, None], r"of shape \(4, 1, 3\)"),
         (with_rows([2], np.nan), "NaN or infinite values for 1 of 4 inputs, first image img/c"),

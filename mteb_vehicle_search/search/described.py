@@ -1,0 +1,124 @@
+"""What a run is: the key that tells it from others, what decides its vectors, and what its record says."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mteb_vehicle_search.run_record import RunKey, options_of, versions
+
+if TYPE_CHECKING:
+    from mteb_vehicle_search.eval_set import EvalSet
+
+# Of mteb's encode arguments, those that decide no number.
+IDLE_ARGUMENTS = ("batch_size", "show_progress_bar")
+
+
+class Rates(NamedTuple):
+    """What the encoding took: seconds by what was done, images that were encoded and that were there already."""
+
+    seconds: dict[str, float]
+    encoded_images: int
+    resumed_images: int
+    dimension: int | None
+
+
+class Described:
+    """A model on an evaluation set, as it says of itself.
+
+    Attributes:
+        fingerprint: What identifies the weights and all else that decides vectors; None if the encoder does not tell.
+    """
+
+    def __init__(self, model: Any, eval_set: EvalSet, encode_kwargs: dict[str, Any]) -> None:
+        self._model, self._eval_set, self._encode_kwargs = model, eval_set, encode_kwargs
+        fingerprint = getattr(model, "fingerprint", None)
+        self.fingerprint = fingerprint() if callable(fingerprint) else None
+
+    def _of_encoder(self) -> dict[str, Any]:
+        describe: Any = getattr(self._model, "describe", None)
+        return describe() if callable(describe) else {}  # type: ignore[return-value]
+
+    @property
+    def key(self) -> RunKey:
+        """What decides the numbers."""
+        meta, encoder = self._model.mteb_model_meta, self._of_encoder()
+        asked = {key: value for key, value in self._encode_kwargs.items() if key not in IDLE_ARGUMENTS}
+        return RunKey.of(
+            {
+                "content_id": self._eval_set.content_id,
+                "images_id": self._eval_set.images_id,
+                "model_name": meta.name,
+                "model_revision": meta.revision,
+                "options": options_of({**(getattr(meta, "experiment_kwargs", None) or {}), **asked}),
+                "precision": encoder.get("precision"),
+                "preprocess": encoder.get("preprocess"),
+            }
+        )
+
+    def identity(self, *, normalised: bool) -> dict[str, Any]:
+        """Return what decides the vectors, so that a store made otherwise is never used."""
+        meta, encoder = self._model.mteb_model_meta, type(self._model)
+        try:
+            source = inspect.getsource(inspect.getmodule(encoder) or encoder)
+        except (OSError, TypeError):
+            source = ""
+        return {
+            "run": self.key._asdict(),
+            "experiment": repr(getattr(meta, "experiment_kwargs", None)),
+            "encoder": f"{encoder.__module__}.{encoder.__qualname__}",
+            "code": hashlib.sha256(source.encode()).hexdigest(),
+            "fingerprint": self.fingerprint,
+            "batch_size": int(self._encode_kwargs.get("batch_size", 32)),
+            "normalised": normalised,
+            "versions": versions(),
+        }
+
+    def info(self, rates: Rates, started: datetime, num_workers: int) -> dict[str, Any]:
+        """Return the content of `run.json` but for task and scores; a foreign encoder has `num_workers`."""
+        meta, encoder, eval_set, key = self._model.mteb_model_meta, self._of_encoder(), self._eval_set, self.key
+        datasets, seconds = meta.training_datasets, rates.seconds
+        query_count = eval_set.manifest["counts"]["queries"]
+        encoded_s, texts_s = seconds["encode_corpus_s"], seconds.get("encode_queries_s")
+        return {
+            "title": eval_set.title,
+            "content_id": key.content_id,
+            "images_id": key.images_id,
+            "sources_id": eval_set.sources_id,
+            "bytes_id": eval_set.manifest.get("bytes_id"),
+            "started": started.isoformat(),
+            "finished": datetime.now(UTC).isoformat(),
+            "model_name": meta.name,
+            "model_revision": meta.revision,
+            "options": dict(key.options),
+            "n_parameters": meta.n_parameters,
+            "embed_dim": rates.dimension,
+            "training_datasets": sorted(datasets) if datasets is not None else None,
+            "versions": versions(),
+            "device": str(encoder.get("device") or getattr(self._model, "device", None) or "unknown"),
+            "precision": key.precision,
+            "preprocess": key.preprocess,
+            "batch_size": self._encode_kwargs.get("batch_size", 32),
+            "num_workers": encoder.get("num_workers", num_workers),
+            "images_per_s": rates.encoded_images / encoded_s if rates.encoded_images else None,
+            "texts_per_s": query_count / texts_s if texts_s else None,
+            "timings": dict(seconds),
+            "corpus_size": eval_set.manifest["counts"]["corpus"],
+            "query_count": query_count,
+            "sources": _counts(eval_set),
+            "encoder": encoder,
+            "resumed_images": rates.resumed_images,
+        }
+
+
+def _counts(eval_set: EvalSet) -> dict[str, dict[str, int]]:
+    """Return how many images each source has, and how many of them are captioned."""
+    counts: dict[str, dict[str, int]] = {}
+    table = eval_set.provenance()
+    for source, captioned in zip(table["source"].to_pylist(), table["captioned"].to_pylist()):
+        entry = counts.setdefault(source, {"images": 0, "captioned": 0})
+        entry["images"] += 1
+        entry["captioned"] += bool(captioned)
+    return counts
