@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.citations import FLICKR30K
-from mteb_vehicle_search.errors import DataNotFoundError, EncodeError, EvalSetError
+from mteb_vehicle_search.errors import EncodeError, EvalSetError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.known import folder_of, known_sets
 
 NOT_BUILT = "not-built"
+# What a result file says of its run, beside the names that mteb gives it.
+RUN_KEYS = ("images_id", "sources_id", "options", "precision", "preprocess")
 
 
 class EvalSetMetadata(TaskMetadata):
@@ -36,26 +40,36 @@ class EvalSetTask(AbsTaskRetrieval):
     _support_cross_encoder = False
 
     def __init__(self, **kwargs: Any) -> None:
-        folder = self.data_folder()
-        try:
-            revision = EvalSet.open(folder).content_id
-        except (DataNotFoundError, EvalSetError):
-            # Listing and describing the task must work without data; load_data tells what is missing.
-            revision = NOT_BUILT
-        self.metadata = self.metadata.model_copy(update={"dataset": {"path": str(folder), "revision": revision}})
+        self._describe_what_is_there()
         super().__init__(**kwargs)
 
     @classmethod
     def data_folder(cls) -> Path:
         """Return the folder of the evaluation set."""
-        raise NotImplementedError
+        return folder_of(cls.metadata.name)
+
+    @classmethod
+    def open_data(cls) -> EvalSet:
+        """Open the task's evaluation set, by its manifest only.
+
+        Raises:
+            DataNotFoundError: It is not there; says where it was looked for and how to build it.
+            EvalSetError: It is damaged, or it is that of another task.
+        """
+        eval_set = EvalSet.open(cls.data_folder())
+        if eval_set.task_name != cls.metadata.name:
+            raise EvalSetError(
+                f"{eval_set.folder} holds {eval_set.task_name}, which is not the set of {cls.metadata.name}.",
+                f"Evaluate it with -t {eval_set.task_name}, or unset VEHICLE_SEARCH_DATA.",
+            )
+        return eval_set
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         """Open the evaluation set; images stay on disk until they are encoded.
 
         Raises:
             DataNotFoundError: It is not there; says where it was looked for and how to build it.
-            EvalSetError: It is damaged.
+            EvalSetError: It is damaged, or it is that of another task.
         """
         from datasets import Dataset
 
@@ -63,7 +77,9 @@ class EvalSetTask(AbsTaskRetrieval):
 
         if self.data_loaded:
             return
-        self.eval_set = EvalSet.open(self.data_folder())
+        settings.check()
+        self.eval_set = self.open_data()
+        self.eval_set.require_content()
         queries = self.eval_set.queries()
         relevant: dict[str, dict[str, int]] = {}
         for qrel in self.eval_set.qrels():
@@ -75,11 +91,33 @@ class EvalSetTask(AbsTaskRetrieval):
             "top_ranked": None,
         }
         self.dataset = {"default": {"test": split}}  # type: ignore[assignment]
+        self._describe(self.eval_set.content_id)
         self.data_loaded = True
+
+    def unload_data(self) -> None:
+        """Forget the data and the last search."""
+        super().unload_data()
+        # mteb takes the metadata of the instance away with the data.
+        self._describe_what_is_there()
+        if hasattr(self, "_search"):
+            del self._search
+
+    def _describe_what_is_there(self) -> None:
+        """State the revision of the data on disk; listing and describing the task must work without data."""
+        try:
+            self._describe(self.open_data().content_id)
+        except VehicleSearchError:
+            self._describe(NOT_BUILT)
+
+    def _describe(self, revision: str) -> None:
+        # The path is a name: mteb writes it into results, and where data lies is this computer's own affair.
+        dataset = {"path": type(self).metadata.name, "revision": revision}
+        self.metadata = type(self).metadata.model_copy(update={"dataset": dataset})
 
     def _evaluate_subset(self, model: Any, data_split: Any, **kwargs: Any) -> Any:
         from mteb.models.models_protocols import EncoderProtocol, SearchProtocol
 
+        from mteb_vehicle_search import stored_results
         from mteb_vehicle_search.search.exact_search import ExactSearch
 
         if isinstance(model, SearchProtocol) or not isinstance(model, EncoderProtocol):
@@ -87,11 +125,27 @@ class EvalSetTask(AbsTaskRetrieval):
                 f"{type(model).__name__} is not an encoder; {self.metadata.name} evaluates models that turn texts "
                 "and images into vectors."
             )
-        # mteb asks for our scores in the middle of this, through `task_specific_scores`.
-        self._search = ExactSearch(model, self.eval_set)
-        scores = super()._evaluate_subset(self._search, data_split, **kwargs)  # type: ignore[arg-type]
-        self._record(scores)
+        self._require_whole(data_split)
+        stored_results.end_earlier()
+        with ExactSearch(model, self.eval_set) as search:
+            # mteb asks for our scores in the middle of this, through `task_specific_scores`.
+            self._search = search
+            scores = super()._evaluate_subset(search, data_split, **kwargs)  # type: ignore[arg-type]
+            self._record(scores)
         return scores
+
+    def _require_whole(self, data_split: Any) -> None:
+        """Refuse what mteb makes of a task when it cleans its data or takes it for a second stage."""
+        if data_split["top_ranked"] is not None:
+            raise EncodeError(f"{self.metadata.name} ranks the whole corpus; it does not re-rank a given list.")
+        asked = len(data_split["corpus"]), len(data_split["queries"])
+        counts = self.eval_set.manifest["counts"]
+        if asked != (counts["corpus"], counts["queries"]) or not hasattr(data_split["corpus"], "chunk"):
+            raise EncodeError(
+                f"{self.metadata.name} is measured on its whole evaluation set; this one has {asked[0]:,} of "
+                f"{counts['corpus']:,} images and {asked[1]:,} of {counts['queries']:,} queries.",
+                "Build a set of its own instead: vehicle-search-data build --preset FILE",
+            )
 
     def task_specific_scores(
         self, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str
@@ -107,24 +161,19 @@ class EvalSetTask(AbsTaskRetrieval):
         return extra_scores(self._search.found(), self.eval_set)
 
     def _record(self, scores: Any) -> None:
+        from mteb_vehicle_search import stored_results
         from mteb_vehicle_search.run_record import write_run_record
         from mteb_vehicle_search.search.result import EXTRA_SCORES, queries_table
-        from mteb_vehicle_search.terminal import show_summary
+        from mteb_vehicle_search.summary import show_summary
 
         outcome = self._search.found()
         kept = (*EXTRA_SCORES, "ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10")
         kept_scores = {key: scores[key] for key in kept if key in scores}
         info = {"task_name": self.metadata.name, **outcome.info, "scores": kept_scores}
-        names = (self.eval_set.content_id, info["model_name"], info["model_revision"])
-        record = write_run_record(*names, queries_table(outcome, self.eval_set), info)
-        self._search.finish()
+        record = write_run_record(queries_table(outcome, self.eval_set), info)
+        scores["run"] = {key: info[key] for key in RUN_KEYS}
+        stored_results.await_result(self.metadata.name, self.eval_set.content_id, self._search.store)
         show_summary(record.info, record.folder)
-
-    def unload_data(self) -> None:
-        """Forget the data and the last search."""
-        super().unload_data()
-        if hasattr(self, "_search"):
-            del self._search
 
 
 def _metadata(name: str, description: str, **changed: Any) -> EvalSetMetadata:
@@ -171,11 +220,6 @@ class VehicleImageSearch(EvalSetTask):
         + FLICKR30K,
     )
 
-    @classmethod
-    def data_folder(cls) -> Path:
-        """Return `VEHICLE_SEARCH_DATA`, else `VEHICLE_SEARCH_HOME`/data/vehicle-image-search."""
-        return settings.eval_set_folder()
-
 
 class VehicleImageSearchMini(EvalSetTask):
     """1,000 captions of 200 drawn scenes search among 2,000; ships with the package."""
@@ -196,3 +240,36 @@ class VehicleImageSearchMini(EvalSetTask):
     def data_folder(cls) -> Path:
         """Return the folder inside the package."""
         return settings.mini_folder()
+
+
+OWN_TASKS: tuple[type[EvalSetTask], ...] = (VehicleImageSearch, VehicleImageSearchMini)
+_tasks_of_sets: dict[str, type[EvalSetTask]] = {}
+
+
+def task_of(eval_set: EvalSet) -> type[EvalSetTask]:
+    """Return the task of an evaluation set of the user's own; the same class each time, which pickles by its name."""
+    name = eval_set.task_name
+    if name not in _tasks_of_sets:
+        described = _metadata(
+            name,
+            f"{eval_set.title}: find the image that the caption describes.",
+            reference=None,
+            license="not specified",
+            bibtex_citation="\n".join(one.get("bibtex", "") for one in eval_set.manifest.get("sources", {}).values()),
+        )
+        _tasks_of_sets[name] = type(name, (EvalSetTask,), {"metadata": described, "__module__": __name__})
+    return _tasks_of_sets[name]
+
+
+def tasks_of_sets(on_trouble: Callable[[str], object] = lambda message: None) -> list[type[EvalSetTask]]:
+    """Return the tasks of all evaluation sets on this computer but those that have one of their own here."""
+    own = {task.metadata.name for task in OWN_TASKS}
+    found = known_sets(on_trouble)
+    return [task_of(EvalSet.open(folder)) for name, folder in sorted(found.items()) if name not in own]
+
+
+def __getattr__(name: str) -> type[EvalSetTask]:
+    """Return the task of a set by its name, which is how one that was pickled is found again."""
+    if name[:1].isupper() and (folder := known_sets().get(name)):
+        return task_of(EvalSet.open(folder))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

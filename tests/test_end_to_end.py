@@ -305,6 +305,12 @@ def test_the_run_record_says_how_it_was_made(one):
         "device": "unknown",
         "precision": "unknown",
         "encoder": {},
+        "title": "Vehicle Image Search",
+        "images_id": one.eval_set.images_id,
+        "sources_id": one.eval_set.sources_id,
+        "bytes_id": one.eval_set.manifest["bytes_id"],
+        "options": {},
+        "preprocess": "",
         "resumed_images": 0,
         "corpus_size": len(world.images),
         "query_count": len(world.queries),
@@ -419,6 +425,9 @@ def test_a_row_of_the_leaderboard_says_how_it_was_made(three):
     assert {key: table[key] for key in table if key != "rows"} == {
         "task": TASK,
         "content_id": three["world/good"].eval_set.content_id,
+        "images_id": three["world/good"].eval_set.images_id,
+        "sources_id": three["world/good"].eval_set.sources_id,
+        "title": "Vehicle Image Search",
         "corpus_size": len(world.images),
         "query_count": len(world.queries),
         "sources": {name: sources.count(name) for name in sorted(set(sources))},
@@ -432,7 +441,7 @@ def test_a_row_of_the_leaderboard_says_how_it_was_made(three):
         assert datetime.fromisoformat(row["date"]).timestamp() == pytest.approx(three[name].document["date"], abs=1)
     for key, values in {
         "n_parameters": [1_000, None, 77],
-        "licence": ["mit", None, None],
+        "license": ["mit", None, None],
         "flickr30k_in_training": [True, False, None],
     }.items():
         assert [rows[name][key] for name in MODELS] == values

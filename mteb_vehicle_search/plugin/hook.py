@@ -1,13 +1,15 @@
-"""The import hook: tells when mteb's registries have just been executed. Standard library only.
+"""The import hook: tells when mteb's registries, and our own tasks, have just been executed. Standard library only.
 
-mteb has no plugin system. A finder that is asked first wraps the loader of the four modules below; once such a module
-has executed, whoever installed the hook is called with its name, and adds to it what mteb itself would have put there.
+mteb has no plugin system. A finder that is asked first wraps the loader of the modules below; once such a module has
+executed, whoever installed the hook is called with its name, and adds to it what mteb itself would have put there.
 """
 
 import sys
 
 PACKAGE = "mteb"
-HOOKED = ("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks", PACKAGE)
+# Whoever imports our tasks first imports mteb with them, which comes too early: nobody can hand over half a module.
+OUR_TASKS = "mteb_vehicle_search.tasks"
+HOOKED = ("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks", PACKAGE, OUR_TASKS)
 
 
 class MtebFinder:
@@ -19,7 +21,7 @@ class MtebFinder:
         self._executed = executed
 
     def find_spec(self, fullname, path=None, target=None):
-        """Return the others' spec with a loader that hands the module over; None for any module but the four."""
+        """Return the others' spec with a loader that hands the module over; None for any module but those."""
         if fullname not in HOOKED:
             return None
         for finder in sys.meta_path:
@@ -65,7 +67,7 @@ def is_being_imported(name):
 
 def hand_over(name, executed):
     """Call `executed` with the name of a module of mteb that has executed; whatever goes wrong, mteb goes on."""
-    if not hasattr(sys.modules[name], "__path__"):
+    if name != OUR_TASKS and not hasattr(sys.modules[name], "__path__"):
         return  # somebody's script called mteb.py
     try:
         executed(name)

@@ -5,6 +5,7 @@ Every step is idempotent, and what cannot be registered gives one PluginWarning 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.util
 import logging
@@ -38,6 +39,7 @@ REPLACED_MODEL = "jinaai/jina-clip-v2"
 
 _told: set[str] = set()
 _source_of: dict[str, str] = {}
+_postponed: list[EntryPoint] = []
 
 
 class Offer(NamedTuple):
@@ -54,12 +56,28 @@ def register() -> None:
     _complete()
 
 
+def known_tasks() -> dict[str, type[AbsTask]]:
+    """Return all tasks that mteb knows by now, by name."""
+    importlib.import_module("mteb.get_tasks")
+    module: Any = sys.modules["mteb.get_tasks"]
+    return dict(module._TASKS_REGISTRY)
+
+
+def known_models() -> list[str]:
+    """Return the names of all models that mteb knows by now."""
+    return list(importlib.import_module(MODELS).MODEL_REGISTRY)
+
+
 def module_executed(name: str) -> None:
     """Add to a module of mteb that has just executed; called by the import hook."""
+    if name == hook.OUR_TASKS:
+        if hook.PACKAGE in sys.modules and not hook.is_being_imported(hook.PACKAGE):
+            _complete()
+        return
     if name == hook.PACKAGE:
         from mteb_vehicle_search import terminal
 
-        terminal.shorten_our_tracebacks()
+        terminal.shorten_our_tracebacks(_mistake)
         _complete()
         return
     step, what = _STEPS[name]
@@ -67,14 +85,24 @@ def module_executed(name: str) -> None:
         step()
 
 
+def _mistake() -> str | None:
+    from mteb_vehicle_search.plugin import first_mistakes
+
+    return first_mistakes.of_command_line(known_tasks(), known_models())
+
+
 def _complete() -> None:
     """Register with every loaded registry (a no-op where the hook was in time) and notice what mteb no longer has."""
+    for sentence in settings.misspelt():
+        _tell(sentence)
     for name, (step, what) in _STEPS.items():
         with _warning_instead(what):
             if name in sys.modules:
                 step()
             elif importlib.util.find_spec(name) is None:
                 raise ModuleNotFoundError(f"there is no {name}")
+    with _warning_instead("guards of stored results"):
+        _guard_results()
     # Only now: a module of somebody else may well begin with `from mteb import ...`.
     with _warning_instead("models of other packages"):
         if MODELS in sys.modules:
@@ -100,11 +128,17 @@ def _tell(message: str) -> None:
         warnings.warn(message, PluginWarning, stacklevel=2)
 
 
+def _our_tasks() -> Any:
+    """Return the module of our tasks; None while it is being imported, which ends with another call of ours."""
+    module = sys.modules.get(hook.OUR_TASKS) or importlib.import_module(hook.OUR_TASKS)
+    return module if hasattr(module, "OWN_TASKS") else None
+
+
 def _add_tasks() -> None:
     from mteb.abstasks import AbsTask
 
-    from mteb_vehicle_search.tasks import VehicleImageSearch, VehicleImageSearchMini
-
+    if (ours := _our_tasks()) is None:
+        return
     module = sys.modules[TASKS]
     there = {
         value.metadata.name: value
@@ -112,7 +146,7 @@ def _add_tasks() -> None:
         if isinstance(value, type) and issubclass(value, AbsTask) and hasattr(value, "metadata")
     }
     mine = []
-    for task in (VehicleImageSearch, VehicleImageSearchMini):
+    for task in (*ours.OWN_TASKS, *ours.tasks_of_sets(_tell)):
         holder = there.get(task.metadata.name) or getattr(module, task.__name__, task)
         if holder is task:
             setattr(module, task.__name__, task)
@@ -181,7 +215,50 @@ def _own_offers() -> list[Offer]:
 @functools.cache
 def _offers_of_entry_points() -> list[Offer]:
     points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name, point.value))
-    return [offer for point in points for offer in _offers_of(point)]
+    _postponed.extend(point for point in points if _is_being_imported(point))
+    if _postponed:
+        _ask_again_when_looked_up()
+    return [offer for point in points if point not in _postponed for offer in _offers_of(point)]
+
+
+def _is_being_imported(point: EntryPoint) -> bool:
+    """Tell whether the import that made mteb ask for models comes from the very package that offers these."""
+    parts = point.module.split(".")
+    names = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return any(name in sys.modules and hook.is_being_imported(name) for name in names)
+
+
+def _add_postponed() -> None:
+    ready = [point for point in _postponed if not _is_being_imported(point)]
+    for point in ready:
+        _postponed.remove(point)
+    _add_models(offer for point in ready for offer in _offers_of(point))
+
+
+class _AskingAgain(dict):
+    """mteb's models by name; before it answers, it asks the packages that were still being imported before."""
+
+
+def _asking(name: str) -> Callable[..., Any]:
+    def method(self: _AskingAgain, *args: Any) -> Any:
+        if _postponed:
+            _add_postponed()
+        return getattr(dict, name)(self, *args)
+
+    return method
+
+
+for _name in ("__contains__", "__getitem__", "__iter__", "__len__", "get", "items", "keys", "values"):
+    setattr(_AskingAgain, _name, _asking(_name))
+
+
+def _ask_again_when_looked_up() -> None:
+    """Let everything of mteb that holds its models hold such as ask again."""
+    models: Any = sys.modules[MODELS].MODEL_REGISTRY  # type: ignore[attr-defined]
+    asking = _AskingAgain(models)
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == hook.PACKAGE and getattr(module, "MODEL_REGISTRY", None) is models:
+            module.MODEL_REGISTRY = asking  # type: ignore[attr-defined]
 
 
 def _offers_of(point: EntryPoint) -> list[Offer]:
@@ -210,26 +287,41 @@ def _offers_of(point: EntryPoint) -> list[Offer]:
 def _add_benchmark() -> None:
     from mteb.benchmarks.benchmark import Benchmark
 
-    from mteb_vehicle_search.tasks import VehicleImageSearch
-
+    if (ours := _our_tasks()) is None:
+        return
+    task: type[AbsTask] = ours.VehicleImageSearch
     module: Any = sys.modules[BENCHMARKS]
     there = {value.name: value for value in vars(module).values() if isinstance(value, Benchmark)}
     holder = there.get(BENCHMARK)
     if holder is not None:
-        if [type(task) for task in holder.tasks] != [VehicleImageSearch]:
+        if [type(one) for one in holder.tasks] != [task]:
             _tell(f"The benchmark name {BENCHMARK!r} is taken by mteb; the one of {OURS} is not registered.")
         return
     module.VEHICLE_IMAGE_SEARCH = Benchmark(
         name=BENCHMARK,
         display_name="Vehicle Image Search",
-        tasks=(VehicleImageSearch(),),
-        description=VehicleImageSearch.metadata.description,
-        reference=VehicleImageSearch.metadata.reference,
-        citation=VehicleImageSearch.metadata.bibtex_citation,
+        tasks=(task(),),
+        description=task.metadata.description,
+        reference=task.metadata.reference,
+        citation=task.metadata.bibtex_citation,
     )
     getter: Any = sys.modules.get("mteb.benchmarks.get_benchmark")
     if getter is not None:
         getter._build_registry.cache_clear()
+
+
+def _guard_results() -> None:
+    """Put our guards around the two functions through which mteb reads and writes the result of a run."""
+    from mteb_vehicle_search import stored_results
+
+    # `import mteb.evaluate as ...` would give the function of that name.
+    importlib.import_module("mteb.evaluate")
+    evaluate: Any = sys.modules["mteb.evaluate"]
+    if not hasattr(evaluate._check_cache, "guards_results"):
+        evaluate._check_cache = stored_results.around_check(evaluate._check_cache)
+        evaluate._check_cache.guards_results = True
+        evaluate.ResultCache.save_to_cache = stored_results.around_save(evaluate.ResultCache.save_to_cache)
+        atexit.register(stored_results.at_exit)
 
 
 _STEPS: dict[str, tuple[Callable[[], None], str]] = {

@@ -1,0 +1,58 @@
+"""What a run shows at its end: its scores, and where they are stored."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mteb_vehicle_search.metrics import METRICS
+from mteb_vehicle_search.run_record import RunKey
+from mteb_vehicle_search.terminal import console, print_columns, show_in_a_run
+
+
+def show_summary(info: dict[str, Any], record: Path) -> None:
+    """Print the table that ends a run, from its `run.json`, and where its record lies; never raises."""
+    rate = f"{info['images_per_s']:,.0f}" if info.get("images_per_s") else "resumed"
+
+    def table() -> None:
+        _print_scores(str(info.get("title") or info["task_name"]), info, info["scores"], {"images/s": rate})
+        sys.stdout.write(f"\nrun record  {record}\n")
+
+    show_in_a_run(table)
+
+
+def show_written(path: Path) -> None:
+    """Print where mteb wrote the result of a run; never raises."""
+    show_in_a_run(lambda: sys.stdout.write(f"result      {path}\n"))
+
+
+def show_stored(content: dict[str, Any], path: Path, model: str) -> None:
+    """Print what mteb answers a run with that has a stored result, from the content of that file; never raises."""
+
+    def table() -> None:
+        scores, date = content["scores"]["test"][0], content.get("date")
+        written = datetime.fromtimestamp(date, UTC).date().isoformat() if isinstance(date, (int, float)) else "unknown"
+        info = {**scores.get("run", {}), "model_name": model}
+        _print_scores(str(content["task_name"]), info, scores, {"measured on": written})
+        sys.stdout.write(f"\nstored in   {path}\nTo evaluate again, add --overwrite-strategy always.\n")
+
+    show_in_a_run(table)
+
+
+def _print_scores(title: str, info: dict[str, Any], scores: dict[str, Any], last: dict[str, str]) -> None:
+    def number(key: str, form: str = ".4f") -> str:
+        return format(scores[key], form) if key in scores else "–"
+
+    cells = {
+        METRICS["ndcg_at_10"].heading: number("ndcg_at_10"),
+        "95 % interval": f"{number('ndcg_at_10_ci_low')} – {number('ndcg_at_10_ci_high')}",
+        **{METRICS[key].heading: number(key) for key in ("map_at_10", "recall_at_1", "recall_at_10")},
+        "median rank": number("median_rank", "g"),
+        **last,
+    }
+    key = RunKey.of(info)
+    modes = [mode for mode in (key.precision, key.preprocess) if mode not in ("fp32", "exact", "unknown", "")]
+    heading = " · ".join([title, key.name, *modes])
+    print_columns(console(), f"\n{heading}", [], [[*cell] for cell in cells.items()], ())
