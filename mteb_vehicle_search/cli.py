@@ -7,10 +7,12 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from mteb_vehicle_search import terminal
-from mteb_vehicle_search.settings import VARIABLES
+from mteb_vehicle_search.settings import VARIABLES, misspelt
 
 
 class Command(NamedTuple):
@@ -96,26 +98,49 @@ def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
     if "--debug" in (arguments[:position] if raw else arguments):
         os.environ[terminal.DEBUG] = "1"
     try:
-        parser = _parser(program, chosen)
-        if command and command.raw:
-            parser.parse_args(arguments[: position + 1])
-            return importlib.import_module(command.module).main(arguments[position + 1 :])
-        args = parser.parse_args(arguments)
-        return int(args.main(args) or 0)
+        with terminal.lossy_output():
+            try:
+                return _run(program, arguments, position)
+            finally:
+                # Now and not at the exit, where nobody could say what went wrong.
+                sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        _forget_output()
         return 1
     except KeyboardInterrupt:
         if terminal.debugging():
             raise
-        sys.stderr.write("interrupted; run the same command again to go on\n")
+        terminal.say(terminal.INTERRUPTED)
         return 130
     except Exception as error:
         if terminal.debugging():
             raise
+        if isinstance(error, OSError) and error.filename is None and error.errno in terminal.NO_ROOM:
+            _forget_output()
         terminal.show(error)
         return 1
+
+
+def _run(program: Program, arguments: list[str], position: int) -> int:
+    chosen = arguments[position] if position < len(arguments) else None
+    if chosen and chosen not in program.commands and (near := get_close_matches(chosen, program.commands, 1)):
+        sys.stderr.write(f"There is no command {chosen!r}. Did you mean {near[0]}?\n")
+    parser = _parser(program, chosen)
+    command = program.commands.get(chosen or "")
+    if command and command.raw:
+        parser.parse_args(arguments[: position + 1])
+        return importlib.import_module(command.module).main(arguments[position + 1 :])
+    args = parser.parse_args(arguments)
+    for sentence in misspelt():
+        terminal.say(f"{sentence}.")
+    return int(args.main(args) or 0)
+
+
+def _forget_output() -> None:
+    """Let Python not complain, when it flushes at its exit, of output that could not be written."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(program: Program, chosen: str | None) -> argparse.ArgumentParser:
@@ -142,13 +167,10 @@ def _parser(program: Program, chosen: str | None) -> argparse.ArgumentParser:
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         # Reading installed metadata costs time that only this option should pay.
-        from importlib.metadata import PackageNotFoundError, version
+        from mteb_vehicle_search.run_record import version_of
 
-        try:
-            ours = version("mteb-vehicle-search")
-        except PackageNotFoundError:
-            ours = "(not installed)"
-        sys.stdout.write(f"{parser.prog} {ours}, mteb {version('mteb')}\n")
+        ours, its = (version_of(name) or "(not installed)" for name in ("mteb-vehicle-search", "mteb"))
+        sys.stdout.write(f"{parser.prog} {ours}, mteb {its}\n")
         parser.exit()
 
 

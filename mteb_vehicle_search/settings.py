@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
+
+from mteb_vehicle_search.errors import SettingsError
+
+SET_HOME = "Set VEHICLE_SEARCH_HOME to a folder that can be written."
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 # Every variable, with its line of the help.
 VARIABLES = {
@@ -37,12 +43,51 @@ def flag(name: str) -> bool:
 
 
 def home() -> Path:
-    """Return the folder of data, runs and vectors: `VEHICLE_SEARCH_HOME`, else the platform's user data folder."""
+    """Return the folder of data, runs and vectors: `VEHICLE_SEARCH_HOME`, else the platform's user data folder.
+
+    Raises:
+        SettingsError: Neither says a folder.
+    """
     if chosen := text("VEHICLE_SEARCH_HOME"):
-        return Path(chosen).expanduser().absolute()
+        return _folder("VEHICLE_SEARCH_HOME", chosen)
     from platformdirs import user_data_path
 
-    return user_data_path("vehicle-search", appauthor=False)
+    try:
+        folder = user_data_path("vehicle-search", appauthor=False)
+    except (RuntimeError, OSError, KeyError) as error:
+        raise SettingsError(f"There is no home folder: {error}.", SET_HOME) from error
+    if not folder.is_absolute():
+        raise SettingsError(f"There is no home folder; {folder} is not an absolute path.", SET_HOME)
+    return folder
+
+
+def _folder(variable: str, chosen: str) -> Path:
+    try:
+        return Path(chosen).expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise SettingsError(f"{variable}={chosen} is no folder: {error}.") from error
+
+
+def check() -> None:
+    """Make sure that results can be kept, before a model is loaded.
+
+    Raises:
+        SettingsError: `home()` is no folder, or cannot be written.
+    """
+    folder = home()
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is not a folder" if not there.is_dir() else "cannot be written"
+        raise SettingsError(f"{there} {what}; VEHICLE_SEARCH_HOME is {folder}.", SET_HOME)
+
+
+def misspelt() -> list[str]:
+    """Return a sentence on each variable that looks like one of ours and is none."""
+    unknown = sorted(name for name in os.environ if name.startswith("VEHICLE_SEARCH_") and name not in VARIABLES)
+    near = {name: get_close_matches(name, VARIABLES, 1, 0.85) for name in unknown}
+    return [
+        f"{name} is set and means nothing" + "".join(f"; did you mean {one}?" for one in near[name]) for name in unknown
+    ]
 
 
 def data_folder(name: str = "vehicle-image-search") -> Path:
@@ -53,7 +98,7 @@ def data_folder(name: str = "vehicle-image-search") -> Path:
 def eval_set_folder() -> Path:
     """Return where `VehicleImageSearch` looks: `VEHICLE_SEARCH_DATA`, else `data_folder()`."""
     chosen = text("VEHICLE_SEARCH_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else data_folder()
+    return _folder("VEHICLE_SEARCH_DATA", chosen) if chosen else data_folder()
 
 
 def runs_folder() -> Path:
@@ -69,3 +114,23 @@ def embeddings_folder() -> Path:
 def mini_folder() -> Path:
     """Return the embedded evaluation set that ships in the package."""
     return Path(__file__).parent / "mini"
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use: its affinity and the quota of its control group, at least 1."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(cores, int(_quota())))
+
+
+def _quota() -> float:
+    """Return the processors that the control group (version 2, or 1) grants; infinite where there is none."""
+    for quota, period in (("cpu.max", ""), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            words = " ".join((CONTROL_GROUP / name).read_text("ascii") for name in (quota, period) if name).split()
+            granted = int(words[0]) / int(words[1])
+        except (OSError, ValueError, IndexError, ZeroDivisionError):
+            continue
+        if granted > 0:
+            return granted
+    return 1e6

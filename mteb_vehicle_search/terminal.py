@@ -1,4 +1,4 @@
-"""What is shown on a terminal: errors, tables, progress, and the summary that ends a run.
+"""What is shown on a terminal: errors, tables, progress, whatever the terminal can show.
 
 An error is one message for what a user can mend, and a traceback only when it is asked for.
 """
@@ -6,12 +6,14 @@ An error is one message for what a user can mend, and a traceback only when it i
 from __future__ import annotations
 
 import argparse
+import codecs
 import errno
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import VehicleSearchError
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 DEBUG = "VEHICLE_SEARCH_DEBUG"
+INTERRUPTED = "interrupted; run the same command again to go on"
+# The disk is full, the user's share of it is, or a file may not grow further.
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def debugging() -> bool:
@@ -30,7 +35,7 @@ def debugging() -> bool:
 
 def show(error: BaseException) -> None:
     """Print one error to stderr: our own and the system's as they are, others with their type and how to see more."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         text = (
             f"the disk is full ({error.filename or error.strerror}).\n"
             "Free some space and run the same command again; finished work is kept."
@@ -41,14 +46,14 @@ def show(error: BaseException) -> None:
         text = (
             f"{type(error).__name__}: {error}\nThis was not foreseen; --debug (or {DEBUG}=1) shows where it happened."
         )
-    sys.stderr.write(f"error: {text}\n")
+    say(f"error: {text}")
 
 
-def shorten_our_tracebacks() -> None:
+def shorten_our_tracebacks(mistake: Callable[[], str | None] = lambda: None) -> None:
     """Let the stock `mteb` command end with our message instead of a traceback.
 
-    Only errors of ours that nobody caught, and only when mteb's own command line raised them: in a script, a notebook
-    or a test the traceback stays.
+    Only errors of ours that nobody caught, names that it does not know (`mistake` says which, if that is it) and
+    Ctrl-C, and only where mteb's own command line raised them: in a script, a notebook or a test the traceback stays.
     """
     if getattr(sys.excepthook, "shortens_our_tracebacks", False):
         return
@@ -57,9 +62,16 @@ def shorten_our_tracebacks() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        of_mteb = any(frame.f_globals.get("__name__") == "mteb.cli.build_cli" for frame, _ in walk_tb(traceback))
-        if isinstance(error, VehicleSearchError) and of_mteb and not debugging():
+        modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(traceback)]
+        if "mteb.cli.build_cli" not in modules or debugging():
+            previous(kind, error, traceback)
+        elif isinstance(error, VehicleSearchError):
             show(error)
+        elif isinstance(error, KeyboardInterrupt):
+            ours = any(name.partition(".")[0] == "mteb_vehicle_search" for name in modules)
+            say(INTERRUPTED) if ours else previous(kind, error, traceback)
+        elif isinstance(error, Exception) and (sentence := mistake()):
+            say(f"error: {sentence}")
         else:
             previous(kind, error, traceback)
 
@@ -170,22 +182,45 @@ class Reporter:
                 bar.update()
 
 
-def show_summary(info: dict[str, Any], record: Path) -> None:
-    """Print the table that ends a run, from its `run.json`, and where its record lies."""
-    from mteb_vehicle_search.metrics import METRICS
+def show_in_a_run(show: Callable[[], object]) -> None:
+    """Show something in the middle of a run, which no console, however poor or full, may end."""
+    try:
+        with lossy_output():
+            show()
+            sys.stdout.flush()
+    except Exception as error:
+        say(f"What was measured is stored, but it cannot be shown here: {type(error).__name__}: {error}")
 
-    scores = info["scores"]
-    low, high = (scores.get(f"ndcg_at_10_ci_{end}", float("nan")) for end in ("low", "high"))
-    cells = {
-        METRICS["ndcg_at_10"].heading: f"{scores['ndcg_at_10']:.4f}",
-        "95 % interval": f"{low:.4f} – {high:.4f}",
-        **{METRICS[key].heading: f"{scores[key]:.4f}" for key in ("map_at_10", "recall_at_1", "recall_at_10")},
-        "median rank": f"{scores['median_rank']:g}",
-        "images/s": f"{info['images_per_s']:,.0f}" if info["images_per_s"] else "resumed",
-    }
-    print_columns(
-        console(), f"\n{info['task_name']} · {info['model_name']}", [], [[*cell] for cell in cells.items()], ()
-    )
-    org_model = info["model_name"].replace("/", "__")
-    result = f"results/{org_model}/{info['model_revision']}/{info['task_name']}.json under mteb's output folder"
-    sys.stdout.write(f"\nrun record  {record}\nresult      {result}\n")
+
+def say(message: str) -> None:
+    """Write a line to standard error, if there is one that takes it."""
+    with suppress(OSError, ValueError, AttributeError), lossy_output():
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+
+
+# What poor consoles lack, and what stands for it there.
+_PLAIN = {"·": "-", "–": "-", "—": "-", "…": "...", "±": "+-", "×": "x", "≤": "<=", "≥": ">=", "’": "'"}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(LOSSY := "vehicle-search", _plain)
+
+
+@contextmanager
+def lossy_output() -> Iterator[None]:
+    """Let standard output and error replace characters that their encoding lacks, until the end of the block."""
+    kept = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if isinstance(stream, TextIOWrapper)]
+    for stream, _ in kept:
+        stream.reconfigure(errors=LOSSY)
+    try:
+        yield
+    finally:
+        for stream, errors in kept:
+            with suppress(OSError, ValueError):
+                stream.reconfigure(errors=errors)

@@ -1,10 +1,12 @@
 """Where data, runs and vectors lie: by the environment, never by the working directory."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mteb_vehicle_search import settings
+from mteb_vehicle_search.errors import SettingsError
 
 
 def test_everything_lies_under_the_chosen_home(tmp_path, monkeypatch):
@@ -80,3 +82,58 @@ def test_a_variable_that_the_help_does_not_name_cannot_be_read(monkeypatch):
             read("VEHICLE_SEARCH_COLOUR")
     monkeypatch.setenv("VEHICLE_SEARCH_DEVICE", "cuda:1")
     assert settings.text("VEHICLE_SEARCH_DEVICE") == "cuda:1"
+
+
+# What is checked before a model is loaded
+
+
+def test_a_home_that_is_a_file_is_named_with_its_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(home))
+        with pytest.raises(SettingsError, match="is not a folder; VEHICLE_SEARCH_HOME is") as caught:
+            settings.check()
+        assert caught.value.hint == "Set VEHICLE_SEARCH_HOME to a folder that can be written."
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "deep" / "home"))
+    settings.check()
+    # Root may write everywhere, so the question is answered here.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SettingsError, match=f"{tmp_path} cannot be written; VEHICLE_SEARCH_HOME is"):
+        settings.check()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no home"), KeyError("uid"), OSError("none")])
+def test_a_computer_without_a_home_is_told_what_to_set(monkeypatch, error):
+    import platformdirs
+
+    def fail(*given, **named):
+        raise error
+
+    monkeypatch.delenv("VEHICLE_SEARCH_HOME")
+    monkeypatch.setattr(platformdirs, "user_data_path", fail)
+    with pytest.raises(SettingsError, match="There is no home folder") as caught:
+        settings.home()
+    assert "VEHICLE_SEARCH_HOME" in caught.value.hint
+    # A user without a name and without HOME.
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda *given, **named: Path("~/.local/share"))
+    with pytest.raises(SettingsError, match="There is no home folder"):
+        settings.home()
+
+
+def test_a_user_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", "~nobody-of-this-name/data")
+    with pytest.raises(SettingsError, match="VEHICLE_SEARCH_DATA=~nobody-of-this-name/data is no folder"):
+        settings.eval_set_folder()
+
+
+def test_a_variable_with_a_typo_is_told_with_the_nearest(monkeypatch):
+    assert settings.misspelt() == []
+    monkeypatch.setenv("VEHICLE_SEARCH_PRECISON", "bf16")
+    monkeypatch.setenv("VEHICLE_SEARCH_ZZZ", "1")
+    assert settings.misspelt() == [
+        "VEHICLE_SEARCH_PRECISON is set and means nothing; did you mean VEHICLE_SEARCH_PRECISION?",
+        "VEHICLE_SEARCH_ZZZ is set and means nothing",
+    ]

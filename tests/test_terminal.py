@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
@@ -120,3 +121,34 @@ def test_the_hook_is_put_in_place_once(untouched: list[tuple]) -> None:
     ours = sys.excepthook
     terminal.shorten_our_tracebacks()
     assert sys.excepthook is ours
+
+
+def test_a_name_that_mteb_does_not_know_is_one_line(
+    untouched: list[tuple], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["There is no model 'vehicle-search/tinyclip'. Did you mean vehicle-search/tiny-clip?"]
+    monkeypatch.setattr(sys, "excepthook", lambda *given: untouched.append(given))
+    terminal.shorten_our_tracebacks(lambda: said[0])
+    hand_in(raised(KeyError("x"), "mteb.cli.build_cli", "mteb.models.get_model_meta"))
+    assert untouched == []
+    assert capsys.readouterr().err == f"error: {said[0]}\n"
+    given = hand_in(raised(KeyError("x"), "a script"))
+    assert untouched == [given]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_interrupt_in_our_code_is_one_line(
+    untouched: list[tuple], capsys: pytest.CaptureFixture[str], ours: bool
+) -> None:
+    where = "mteb_vehicle_search.search.exact_search" if ours else "mteb.evaluate"
+    given = hand_in(raised(KeyboardInterrupt(), "mteb.cli.build_cli", where, "torch"))  # type: ignore[arg-type]
+    assert untouched == ([] if ours else [given])
+    assert capsys.readouterr().err == ("interrupted; run the same command again to go on\n" if ours else "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_every_way_of_having_no_room_is_said_alike(capsys: pytest.CaptureFixture[str], number: int) -> None:
+    terminal.show(OSError(number, "no", "/a/b"))
+    assert capsys.readouterr().err == (
+        "error: the disk is full (/a/b).\nFree some space and run the same command again; finished work is kept.\n"
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mteb_vehicle_search import cli, terminal
+from mteb_vehicle_search import cli, run_record, terminal
 from mteb_vehicle_search.errors import DataNotFoundError
 from mteb_vehicle_search.plugin import run as plugin_run
 
@@ -245,7 +245,7 @@ def test_version_of_a_checkout(
             raise importlib.metadata.PackageNotFoundError(name)
         return {"mteb-vehicle-search": "1.2", "mteb": "3.4"}[name]
 
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(run_record, "version", version)
     for arguments in (["--version"], ["--version", "run"]):
         with pytest.raises(SystemExit) as exit_info:
             cli.main(arguments)
@@ -273,27 +273,65 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 
 def test_run_registers_checks_the_data_and_runs(run: list[tuple[str, Any]]) -> None:
-    assert cli.main(["run", "-t", "A", "B", "-m", "c/d"]) == 0
+    assert cli.main(["run", "-t", "NFCorpus", "SciFact", "-m", "c/d"]) == 0
     assert run == [
         ("registered", None),
-        ("checked", ["A", "B"]),
-        ("ran", ["vehicle-search", "run", "-t", "A", "B", "-m", "c/d"]),
+        ("checked", ["NFCorpus", "SciFact"]),
+        ("ran", ["vehicle-search", "run", "-t", "NFCorpus", "SciFact", "-m", "c/d"]),
     ]
 
 
 def test_a_run_without_tasks_needs_no_data(run: list[tuple[str, Any]]) -> None:
-    assert cli.main(["run", "-m", "c/d"]) == 0
+    assert cli.main(["run", "-m", "c/d", "-b", "VehicleImageSearch"]) == 0
     assert run[1] == ("checked", [])
+
+
+@pytest.mark.parametrize("words", [[], ["-t", "NFCorpus"], ["-m", "c/d"], ["--device", "0"]])
+def test_a_run_of_nothing_is_told_the_usage(
+    run: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert cli.main(["run", *words]) == 2
+    assert run == [("registered", None)]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("usage: vehicle-search run -t TASK")
+    assert "vehicle-search/tiny-clip" in second
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-t", "VehicleImageSerch", "-m", "c/d"], "There is no task 'VehicleImageSerch'. Did you mean VehicleImage"),
+        (["-t", "vehicleimagesearchmini", "-m", "c/d"], "Did you mean VehicleImageSearchMini"),
+        (["-t", "NFCorpus", "-m", "vehicle-search/tinyclip"], "Did you mean vehicle-search/tiny-clip"),
+        (["-t", "NFCorpus", "-m", "jinaai/jina-clip-v3"], "Did you mean jinaai/jina-clip-v2"),
+        (["-t", "Zzzzzzzzzzzzzz", "-m", "c/d"], "There is no task 'Zzzzzzzzzzzzzz'. No name is near it."),
+    ],
+)
+def test_a_name_with_a_typo_is_one_line_with_the_nearest(
+    run: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.main(["run", *words]) == 1
+    assert run == [("registered", None)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: There is no ")
+    assert said in line
+
+
+def test_a_command_with_a_typo_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["leaderbord"])
+    assert exit_info.value.code == 2
+    assert "There is no command 'leaderbord'. Did you mean leaderboard?" in capsys.readouterr().err
 
 
 def test_what_follows_run_is_mtebs(run: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        cli.main(["run", "-m", "c/d", "--debug"])
+        cli.main(["run", "-t", "NFCorpus", "-m", "c/d", "--debug"])
     assert exit_info.value.code == 2, "mteb knows no --debug"
     assert os.environ[terminal.DEBUG] == "0"
-    assert cli.main(["--debug", "run", "-m", "c/d"]) == 0
+    assert cli.main(["--debug", "run", "-t", "NFCorpus", "-m", "c/d"]) == 0
     assert os.environ[terminal.DEBUG] == "1"
-    assert run[-1] == ("ran", ["vehicle-search", "run", "-m", "c/d"])
+    assert run[-1] == ("ran", ["vehicle-search", "run", "-t", "NFCorpus", "-m", "c/d"])
 
 
 @pytest.mark.parametrize(

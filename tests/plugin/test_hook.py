@@ -23,7 +23,10 @@ from mteb_vehicle_search.plugin import hook, registry
 
 ROOT = Path(__file__).parents[2]
 START_UP = ROOT / "mteb_vehicle_search" / "plugin" / "start_up"
-HOOKED = ("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks", "mteb")
+HOOKED = (
+    *("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks", "mteb"),
+    "mteb_vehicle_search.tasks",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -332,28 +335,31 @@ def ours_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_package_that_moved_away_says_nothing(start_up: Any, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gone:
-        def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-            if fullname == "mteb_vehicle_search":
-                raise ModuleNotFoundError(name=fullname)
-
-    ours_hidden(monkeypatch)
-    monkeypatch.setattr(sys, "meta_path", [Gone(), *sys.meta_path])
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *given: None if "vehicle" in name else find_spec(name, *given)
+    )
     start_up.start()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert importlib.import_module("mteb").WHOLE
 
 
+def in_our_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder in which something of our package's name comes before it."""
+    ours_hidden(monkeypatch)
+    importlib.invalidate_caches()
+    return folder.parent
+
+
 @pytest.mark.parametrize("damage", ["import json.no_such_module", "raise ZeroDivisionError('torn')"])
 def test_a_damaged_package_is_told_and_mteb_goes_on(
     start_up: Any, package: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    ours_hidden(monkeypatch)
-    damaged = package.parent / "mteb_vehicle_search"
-    damaged.mkdir()
+    damaged = in_our_place(package, monkeypatch) / "mteb_vehicle_search"
+    (damaged / "plugin").mkdir(parents=True)
+    (damaged / "plugin" / "hook.py").write_text("")
     (damaged / "__init__.py").write_text(damage)
-    importlib.invalidate_caches()
     with pytest.warns(UserWarning, match="cannot be imported") as warned:
         assert start_up.find_spec("mteb") is None
     assert warned[0].filename == __file__
@@ -362,3 +368,17 @@ def test_a_damaged_package_is_told_and_mteb_goes_on(
         assert importlib.import_module("mteb").WHOLE
     assert len(warned) == 1
     assert "no_such_module" in str(warned[0].message) or "torn" in str(warned[0].message)
+
+
+@pytest.mark.parametrize("name", ["mteb_vehicle_search.py", "mteb_vehicle_search/__init__.py", "mteb_vehicle_search/x"])
+def test_a_file_of_our_name_is_told_and_not_executed(
+    start_up: Any, package: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    hiding = in_our_place(package, monkeypatch) / name
+    hiding.parent.mkdir(exist_ok=True)
+    hiding.write_text("raise ZeroDivisionError('executed')")
+    monkeypatch.setattr(sys, "path", [str(package.parent)])
+    start_up.start()
+    with pytest.warns(UserWarning, match="hides the package mteb-vehicle-search, so mteb goes on without") as warned:
+        assert importlib.import_module("mteb").WHOLE
+    assert [str(hiding.parent if name.endswith("/x") else hiding) in str(one.message) for one in warned] == [True]

@@ -15,15 +15,23 @@ def find_spec(fullname, path=None, target=None):
     """Return mteb's spec as the package's finder gives it; None for any other module."""
     if fullname != "mteb":
         return None
+    import importlib.util
+    import warnings
+
+    spec = importlib.util.find_spec("mteb_vehicle_search")
+    if spec is None:
+        return None  # An editable install whose checkout was moved or deleted has nothing to add, and nothing to tell.
+    places = spec.submodule_search_locations or ()
+    # Without pathlib, which a start of Python does not pay for.
+    if not any(os.path.isfile(os.path.join(place, "plugin", "hook.py")) for place in places):  # noqa: PTH113, PTH118
+        found = spec.origin or ", ".join(places)
+        warnings.warn(f"{found} hides the package mteb-vehicle-search, so mteb goes on without.", stacklevel=2)
+        return None
     try:
         import mteb_vehicle_search
         from mteb_vehicle_search.plugin import hook
     except Exception as error:
-        # An editable install whose checkout was moved or deleted has nothing to add, and nothing to tell.
-        if getattr(error, "name", None) != "mteb_vehicle_search":
-            import warnings
-
-            warnings.warn(f"mteb-vehicle-search cannot be imported, so mteb goes on without: {error!r}", stacklevel=2)
+        warnings.warn(f"mteb-vehicle-search cannot be imported, so mteb goes on without: {error!r}", stacklevel=2)
         return None
     return hook.MtebFinder(mteb_vehicle_search.mteb_executed).find_spec(fullname, path, target)
 

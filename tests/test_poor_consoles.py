@@ -1,0 +1,128 @@
+"""Consoles that lack characters, or take nothing: what was measured is stored, and the exit status tells the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_set import small_set
+
+from mteb_vehicle_search import cli, summary, terminal
+from mteb_vehicle_search.run_record import RunRecord
+from mteb_vehicle_search.settings import home
+
+MODEL = "vehicle-search/tiny-clip"
+TASK = "DogImageSearch"
+
+
+@pytest.fixture(autouse=True)
+def dogs() -> None:
+    small_set(home() / "data" / "dogs", name="dog-image-search", title="Dögs · and – „more“")
+
+
+def command(*words: str, encoding: str = "utf-8", output: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    program = "data_prep" if words[0] == "verify" else "mteb_vehicle_search.cli"
+    if words[0] == "mteb":
+        program, words = "mteb", words[1:]
+    with (output or Path(os.devnull)).open("wb") as sink:
+        return subprocess.run(
+            [sys.executable, "-m", program, *words],
+            stdout=sink if output else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "120"},
+            cwd=home(),
+        )
+
+
+@pytest.mark.parametrize("program", [["run"], ["mteb", "run"]], ids=" ".join)
+@pytest.mark.parametrize("encoding", ["ascii", "cp932", "cp437"])
+def test_a_run_ends_well_on_every_console(program: list[str], encoding: str) -> None:
+    done = command(*program, "-t", TASK, "-m", MODEL, "--output-folder", "out", encoding=encoding)
+    assert done.returncode == 0, done.stderr
+    (stored,) = (home() / "out").rglob(f"{TASK}.json")
+    score = json.loads(stored.read_text(encoding="utf-8"))["scores"]["test"][0]["ndcg_at_10"]
+    (record,) = RunRecord.find()
+    shown = done.stdout.decode(encoding)
+    assert f"{score:.4f}" in shown
+    assert f"{MODEL}" in shown
+    assert str(record.folder) in shown.replace("\n", "")
+    for words in (["leaderboard", "out"], ["compare", MODEL, MODEL], ["growth", MODEL], ["verify", "data/dogs"]):
+        done = command(*words, encoding=encoding)
+        assert done.returncode == 0, (words, done.stderr)
+        assert done.stdout.decode(encoding).strip()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_full_output_costs_no_result() -> None:
+    full = Path("/dev/full")
+    done = command("run", "-t", TASK, "-m", MODEL, "--output-folder", "out", output=full)
+    assert "What was measured is stored, but it cannot be shown here" in done.stderr.decode()
+    assert done.returncode == 0, "it did what it is for"
+    assert len(list((home() / "out").rglob(f"{TASK}.json"))) == len(RunRecord.find()) == 1
+    for words in (["leaderboard", "out"], ["growth", MODEL], ["verify", "data/dogs"]):
+        done = command(*words, output=full)
+        last = done.stderr.decode().splitlines()[-2:]
+        assert (done.returncode, last[0][:26]) == (1, "error: the disk is full (N"), words
+
+
+def test_characters_that_are_missing_are_replaced_by_their_like(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "said").open("w", encoding="ascii") as poor:
+        monkeypatch.setattr(sys, "stdout", poor)
+        with terminal.lossy_output():
+            poor.write("0.5 – 0.6 · ≤ 1 … ± 2 × 3 ö 日")
+        with pytest.raises(UnicodeEncodeError):
+            poor.write("ö")
+    assert (tmp_path / "said").read_text(encoding="ascii") == "0.5 - 0.6 - <= 1 ... +- 2 x 3 ? ?"
+
+
+def test_showing_never_raises(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = {"task_name": "T", "model_name": "a[/b]", "scores": {"ndcg_at_10": 0.5}, "images_per_s": None}
+    summary.show_summary(info, tmp_path)
+    shown = capsys.readouterr().out
+    assert "T · a[/b]" in shown
+    assert "0.5000" in shown
+    summary.show_summary({}, tmp_path)
+    assert "What was measured is stored, but it cannot be shown here: KeyError" in capsys.readouterr().err
+    summary.show_stored({}, tmp_path, "m")
+    assert "cannot be shown here" in capsys.readouterr().err
+    for stream in (None, (tmp_path / "closed").open("w")):
+        if stream:
+            stream.close()
+        monkeypatch.setattr(sys, "stdout", stream)
+        summary.show_written(tmp_path)
+        monkeypatch.setattr(sys, "stderr", stream)
+        summary.show_written(tmp_path)
+        monkeypatch.undo()
+
+
+def test_options_and_modes_stand_in_the_heading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = {"title": "Dogs", "task_name": "T", "model_name": "m", "scores": {"ndcg_at_10": 0.5}, "images_per_s": 3}
+    summary.show_summary({**info, "options": {"embed_dim": 64}, "precision": "bf16", "preprocess": "fast"}, tmp_path)
+    assert "Dogs · m[embed_dim=64] · bf16 · fast\n" in capsys.readouterr().out
+    summary.show_summary({**info, "precision": "fp32", "preprocess": "exact"}, tmp_path)
+    assert "Dogs · m\n" in capsys.readouterr().out
+
+
+def test_what_is_shown_is_flushed_before_the_status_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, text: str) -> int:
+            return len(text)
+
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+        def fileno(self) -> int:
+            raise OSError
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert cli.main(["--version"]) == 1
+    monkeypatch.setattr(cli, "_run", lambda *given: 0)
+    assert cli.main(["leaderboard"]) == 1
