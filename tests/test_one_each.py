@@ -32,7 +32,7 @@ def runs(tmp_path, monkeypatch):
     for name, ranks in RANKS.items():
         info = info_of(model_name=name, texts_per_s=1234.4)
         made = hand_made(ranks, relevant_ids=[f"flickr30k/{n}" for n in range(4)])
-        write_run_record(info["content_id"], name, info["model_revision"], table_of(made), info)
+        write_run_record(table_of(made), {**info, "model_name": name})
 
 
 def printed(capsys, *arguments: str) -> str:

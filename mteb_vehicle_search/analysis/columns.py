@@ -1,11 +1,10 @@
-"""What is in `leaderboard.json`, version 1, and in the tables that show it: each column once.
+"""What is in `leaderboard.json`, version 2, and in the tables that show it: each column once.
 
 README.md beside this file lists the same fields, and a test keeps them in step.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,24 +12,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.fields import INTEGER, NUMBER, TEXT, Field, is_text, json_types, misfits
 from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.reported import SET
 from mteb_vehicle_search.analysis.runs import Result, holds_flickr30k
+from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
 from mteb_vehicle_search.metrics import METRICS, scored
+from mteb_vehicle_search.run_record import RunKey
 
 Row = dict[str, Any]
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one model on one evaluation set, whole from the files to the page.
+    """What is known of one run, whole from the files to the page.
 
-    The result is mteb's, the ranks are of the run that gave it; one of the two may be missing. The rank is 1 + the
-    number of models better by a paired test; None without ranks.
+    The result is mteb's, the ranks are of the run that gave it; one of the two may be missing. The key is what both
+    tell. In a table the entry has a name that no other has there, and as rank 1 + the number of models better by a
+    paired test (None without ranks).
     """
 
     result: Result | None
     ranks: RunRanks | None
+    key: RunKey
+    name: str = ""
     rank: int | None = None
 
     @property
@@ -44,10 +51,24 @@ class Entry:
         return self.result.meta if self.result else {}
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Task and content id."""
-        result = self.result
-        return (result.task, result.content_id) if result else (self.info["task_name"], self.info["content_id"])
+    def task(self) -> str:
+        """The name of the task it was made with."""
+        return self.result.task if self.result else self.info["task_name"]
+
+    @property
+    def title(self) -> str:
+        """The title of the evaluation set at the time."""
+        return title_of({"task_name": self.task, **self.info})
+
+    @property
+    def sources_id(self) -> str:
+        """What identifies the photographs that the pictures were made from; "" if neither tells."""
+        return self.info.get("sources_id") or (self.result.sources_id if self.result else "")
+
+    @property
+    def date(self) -> str | None:
+        """When the run ended."""
+        return (self.result and self.result.date) or self.info.get("finished")
 
     @cached_property
     def interval(self) -> Interval | None:
@@ -57,7 +78,9 @@ class Entry:
     @cached_property
     def row(self) -> Row:
         """The row of the leaderboard: key -> value for each of `row_columns()`."""
-        return {key: column.value(self) for key, column in row_columns().items()}
+        values = {key: (column.types, column.value(self)) for key, column in row_columns().items()}
+        # A fact that a file has in another type is not known.
+        return {key: value if json_types(value) & {*types} else None for key, (types, value) in values.items()}
 
     def score(self, key: str, of_ranks: Callable[[RunRanks], float]) -> float | None:
         """Return a score of the result, or else what the ranks give."""
@@ -69,13 +92,6 @@ class Entry:
 # What tables show of a row, and what an entry has in a column.
 Text = Callable[[Row], str]
 Value = Callable[[Entry], Any]
-
-
-class Field(NamedTuple):
-    """A field: its JSON types ("null" among them if it may be missing) and what it says."""
-
-    types: tuple[str, ...]
-    meaning: str
 
 
 class Cell(NamedTuple):
@@ -127,12 +143,8 @@ def _end(side: str) -> Callable[[Entry], float | None]:
     return lambda entry: entry.score(f"ndcg_at_10_ci_{side}", lambda _: getattr(entry.interval, side))
 
 
-def _model(entry: Entry) -> str:
-    return entry.result.model if entry.result else str(entry.info["model_name"])
-
-
-def _revision(entry: Entry) -> str:
-    return entry.result.revision if entry.result else str(entry.info.get("model_revision"))
+def _key(part: str) -> Value:
+    return lambda entry: getattr(entry.key, part) or None
 
 
 def _run(key: str) -> Value:
@@ -147,7 +159,8 @@ def _versions(entry: Entry) -> dict[str, str]:
     versions = dict(entry.info.get("versions") or {})
     if entry.result and entry.result.mteb_version:
         versions.setdefault("mteb", entry.result.mteb_version)
-    return {name: str(version) for name, version in sorted(versions.items())}
+    given = {str(name): str(version) for name, version in versions.items()}
+    return {name: given[name] for name in sorted(given) if is_text(name + given[name])}
 
 
 def _fact(
@@ -165,22 +178,24 @@ def _score(key: str) -> Column:
     return Column(key, *SCORE, lambda entry: entry.score(key, of_ranks), cell)
 
 
-TEXT, INTEGER, NUMBER = ("string", "null"), ("integer", "null"), ("number", "null")
 KNOWN = {True: "yes", False: "no", None: "unknown"}
 SCORE = Field(NUMBER, "mean over queries, 0 to 1")
 DOCUMENT = {
-    "schema_version": Field(("integer",), "1"),
+    "schema_version": Field(("integer",), str(SCHEMA_VERSION)),
     "sorted_by": Field(("string",), "the score that orders and ranks the rows"),
-    "tables": Field(("array",), "one for each task and evaluation set"),
+    "tables": Field(("array",), "one for each evaluation set"),
     "reported": Field(("array",), "published figures, never ranked"),
 }
 TABLE = {
     "task": Field(("string",), "task name"),
+    "title": Field(("string",), "of the evaluation set, for people"),
     "content_id": Field(("string",), "of the evaluation set; scores compare only within one"),
+    "images_id": Field(TEXT, "of the pictures that were searched; scores compare only within one"),
+    "sources_id": Field(TEXT, "of the photographs that they were made from"),
     "corpus_size": Field(INTEGER, "images in the corpus"),
     "query_count": Field(INTEGER, "queries"),
     "sources": Field(("object", "null"), "images by source"),
-    "rows": Field(("array",), "one for each model and revision"),
+    "rows": Field(("array",), "one for each run"),
 }
 # Which model; then come the scores, then the facts.
 WHO = [
@@ -191,8 +206,22 @@ WHO = [
         lambda entry: entry.rank,
         Cell("who", "rank", number("rank", "d")),
     ),
-    Column("model", ("string",), "model name", _model, Cell("who", "model", words("model"), left=True)),
-    Column("revision", ("string",), "model revision", _revision, Cell("run", "revision", words("revision", 12), True)),
+    Column(
+        "name",
+        ("string",),
+        "the model with its options, and with what else tells it from other rows",
+        lambda entry: entry.name or entry.key.name,
+        Cell("who", "model", words("name"), left=True),
+    ),
+    Column("model", ("string",), "model name", lambda entry: entry.key.model),
+    Column(
+        "revision",
+        ("string",),
+        "model revision; empty if there is none",
+        lambda entry: entry.key.revision,
+        Cell("run", "revision", words("revision", 12), left=True),
+    ),
+    Column("options", ("object",), "what the model was loaded with, option -> text", lambda e: dict(e.key.options)),
 ]
 FACTS = [
     Column(
@@ -212,23 +241,24 @@ FACTS = [
     ),
     _fact("n_parameters", INTEGER, "parameters of the model", _run_or_meta, "parameters", _parameters),
     _fact("embed_dim", INTEGER, "dimension of its vectors", _run_or_meta, "dimension", number("embed_dim", "d")),
-    _fact("precision", TEXT, "of the computation", _run, "precision"),
+    _fact("precision", TEXT, "of the computation", _key, "precision"),
+    _fact("preprocess", TEXT, "how images were made ready, exact or fast", _key, "preprocess"),
     _fact("device", TEXT, "that encoded", _run, "device"),
     _fact("images_per_s", NUMBER, "images encoded per second", _run, "images/s", number("images_per_s", ",.0f")),
     Column(
         "date",
         TEXT,
         "end of the run, ISO 8601 or as mteb writes it",
-        lambda entry: (entry.result and entry.result.date) or entry.info.get("finished"),
+        lambda entry: entry.date,
         Cell("run", "date", words("date", 10)),
     ),
     Column("versions", ("object",), "package -> version", _versions),
     Column(
-        "licence",
+        "license",
         TEXT,
         "of the model, as mteb's metadata has it",
         lambda entry: entry.meta.get("license"),
-        Cell("run", "licence", words("licence"), left=True),
+        Cell("run", "license", words("license"), left=True),
     ),
     Column(
         "flickr30k_in_training",
@@ -252,6 +282,7 @@ def reported_fields() -> dict[str, Field]:
     """Return the fields of a published figure."""
     return {
         "task": Field(("string",), "task name"),
+        **SET,
         "model": Field(("string",), "model as published"),
         "source": Field(("string",), "where it was published"),
         **dict.fromkeys(scored(), SCORE),
@@ -267,40 +298,40 @@ def cells_of(*tables: str) -> list[Cell]:
 
 def violations(document: Any) -> list[str]:
     """Return where a document departs from the schema; nothing if it conforms."""
-    found = _check("document", document, DOCUMENT)
+    found = misfits("document", document, DOCUMENT)
     if found:
         return found
-    if document["schema_version"] != 1:
-        return [f"document.schema_version is {document['schema_version']}, not 1"]
+    if document["schema_version"] != SCHEMA_VERSION:
+        return [f"document.schema_version is {document['schema_version']}, not {SCHEMA_VERSION}"]
     columns = row_columns()
     for i, table in enumerate(document["tables"]):
-        wrong = _check(f"tables[{i}]", table, TABLE)
+        wrong = misfits(f"tables[{i}]", table, TABLE)
         found += wrong
         for j, row in enumerate([] if wrong else table["rows"]):
-            found += _check(f"tables[{i}].rows[{j}]", row, columns)
+            found += misfits(f"tables[{i}].rows[{j}]", row, columns)
     for i, row in enumerate(document["reported"]):
-        found += _check(f"reported[{i}]", row, reported_fields())
+        found += misfits(f"reported[{i}]", row, reported_fields())
     return found
 
 
-def _check(where: str, value: Any, fields: dict[str, Any]) -> list[str]:
-    if not isinstance(value, dict):
-        return [f"{where} is not an object"]
-    found = [f"{where}.{name} is missing" for name in fields if name not in value]
-    found += [f"{where}.{name} is unknown" for name in value if name not in fields]
-    for name, field in fields.items():
-        if name in value and not _types(value[name]) & set(field.types):
-            found.append(f"{where}.{name} is {value[name]!r}, not {' or '.join(field.types)}")
-    return found
+def from_version_1(document: Any) -> Any:
+    """Return a document of version 1 as one of this version; what is damaged in it stays so."""
 
+    def newer(one: Any, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+        return changed(one) if isinstance(one, dict) else one
 
-def _types(value: Any) -> set[str]:
-    if value is None:
-        return {"null"}
-    if isinstance(value, bool):
-        return {"boolean"}
-    if isinstance(value, int):
-        return {"integer", "number"}
-    if isinstance(value, float):
-        return {"number"} if math.isfinite(value) else set()
-    return {{str: "string", list: "array", dict: "object"}.get(type(value), "unknown")}
+    def each(of: dict[str, Any], key: str, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        listed = of.get(key)
+        return {**of, key: [newer(one, changed) for one in listed]} if isinstance(listed, list) else of
+
+    def row(old: dict[str, Any]) -> dict[str, Any]:
+        renamed = {"license" if key == "licence" else key: value for key, value in old.items()}
+        return {"name": old.get("model"), "options": {}, "preprocess": None, **renamed}
+
+    def table(old: dict[str, Any]) -> dict[str, Any]:
+        return each({"title": old.get("task"), "images_id": None, "sources_id": None, **old}, "rows", row)
+
+    if not isinstance(document, dict) or document.get("schema_version") != 1:
+        return document
+    new = each(each(document, "tables", table), "reported", lambda old: {**dict.fromkeys(SET), **old})
+    return {**new, "schema_version": SCHEMA_VERSION}

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from rich.console import Console
 
+from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
-from mteb_vehicle_search.analysis.runs import add_selection_arguments, choose_runs
+from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
+from mteb_vehicle_search.analysis.sets import other_pixels, title_of
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
 from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
@@ -42,11 +44,12 @@ class StratumEffect(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two models on one evaluation set."""
+    """Two runs on one evaluation set, by names that differ."""
 
     model_a: str
     model_b: str
     task: str
+    title: str
     content_id: str
     metric: str
     paired: Paired
@@ -83,20 +86,22 @@ def compare(
         adjusted = holm(np.array([found.p_value for *_, found in parts])).tolist()
         effects += [StratumEffect._make((name, *part, p)) for part, p in zip(parts, adjusted)]
     info = a.record.info
-    names = [str(run.record.info["model_name"]) for run in (a, b)]
-    if names[0] == names[1]:
-        names = [f"{names[0]}@{str(run.record.info.get('model_revision'))[:12]}" for run in (a, b)]
-    return Comparison(names[0], names[1], info["task_name"], info["content_id"], metric, paired, effects)
+    first_name, second_name = shown_names([run.record.key for run in (a, b)])
+    task, content_id = info["task_name"], info["content_id"]
+    return Comparison(first_name, second_name, task, title_of(info), content_id, metric, paired, effects)
 
 
 def require_same_queries(a: RunRanks, b: RunRanks) -> None:
-    """Raise a ResultsError if content ids, queries or relevant images differ: such runs cannot be paired."""
-    ids = [str(run.record.info["content_id"]) for run in (a, b)]
-    if ids[0] != ids[1]:
+    """Raise a ResultsError if content ids, pictures, queries or relevant images differ: such runs cannot be paired."""
+    one, other = (run.record.key for run in (a, b))
+    sets, hint = (one.content_id[:12], other.content_id[:12]), "Run both models on the same data."
+    if sets[0] != sets[1]:
         raise ResultsError(
-            f"The runs are on different evaluation sets ({ids[0][:12]}, {ids[1][:12]}); their scores do not compare.",
-            "Run both models on the same data.",
+            f"The runs are on different evaluation sets ({', '.join(sets)}); their scores do not compare.", hint
         )
+    if one.images_id and other.images_id and one.images_id != other.images_id:
+        what = other_pixels(a.record.info, b.record.info)
+        raise ResultsError(f"The runs on {sets[0]} searched {what}; their scores do not compare.", hint)
     if not a.asks_the_same(b):
         raise ResultsError(
             f"{a.record.folder} and {b.record.folder} do not have the same queries.", "Run both models again."
@@ -116,14 +121,14 @@ def sentence(found: Comparison) -> str:
     p = f"p = {paired.p_value:.4f}" if paired.p_value >= 0.001 else "p < 0.001"
     if paired.p_value < SIGNIFICANCE:
         return (
-            f"{better} is better than {worse} on {found.task}: {metric} {high:.4f} against {low:.4f}, a difference of "
+            f"{better} is better than {worse} on {found.title}: {metric} {high:.4f} against {low:.4f}, a difference of "
             f"{high - low:.4f} (95 % interval {sides[0]:.4f} to {sides[1]:.4f}, {p}); of {total:,} queries it wins "
             f"{wins:,} and loses {losses:,}."
         )
     if wins == losses == 0:
-        return f"{found.model_a} and {found.model_b} score the same on every query of {found.task}."
+        return f"{found.model_a} and {found.model_b} score the same on every query of {found.title}."
     return (
-        f"These runs do not tell {found.model_a} and {found.model_b} apart on {found.task}: {metric} "
+        f"These runs do not tell {found.model_a} and {found.model_b} apart on {found.title}: {metric} "
         f"{paired.a.mean:.4f} and {paired.b.mean:.4f}, a difference of {paired.difference.mean:+.4f} (95 % interval "
         f"{paired.difference.low:+.4f} to {paired.difference.high:+.4f}, {p})."
     )
@@ -131,9 +136,7 @@ def sentence(found: Comparison) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vehicle-search compare`."""
-    parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="two or more: model name, name@revision, or run record folder"
-    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=f"two or more: {MODEL_HELP}")
     parser.add_argument("--metric", default="ndcg_at_10", choices=scored())
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="evaluation set, for strata by caption")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"(default: {RESAMPLES})")
@@ -155,6 +158,9 @@ def main(args: argparse.Namespace) -> int:
         compare(a, b, args.metric, queries=queries, resamples=args.resamples, seed=args.seed)
         for a, b in combinations(runs, 2)
     ]
+    # The same names in all pairs.
+    pairs = combinations(shown_names([record.key for record in records]), 2)
+    found = [one._replace(model_a=a, model_b=b) for one, (a, b) in zip(found, pairs)]
     adjusted = holm(np.array([one.paired.p_value for one in found])).tolist()
     if args.format == "json":
         content = [as_json(one, p) for one, p in zip(found, adjusted)]
@@ -178,7 +184,7 @@ def as_json(found: Comparison, p_adjusted: float) -> dict:
         }
 
     return {
-        **{key: getattr(found, key) for key in ("model_a", "model_b", "task", "content_id", "metric")},
+        **{key: getattr(found, key) for key in ("model_a", "model_b", "task", "title", "content_id", "metric")},
         **plain(found.paired),
         "p_adjusted": p_adjusted,
         "sentence": sentence(found),
@@ -197,7 +203,7 @@ def _show(screen: Console, found: Comparison, p_adjusted: float, pairs: int) -> 
         rows.append((stratum, *[""] * (len(COLUMNS) - 1)))
         rows += [_cells(f"  {one.label}", one.queries, one.paired, one.p_adjusted) for one in effects]
     columns = [list(column) for column in zip(*rows)]
-    screen.print(f"{found.task} · {found.metric}\nA {found.model_a}\nB {found.model_b}\n")
+    screen.print(f"{found.title} · {found.metric}\nA {found.model_a}\nB {found.model_b}\n")
     print_columns(screen, "", columns[:2], columns[2:], {""})
     screen.print(
         f"\nBy image: A wins {paired.image_wins:,}, loses {paired.image_losses:,}, ties {paired.image_ties:,}. "

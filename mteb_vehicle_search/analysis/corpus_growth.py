@@ -16,8 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
+from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
-from mteb_vehicle_search.analysis.runs import add_selection_arguments, choose_runs, find_runs
+from mteb_vehicle_search.analysis.runs import open_record
+from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
+from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, resampled_means
 from mteb_vehicle_search.errors import ResultsError
@@ -144,10 +147,9 @@ def equivalence(
     """
     _require_one_relevant(special)
     _require_one_relevant(general)
-    first, second = special.record.info, general.record.info
-    for key in ("model_name", "model_revision"):
-        if first.get(key) != second.get(key):
-            raise ResultsError(f"The runs are not of one model: {first.get(key)} and {second.get(key)}.")
+    first, second = (run.record.key for run in (special, general))
+    if first.full_name != second.full_name:
+        raise ResultsError(f"The runs are not of one model: {first.full_name} and {second.full_name}.")
     if not special.asks_the_same(general):
         raise ResultsError("The runs do not have the same queries and relevant images.")
     total, captioned, above = _counts(general)
@@ -201,7 +203,7 @@ def _require_one_relevant(ranks: RunRanks) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vehicle-search growth`."""
     parser.description = "Show the score that models would have in smaller and in much larger corpora."
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="model name, name@revision, or run record folder")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("--metric", action="append", choices=growing(), help="repeatable (default: five of them)")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="numbers of distractors")
     parser.add_argument(
@@ -222,18 +224,18 @@ def main(args: argparse.Namespace) -> int:
         raise ResultsError("--general compares two corpora for one model; name one MODEL.")
     metrics = args.metric or list(TABLE_METRICS)
     found, screen = [], console()
-    for record in records:
+    for record, name in zip(records, shown_names([record.key for record in records])):
         ranks = load_ranks(record)
         curves = growth(ranks, metrics, args.sizes, seed=args.seed)
         checked = next((metric for metric in metrics if metric != "mrr"), "ndcg_at_10")
         check = hold_out(ranks, checked, seed=args.seed) if ranks.distractors else None
         equal = None
         if args.general:
-            other = load_ranks(_general_run(args.general, str(record.info["model_name"]), args.runs))
+            other = load_ranks(_general_run(args.general, record.key.full_name, args.runs))
             equal = equivalence(ranks, other, checked, seed=args.seed)
-        found.append(_as_json(ranks, curves, checked, check, equal))
+        found.append({"name": name, **_as_json(ranks, curves, checked, check, equal)})
         if args.format == "table":
-            _show(screen, ranks, curves, checked, check, equal)
+            _show(screen, name, ranks, curves, checked, check, equal)
     if args.format == "json":
         sys.stdout.write(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     return 0
@@ -241,7 +243,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _general_run(text: str, model: str, root: Path | None):
     if (Path(text) / "run.json").is_file():
-        return find_runs(text)[0]
+        return open_record(Path(text))
     return choose_runs([model], root, content_id=text)[0]
 
 
@@ -250,7 +252,9 @@ def _as_json(ranks, curves, checked, check, equal) -> dict:
     return {
         "model_name": info["model_name"],
         "model_revision": info.get("model_revision"),
+        "options": dict(ranks.record.key.options),
         "task": info["task_name"],
+        "title": title_of(info),
         "content_id": info["content_id"],
         "distractors": ranks.distractors,
         "points": [point._asdict() for points in curves.values() for point in points],
@@ -260,7 +264,7 @@ def _as_json(ranks, curves, checked, check, equal) -> dict:
     }
 
 
-def _show(screen, ranks, curves, checked, check, equal) -> None:
+def _show(screen, name, ranks, curves, checked, check, equal) -> None:
     info = ranks.record.info
     points = next(iter(curves.values()))
     head = [
@@ -270,7 +274,7 @@ def _show(screen, ranks, curves, checked, check, equal) -> None:
     cells = [[metric, *(f"{p.value:.4f}" for p in of_metric)] for metric, of_metric in curves.items()]
     # Five intervals side by side are more than anybody reads: one beside the leading metric.
     cells.insert(1, ["95 % interval", *(f"{p.low:.4f}–{p.high:.4f}" for p in points)])
-    print_columns(screen, f"{info['task_name']} · {info['model_name']}", head, cells, {""})
+    print_columns(screen, f"{title_of(info)} · {name}", head, cells, {""})
     captioned = info["corpus_size"] - ranks.distractors
     screen.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
     if check is not None:

@@ -5,38 +5,63 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from mteb_vehicle_search.analysis.columns import Cell, Row, cells_of, row_columns
+from mteb_vehicle_search.analysis.reported import SET, is_of
+from mteb_vehicle_search.analysis.sets import ID_DIGITS, SetKey, other_pixels
 from mteb_vehicle_search.terminal import console, print_columns
 
 RANK_NOTE = "Models share a rank unless a paired test over images separates them (Holm, 5 %)."
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def reported_row(row: Row) -> Row:
     """Return a published figure as a row, empty where it says nothing."""
-    return {**dict.fromkeys(row_columns()), **row, "model": f"{row['model']} (reported)"}
+    return {**dict.fromkeys(row_columns()), **row, "name": f"{row['model']} (reported)"}
 
 
-def heading(table: dict[str, Any]) -> str:
-    """Return the title of one table."""
-    counts = [
-        f"{table[key]:,} {what}" for key, what in (("corpus_size", "images"), ("query_count", "queries")) if table[key]
-    ]
-    return " · ".join([table["task"], f"content id {table['content_id'][:12]}", *counts])
+def heading(table: dict[str, Any], tables: Sequence[dict[str, Any]] = ()) -> str:
+    """Return the title of one table; `tables` are those that it must be told from."""
+    alike = sum(one["content_id"] == table["content_id"] for one in tables) > 1
+    pictures = [f"images id {(table['images_id'] or 'unknown')[:ID_DIGITS]}"] if alike else []
+    task = [table["task"]] if table["task"] != table["title"] else []
+    return " · ".join(
+        [table["title"], *task, f"content id {table['content_id'][:ID_DIGITS]}", *pictures, *_sizes(table)]
+    )
 
 
-def reported_heading(document: dict[str, Any]) -> str:
-    """Return the title of the published figures."""
-    return f"{', '.join(sorted({row['task'] for row in document['reported']}))} · reported elsewhere, not ranked"
+def _sizes(of: dict[str, Any]) -> list[str]:
+    return [f"{of[key]:,} {what}" for key, what in (("corpus_size", "images"), ("query_count", "queries")) if of[key]]
 
 
-def difference(tables: list[dict[str, Any]], table: dict[str, Any]) -> str | None:
+def reported_parts(document: dict[str, Any]) -> list[tuple[dict[str, Any] | None, list[Row]]]:
+    """Return the published figures by evaluation set, with the table of the very same set if there is one."""
+    parts: dict[Any, tuple[dict[str, Any] | None, list[Row]]] = {}
+    for row in document["reported"]:
+        table = next((table for table in document["tables"] if is_of(row, table)), None)
+        key = id(table) if table else (row["task"], *(row[name] for name in SET))
+        parts.setdefault(key, (table, []))[1].append(row)
+    return list(parts.values())
+
+
+def reported_heading(rows: list[Row]) -> str:
+    """Return the title of published figures of one evaluation set."""
+    return " · ".join([rows[0]["task"], *_sizes(rows[0]), "reported elsewhere, not ranked"])
+
+
+def difference(tables: Sequence[dict[str, Any]], table: dict[str, Any]) -> str | None:
     """Return a line on how a table's evaluation set differs from the first of the same task; None for that one."""
+    of_content = next(one for one in tables if one["content_id"] == table["content_id"])
+    if SetKey.of_table(of_content) != SetKey.of_table(table):
+        which = f"images id {(of_content['images_id'] or 'unknown')[:ID_DIGITS]}"
+        return f"Not comparable with the table of {which}: one content id, but {other_pixels(of_content, table)}."
     first = next(one for one in tables if one["task"] == table["task"])
     if first is table:
         return None
-    start = f"Not comparable with the table of content id {first['content_id'][:12]}"
+    start = f"Not comparable with the table of content id {first['content_id'][:ID_DIGITS]}"
     if not first["sources"] or not table["sources"]:
         return f"{start}: another content id; without run records it cannot be said what differs."
     parts = [
@@ -45,7 +70,7 @@ def difference(tables: list[dict[str, Any]], table: dict[str, Any]) -> str | Non
         if first["sources"].get(name) != table["sources"].get(name)
     ]
     if first["query_count"] != table["query_count"]:
-        parts.append(f"{first['query_count']:,} queries there, {table['query_count']:,} here")
+        parts.append(f"{first['query_count'] or 0:,} queries there, {table['query_count'] or 0:,} here")
     what = "; ".join(parts) or "as many images and queries, but other images, captions or image policy"
     return f"{start}: {what}."
 
@@ -55,7 +80,7 @@ def versions(rows: list[dict[str, Any]]) -> list[str]:
     models: dict[str, list[str]] = {}
     for row in rows:
         text = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
-        models.setdefault(text, []).append(row["model"])
+        models.setdefault(text, []).append(row["name"])
     whose = {text: "" if len(models) == 1 else f" ({', '.join(who)})" for text, who in models.items()}
     return [f"Versions{whose[text]}: {text}." for text in models if text]
 
@@ -69,16 +94,22 @@ def show(document: dict[str, Any]) -> None:
         head, rest = ([[cell.heading, *map(cell.text, rows)] for cell in part] for part in (who, cells))
         print_columns(screen, title, head, rest, left)
 
+    def add_reported(rows: list[Row]) -> None:
+        shown = [reported_row(row) for row in rows]
+        add(reported_heading(rows), shown, _model(), _given(shown))
+        screen.print()
+
+    parts = reported_parts(document)
     for table in document["tables"]:
-        add(heading(table), table["rows"], cells_of("who"), cells_of("scores", "run"))
+        add(heading(table, document["tables"]), table["rows"], cells_of("who"), cells_of("scores", "run"))
         for line in (difference(document["tables"], table), *versions(table["rows"])):
             if line:
                 screen.print(line)
         screen.print()
-    if document["reported"]:
-        reported = [reported_row(row) for row in document["reported"]]
-        add(reported_heading(document), reported, _model(), _given(reported))
-        screen.print()
+        for rows in (rows for of, rows in parts if of is table):
+            add_reported(rows)
+    for rows in (rows for of, rows in parts if of is None):
+        add_reported(rows)
     if document["tables"]:
         screen.print(RANK_NOTE)
 
@@ -102,26 +133,33 @@ def to_markdown(document: dict[str, Any]) -> str:
         lines.extend("| " + " | ".join(_escape(cell.text(row)) for cell in cells) + " |" for row in rows)
         lines.append("")
 
+    def add_reported(rows: list[Row]) -> None:
+        lines.extend([f"**{_escape(reported_heading(rows))}**", ""])
+        shown = [reported_row(row) for row in rows]
+        add(shown, [*_model(), *_given(shown)])
+        sources = sorted({row["source"] for row in rows})
+        lines.extend([f"Reported by: {', '.join(_escape(source) for source in sources)}.", ""])
+
+    parts = reported_parts(document)
     for table in document["tables"]:
-        lines += [f"**{_escape(heading(table))}**", ""]
+        lines += [f"**{_escape(heading(table, document['tables']))}**", ""]
         if line := difference(document["tables"], table):
             lines += [_escape(line), ""]
         add(table["rows"], cells_of("who", "scores"))
         add(table["rows"], [*_model(), *cells_of("run")])
         lines += [line for text in versions(table["rows"]) for line in (_escape(text), "")]
-    if document["reported"]:
-        reported = [reported_row(row) for row in document["reported"]]
-        lines += [f"**{_escape(reported_heading(document))}**", ""]
-        add(reported, [*_model(), *_given(reported)])
-        sources = sorted({row["source"] for row in document["reported"]})
-        lines += [f"Reported by: {', '.join(_escape(source) for source in sources)}.", ""]
+        for rows in (rows for of, rows in parts if of is table):
+            add_reported(rows)
+    for rows in (rows for of, rows in parts if of is None):
+        add_reported(rows)
     if document["tables"]:
         lines.append(RANK_NOTE)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _escape(text: str) -> str:
-    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`")
+    """Return text that is shown as it is: no markup, no cell of its own, and no link but of an address it shows."""
+    text = re.sub(r"([\\|*`\[\]])", r"\\\1", text).replace("<", "&lt;")
     return " ".join(text.split())
 
 
@@ -131,16 +169,31 @@ def to_json(document: dict[str, Any]) -> str:
 
 
 def to_csv(document: dict[str, Any]) -> str:
-    """Return all rows as CSV; reported ones have no content id."""
+    """Return all rows as CSV; reported ones have a content id only if their source tells it."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, ["task", "content_id", *row_columns(), "source"], lineterminator="\n")
+    of_table = ["task", "title", "content_id", "images_id"]
+    names = dict.fromkeys([*of_table, *row_columns(), "source", "corpus_size", "query_count"])
+    writer = csv.DictWriter(out, list(names), lineterminator="\n")
     writer.writeheader()
     for table in document["tables"]:
-        for row in table["rows"]:
-            versions = " ".join(f"{name}={version}" for name, version in row["versions"].items())
-            writer.writerow({"task": table["task"], "content_id": table["content_id"], **row, "versions": versions})
-    writer.writerows(document["reported"])
+        about = {name: table[name] for name in (*of_table, "corpus_size", "query_count")}
+        writer.writerows(_plain({**about, **row}) for row in table["rows"])
+    writer.writerows(_plain(row) for row in document["reported"])
     return out.getvalue()
+
+
+def _plain(row: Row) -> Row:
+    """Return a row whose cells are text or figures, and no text that a spreadsheet would run as a formula."""
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, dict):
+            value = " ".join(f"{name}={text}" for name, text in value.items())
+        if not isinstance(value, str):
+            return value
+        # Python's writer does not quote a lone carriage return, which ends the row for others.
+        return (f"'{value}" if value.startswith(FORMULA) else value).replace("\r", " ")
+
+    return {name: cell(value) for name, value in row.items()}
 
 
 TEXT = {"table": to_markdown, "markdown": to_markdown, "json": to_json, "csv": to_csv}

@@ -1,4 +1,4 @@
-"""The leaderboard: one table for each task and evaluation set, ranks only where a paired test separates models."""
+"""The leaderboard: one table for each evaluation set, ranks only where a paired test separates models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -14,17 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis import formats
-from mteb_vehicle_search.analysis.columns import Entry, Row, violations
-from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
-from mteb_vehicle_search.analysis.runs import RESULTS, RUNS_HELP, Found, Result, Skipped, find_results, record_key
+from mteb_vehicle_search.analysis.columns import SCHEMA_VERSION, Entry, Row, from_version_1, violations
+from mteb_vehicle_search.analysis.names import shown_names
+from mteb_vehicle_search.analysis.pairing import pair_with_records
+from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.reported import reported_rows
+from mteb_vehicle_search.analysis.runs import RESULTS, Found, Skipped, find_results
+from mteb_vehicle_search.analysis.selection import RUNS_HELP
+from mteb_vehicle_search.analysis.sets import SetKey
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.files import new_file
 from mteb_vehicle_search.metrics import scored
-from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import runs_folder
 
-SCHEMA_VERSION = 1
 SIGNIFICANCE = 0.05
 
 
@@ -33,7 +37,8 @@ class Leaderboard(NamedTuple):
 
     document: dict[str, Any]  # JSON content; `columns.py` says what is in it
     skipped: list[Skipped]
-    entries: dict[tuple[str, str], list[Entry]]  # by (task, content id), of the table's rows, in their order
+    entries: dict[SetKey, list[Entry]]  # by evaluation set, of the tables' rows, in their order
+    others: int = 0  # results of other tasks that were passed over
 
 
 def sortable() -> tuple[str, ...]:
@@ -61,13 +66,11 @@ def build_leaderboard(
     found = find_results(places, task)
     root = runs or runs_folder()
     known = find_results([root], task) if root.is_dir() else Found()
-    pairs = pair_with_records(found, known, results is None)
-    skipped = found.skipped + known.skipped
-    tables: dict[tuple[str, str], list[Entry]] = {}
-    for result, records in pairs:
-        entry = Entry(result, first_usable(result, records, skipped))
-        if entry.result or entry.ranks:
-            tables.setdefault(entry.key, []).append(entry)
+    pairs, left_out = pair_with_records(found, known, results is None)
+    skipped = found.skipped + known.skipped + left_out
+    tables: dict[SetKey, list[Entry]] = {}
+    for entry in pairs:
+        tables.setdefault(SetKey.of(entry.key), []).append(entry)
     reported = reported_rows(found.reported + known.reported)
     if not tables and not reported:
         lines = [f"{one.path}: {one.reason}" for one in skipped]
@@ -76,35 +79,44 @@ def build_leaderboard(
             "\n".join([f"There are no usable results in {where}.", *lines]),
             "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
         )
-    entries = {key: _ranked(tables[key], sort) for key in sorted(tables)}
+    by_task = sorted(tables, key=lambda key: (_newest(tables[key]).task, key))
+    entries = {key: _ranked(tables[key], sort) for key in by_task}
     document = {
         "schema_version": SCHEMA_VERSION,
         "sorted_by": sort,
-        "tables": [_table(task, content_id, rows) for (task, content_id), rows in entries.items()],
+        "tables": [_table(key, rows) for key, rows in entries.items()],
         "reported": reported,
     }
-    return Leaderboard(document, skipped, entries)
+    return Leaderboard(document, skipped, entries, found.others + known.others)
 
 
 def _ranked(entries: list[Entry], sort: str) -> list[Entry]:
     ranks = rank_groups({at: entry.ranks for at, entry in enumerate(entries) if entry.ranks}, sort)
-    ranked = [replace(entry, rank=ranks.get(at)) for at, entry in enumerate(entries)]
+    names = shown_names([entry.key for entry in entries])
+    ranked = [replace(entry, name=names[at], rank=ranks.get(at)) for at, entry in enumerate(entries)]
     return sorted(ranked, key=lambda entry: _order(entry.row, sort))
 
 
 def _order(row: Row, sort: str) -> tuple:
     value = row[sort]
     best_first = float("inf") if value is None else value if sort == "median_rank" else -value
-    return (best_first, row["model"], row["revision"])
+    return (best_first, row["model"], row["revision"], row["name"])
 
 
-def _table(task: str, content_id: str, entries: list[Entry]) -> dict[str, Any]:
-    # The run that comes first by its name says how large the set is.
-    ranked = [entry for entry in entries if entry.ranks]
-    info = min(ranked, key=lambda entry: (entry.row["model"], entry.row["revision"]), default=entries[0]).info
+def _newest(entries: Iterable[Entry]) -> Entry:
+    """Return the entry that says what the set of all is called and how large it is: the newest, with ranks if any."""
+    return max(entries, key=lambda entry: (entry.ranks is not None, entry.date or "", entry.key))
+
+
+def _table(key: SetKey, entries: list[Entry]) -> dict[str, Any]:
+    newest = _newest(entries)
+    info = newest.info
     return {
-        "task": task,
-        "content_id": content_id,
+        "task": newest.task,
+        "title": newest.title,
+        "content_id": key.content_id,
+        "images_id": key.images_id or None,
+        "sources_id": max(entry.sources_id for entry in entries) or None,
         "corpus_size": info.get("corpus_size"),
         "query_count": info.get("query_count"),
         "sources": {name: entry["images"] for name, entry in sorted(info.get("sources", {}).items())} or None,
@@ -158,8 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print or write the leaderboard; return the exit code."""
     board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort)
-    for one in board.skipped:
-        sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
+    sys.stderr.writelines(f"{line}\n" for line in left_out(board))
     if args.out is not None:
         write_text(args.out, formats.TEXT[args.format](board.document))
     elif args.format == "table":
@@ -167,6 +178,13 @@ def main(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(formats.TEXT[args.format](board.document))
     return 0
+
+
+def left_out(board: Leaderboard) -> list[str]:
+    """Return a line for each file that was not used, and one for all results of other tasks."""
+    lines = [f"skipped {one.path}: {one.reason}" for one in board.skipped]
+    what = "result" if board.others == 1 else "results"
+    return [*lines, *([f"{board.others:,} {what} of other tasks passed over"] if board.others else [])]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -179,7 +197,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_leaderboard(path: Path) -> dict[str, Any]:
-    """Return a written leaderboard, checked against its schema.
+    """Return a written leaderboard, checked against its schema; one of version 1 as if written in this one.
 
     Raises:
         ResultsError: It is not strict JSON, or not of this schema.
@@ -190,77 +208,10 @@ def read_leaderboard(path: Path) -> dict[str, Any]:
 
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is not readable: {error}.") from error
+    document = from_version_1(document)
     wrong = violations(document)
     if wrong:
         raise ResultsError(f"{path} is not a leaderboard of version {SCHEMA_VERSION}: {wrong[0]}.")
     return document
-
-
-TWO_RUNS = "they are of two runs"
-
-
-def pair_with_records(found: Found, known: Found, all_records: bool) -> list[tuple[Result | None, list[RunRecord]]]:
-    """Pair results with their run records, newest first; of results of one run the newest counts.
-
-    Unless all records make rows, those that lie among the results come before those that are only known.
-    """
-    results: dict[tuple[str, ...], Result] = {}
-    for result in sorted(found.results, key=lambda one: (one.date or "", str(one.path))):
-        key = (result.task, result.content_id, result.model, result.revision)
-        if key in results:
-            found.skipped.append(Skipped(results[key].path, f"{result.path} is a newer result of the same run"))
-        results[key] = result
-    records: dict[tuple[str, ...], list[RunRecord]] = {}
-    near = set() if all_records else {record.folder for record in found.records}
-    for record in sorted(
-        [*found.records, *known.records],
-        key=lambda record: (record.folder in near, str(record.info.get("finished", "")), str(record.folder)),
-        reverse=True,
-    ):
-        records.setdefault(record_key(record), []).append(record)
-    rows = {*(records if all_records else map(record_key, found.records)), *results}
-    return [(results.get(key), records.get(key, [])) for key in sorted(rows)]
-
-
-def first_usable(result: Result | None, records: list[RunRecord], skipped: list[Skipped]) -> RunRanks | None:
-    """Return the ranks of the first record that is of the run that wrote the result; say what is wrong with others."""
-    reasons = []
-    for record in records:
-        try:
-            ranks = load_ranks(record)
-            _require_agreement(result, ranks)
-        except ResultsError as error:
-            reasons.append(Skipped(record.folder, error.message))
-            continue
-        # An earlier run of the same model, superseded by this one, needs no mention.
-        skipped += [one for one in reasons if TWO_RUNS not in one.reason]
-        return ranks
-    skipped += reasons
-    return None
-
-
-def _require_agreement(result: Result | None, ranks: RunRanks) -> None:
-    """Refuse a run record that is not of the run that wrote the result: their scores differ by more than rounding."""
-    if result is None:
-        return
-    here, there = float(ranks.scores("ndcg_at_10").mean()), result.scores["ndcg_at_10"]
-    # mteb rounds to five places.
-    if abs(here - there) > 2e-5:
-        raise ResultsError(f"its ndcg_at_10 is {here:.5f}, but {result.path} says {there:.5f}: {TWO_RUNS}")
-
-
-def reported_rows(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return published figures as `columns.reported_fields` describes them, each once, best first by task."""
-    rows = [
-        {
-            "task": entry["task_name"],
-            "model": entry["model_name"],
-            "source": entry["source"],
-            **{metric: entry["scores"].get(metric) for metric in scored()},
-        }
-        for entry in entries
-    ]
-    unique = {(row["task"], row["model"], row["source"]): row for row in rows}.values()
-    return sorted(unique, key=lambda row: (row["task"], -(row["ndcg_at_10"] or 0), row["model"]))

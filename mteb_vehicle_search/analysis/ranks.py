@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.fields import json_types
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import Grouped, of_run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
     from mteb_vehicle_search.run_record import RunRecord
 
 RERUN = "Run the model again."
@@ -26,6 +32,7 @@ class RunRanks:
     relevant_ids: np.ndarray  # str [p]
     ranks: np.ndarray  # int64 [p], 1 = best
     above: dict[str, np.ndarray]  # source -> int64 [p], images of that source above the relevant one
+    grades: np.ndarray  # int64 [p], how relevant each image is, 1 and above
     top_ids: list[list[str]]  # for each pair the ids of the query's best images, at most 10
 
     @cached_property
@@ -58,11 +65,7 @@ class RunRanks:
 
     def scores(self, metric: str) -> np.ndarray:
         """Return the metric of each query, float64 [q], by sorted query ids; raise a ResultsError if it is unknown."""
-        order = np.lexsort((self.ranks, self.query_ids))
-        ranks, first = self.ranks[order].astype(np.float64), self.first
-        relevant = np.diff(np.append(first, len(ranks)))
-        number = np.arange(len(ranks)) - np.repeat(first, relevant) + 1
-        return of_run(metric).of_query(Grouped(ranks, first, relevant, number))
+        return of_run(metric).of_query(Grouped.of(self.query_ids, self.ranks, self.grades))
 
     @property
     def distractors(self) -> int:
@@ -113,6 +116,8 @@ def load_ranks(record: RunRecord) -> RunRanks:
     names = [name.removeprefix("above_") for name in table.column_names if name.startswith("above_")]
     if not isinstance(sources, dict) or set(names) != set(sources):
         raise ResultsError(f"{where}: run.json and queries.parquet name different sources.", RERUN)
+    _require_counts(record)
+    _require_types(table, where)
     table = table.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
     if any(table[name].null_count for name in ("query_id", "relevant_id", "rank")):
         raise ResultsError(f"{where / 'queries.parquet'} has empty cells.", RERUN)
@@ -126,4 +131,31 @@ def load_ranks(record: RunRecord) -> RunRanks:
     twice = (query_ids[1:] == query_ids[:-1]) & (relevant_ids[1:] == relevant_ids[:-1])
     if twice.any():
         raise ResultsError(f"{where}: query {query_ids[int(np.argmax(twice))]} occurs twice.", RERUN)
-    return RunRanks(record, query_ids, relevant_ids, ranks, above, table["top_ids"].to_pylist())
+    # Records of earlier versions were of sets without grades.
+    grades = table["grade"].to_numpy().astype(np.int64) if "grade" in table.column_names else np.ones_like(ranks)
+    return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, table["top_ids"].to_pylist())
+
+
+def _require_counts(record: RunRecord) -> None:
+    """Make sure that what `run.json` counts are counts."""
+    info, where = record.info, record.folder / "run.json"
+    counts = {"corpus_size": info["corpus_size"], "query_count": info.get("query_count", 0)}
+    for name, of_source in info["sources"].items():
+        told = of_source if isinstance(of_source, dict) else {}
+        counts |= {f"{key} of source {name!r}": told.get(key) for key in ("images", "captioned")}
+    for what, count in counts.items():
+        if "integer" not in json_types(count) or count < 0:
+            raise ResultsError(f"{where}: {what} is not a whole number.", RERUN)
+
+
+def _require_types(table: pa.Table, folder: Path) -> None:
+    """Make sure that columns that are read have their types."""
+    import pyarrow as pa
+
+    fits = {"query_id": pa.types.is_string, "relevant_id": pa.types.is_string, "top_ids": pa.types.is_list}
+    for name in table.column_names:
+        if name in ("rank", "grade") or name.startswith("above_"):
+            fits[name] = pa.types.is_integer
+    for name, right in fits.items():
+        if not right(table.schema.field(name).type):
+            raise ResultsError(f"{folder / 'queries.parquet'}: column {name} is of another type.", RERUN)

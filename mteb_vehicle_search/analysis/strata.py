@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search import settings
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
-from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
+from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.known import sets_here
 
 if TYPE_CHECKING:
     from mteb_vehicle_search.analysis.ranks import RunRanks
@@ -39,7 +39,7 @@ def specificity(captions: Sequence[str]) -> list[float]:
 def queries_of(content_id: str, data: Path | None = None) -> list[Query] | None:
     """Return the captions of the evaluation set, sorted by query id; None if it is not on this computer.
 
-    It is in the folder `data`; if None, the default ones are tried.
+    It is in the folder `data`; if None, it is looked for where sets are.
 
     Raises:
         ResultsError: `data` is another evaluation set.
@@ -52,14 +52,8 @@ def queries_of(content_id: str, data: Path | None = None) -> list[Query] | None:
                 "Name the evaluation set that the runs were made on, or leave --data out.",
             )
         return sorted(eval_set.queries())
-    for folder in (settings.eval_set_folder(), settings.mini_folder()):
-        try:
-            eval_set = EvalSet.open(folder)
-        except VehicleSearchError:
-            continue
-        if eval_set.content_id == content_id:
-            return sorted(eval_set.queries())
-    return None
+    found = (eval_set for eval_set in sets_here() if eval_set.content_id == content_id)
+    return next((sorted(eval_set.queries()) for eval_set in found), None)
 
 
 def strata(a: RunRanks, b: RunRanks, queries: Sequence[Query] | None) -> dict[str, np.ndarray]:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shutil
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mteb_vehicle_search.analysis.columns import Row, cells_of, row_columns
-from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
-from mteb_vehicle_search.analysis.runs import RUNS_HELP
+from mteb_vehicle_search.analysis.columns import Row, cells_of
+from mteb_vehicle_search.analysis.formats import reported_row
+from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard, left_out
+from mteb_vehicle_search.analysis.reported import is_of
+from mteb_vehicle_search.analysis.selection import RUNS_HELP
+from mteb_vehicle_search.analysis.sets import ID_DIGITS, SetKey, other_pixels
 from mteb_vehicle_search.analysis.strata import strengths
 from mteb_vehicle_search.citations import bibtex
-from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
+from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.known import sets_here
 from mteb_vehicle_search.files import new_folder
 from mteb_vehicle_search.report.page_data import gather, models_of, script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
-from mteb_vehicle_search.settings import eval_set_folder, mini_folder
+from mteb_vehicle_search.settings import eval_set_folder
 
 MARKER = "vehicle-search-report.json"
 # Of the whole site. What is left of it after text and scripts goes to the pictures.
@@ -54,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Write the page and say where it is."""
     board = build_leaderboard(args.results or None, runs=args.runs)
-    for one in board.skipped:
-        sys.stderr.write(f"skipped {one.path}: {one.reason}\n")
+    sys.stderr.writelines(f"{line}\n" for line in left_out(board))
     eval_set = choose_eval_set(board, args.data)
     for other in _others(board, eval_set):
         sys.stderr.write(f"not on the page: {other}, another evaluation set than {eval_set.folder}\n")
@@ -73,19 +76,17 @@ def choose_eval_set(board: Leaderboard, data: Path | None = None) -> EvalSet:
         ResultsError: There is no run on it; says what there is.
         DataNotFoundError, EvalSetError: `data` is not an evaluation set.
     """
-    with_runs = {content_id for (_, content_id), of_set in board.entries.items() if any(one.ranks for one in of_set)}
     if data is not None:
-        if (eval_set := EvalSet.open(data)).content_id in with_runs:
+        if set_of(board, eval_set := EvalSet.open(data)):
             return eval_set
-        asked = f"{data} (content id {eval_set.content_id[:12]})"
+        asked = f"{data} (content id {eval_set.content_id[:ID_DIGITS]}{_pixels(board, eval_set)})"
     else:
-        for folder in (eval_set_folder(), mini_folder()):
-            with suppress(VehicleSearchError):
-                if (eval_set := EvalSet.open(folder)).content_id in with_runs:
-                    return eval_set
-        asked = f"{eval_set_folder()} or the embedded Mini"
-    found = "; ".join(map(_what, board.document["tables"]))
-    if not with_runs:
+        here = next((eval_set for eval_set in sets_here() if set_of(board, eval_set)), None)
+        if here is not None:
+            return here
+        asked = f"{eval_set_folder()}, another set beside it, or the embedded Mini"
+    found = "; ".join(_what(board, table) for table in board.document["tables"])
+    if not any(entry.ranks for of_set in board.entries.values() for entry in of_set):
         raise ResultsError(f"There is no run record of {asked}{': only ' if found else ''}{found}.", RUN_HINT)
     raise ResultsError(
         f"There is no run record of {asked}. There are {found}.",
@@ -93,14 +94,43 @@ def choose_eval_set(board: Leaderboard, data: Path | None = None) -> EvalSet:
     )
 
 
+def set_of(board: Leaderboard, eval_set: EvalSet) -> SetKey | None:
+    """Return which of the leaderboard's sets this is, if it has ranks of runs that searched just its pictures.
+
+    Runs that do not tell which pictures they searched are taken where there are no others.
+    """
+    with_ranks = [key for key, entries in board.entries.items() if any(entry.ranks for entry in entries)]
+    of_content = [key for key in with_ranks if key.content_id == eval_set.content_id]
+    # Telling the pictures takes a look at every image.
+    wanted = ("", eval_set.images_id) if any(key.images_id for key in of_content) else ("",)
+    return max((key for key in of_content if key.images_id in wanted), default=None)
+
+
+def _pixels(board: Leaderboard, eval_set: EvalSet) -> str:
+    """Say how the pictures of a set differ from those of the runs with its content id; "" if there are no such runs."""
+    about = {"images_id": eval_set.images_id, "sources_id": eval_set.sources_id}
+    for table in board.document["tables"]:
+        if table["content_id"] == eval_set.content_id and table["images_id"] not in (None, eval_set.images_id):
+            return f"; the runs with it searched {other_pixels(table, about)}"
+    return ""
+
+
+def _table_of(board: Leaderboard, key: SetKey) -> dict[str, Any]:
+    return next(table for table in board.document["tables"] if SetKey.of_table(table) == key)
+
+
 def _others(board: Leaderboard, eval_set: EvalSet) -> list[str]:
-    return [_what(table) for table in board.document["tables"] if table["content_id"] != eval_set.content_id]
+    shown = set_of(board, eval_set)
+    return [_what(board, table) for table in board.document["tables"] if SetKey.of_table(table) != shown]
 
 
-def _what(table: dict[str, Any]) -> str:
-    models = ", ".join(row["model"] for row in table["rows"])
+def _what(board: Leaderboard, table: dict[str, Any]) -> str:
+    models = ", ".join(row["name"] for row in table["rows"])
+    alike = [one for one in board.document["tables"] if one["content_id"] == table["content_id"] and one is not table]
+    images = (table["images_id"] or "unknown")[:ID_DIGITS]
+    pictures = f", images id {images}: {other_pixels(alike[0], table)}" if alike else ""
     records = "" if any(row["has_run_record"] for row in table["rows"]) else ", no run record"
-    return f"{models} on {table['task']} (content id {table['content_id'][:12]}{records})"
+    return f"{models} on {table['title']} (content id {table['content_id'][:ID_DIGITS]}{pictures}{records})"
 
 
 def build_report(board: Leaderboard, eval_set: EvalSet, out: Path) -> int:
@@ -121,8 +151,10 @@ def build_report(board: Leaderboard, eval_set: EvalSet, out: Path) -> int:
 
 
 def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
-    table = next(table for table in board.document["tables"] if table["content_id"] == eval_set.content_id)
-    models = models_of(board.entries[table["task"], table["content_id"]])
+    key = set_of(board, eval_set)
+    if key is None:
+        raise ResultsError(f"There is no run record of {eval_set.folder}.", RUN_HINT)
+    table, models = _table_of(board, key), models_of(board.entries[key])
     runs = [model.ranks for model in models if model.ranks]
     rows = gather(eval_set, runs)
     parts = strengths([rows.texts[at] for at in runs[0].first.tolist()], runs)
@@ -135,12 +167,14 @@ def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
     room = SITE_BYTES - _size(folder) - len(script("core", core))
     thumbnails = write_thumbnails(eval_set, rows.shown, folder / "thumbs", room)
     (folder / "data" / "core.js").write_bytes(script("core", {**core, "thumbs": thumbnail_index(thumbnails)}))
-    reported = [{**dict.fromkeys(row_columns()), **row} for row in board.document["reported"]]
+    of_set, elsewhere = [], []
+    for row in board.document["reported"]:
+        (of_set if is_of(row, table) else elsewhere).append(reported_row(row))
     html = render(
         table=table,
         models=models,
-        reported=[row for row in reported if row["task"] == table["task"]],
-        elsewhere=[row for row in reported if row["task"] != table["task"]],
+        reported=of_set,
+        elsewhere=elsewhere,
         eval_set=eval_set,
         strengths=parts,
         others=_others(board, eval_set),
@@ -173,6 +207,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    page.filters["breakable"] = breakable
     sources = content["eval_set"].manifest.get("sources", {})
     rows: list[Row] = content["table"]["rows"] + content["reported"]
     highest = max(row[key] or 0 for row in rows for key in ("ndcg_at_10", "ndcg_at_10_ci_high"))
@@ -184,6 +219,13 @@ def render(**content: Any) -> str:
         bibtex=bibtex(content["table"], (one["bibtex"] for one in sources.values())),
         **content,
     )
+
+
+def breakable(name: str) -> Any:
+    """Return the HTML of a run's name, which may go on in the next line after the model and between options."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/,=])|(?=\[)", name))
 
 
 def embed(value: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -45,7 +44,7 @@ class Growth(NamedTuple):
 
 
 class Model(NamedTuple):
-    """One model of the page: its name (with the revision if several are shown), and its row of the leaderboard.
+    """One run of the page: its name, that of its row of the leaderboard.
 
     Without a run record there is no number (in the charts and in `Rows`), no ranks and no growth curve.
     """
@@ -59,14 +58,11 @@ class Model(NamedTuple):
 
 def models_of(entries: Sequence[Entry]) -> list[Model]:
     """Return the models of a table, in its order; those with a run record are numbered."""
-    several = Counter(entry.row["model"] for entry in entries)
     numbers = itertools.count()
     models = []
     for entry in entries:
-        name, revision = entry.row["model"], entry.row["revision"]
-        name = f"{name}@{revision[:12]}" if several[name] > 1 else name
         number, growth = (next(numbers), growth_of(entry.ranks)) if entry.ranks else (None, None)
-        models.append(Model(name, entry.row, number, entry.ranks, growth))
+        models.append(Model(entry.row["name"], entry.row, number, entry.ranks, growth))
     return models
 
 

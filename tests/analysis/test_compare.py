@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -116,6 +117,39 @@ def test_the_command_writes_strict_json_with_holm_over_pairs(runs, capsys):
     assert found[1]["p_adjusted"] == pytest.approx(3 * found[1]["p_value"])
 
 
+@pytest.mark.parametrize(
+    ("sources", "what"),
+    [
+        ("5" * 64, "the same photographs encoded otherwise"),
+        ("6" * 64, "other pictures"),
+        (None, r"other pixels \(whether of the same photographs is not written down\)"),
+    ],
+)
+def test_runs_over_other_pixels_are_never_compared(sources, what):
+    one = hand_made([1, 2], images_id="7" * 64, sources_id="5" * 64)
+    other = hand_made([1, 2], images_id="8" * 64, sources_id=sources)
+    for a, b in ((one, other), (other, one)):
+        with pytest.raises(
+            ResultsError, match=f"The runs on 555555555555 searched {what}; their scores do not compare"
+        ):
+            compare(a, b, resamples=100)
+    compare(one, hand_made([1, 2]), resamples=100)
+
+
+def test_runs_of_one_model_have_names_that_differ(home, capsys):
+    told = {"precision": "fp32", "preprocess": "exact", "title": "A Title"}
+    for changed in ({}, {"options": {"embed_dim": "64"}}, {"precision": "bf16"}):
+        write_run_record(table_of(hand_made([1, 2])), info_of(**{**told, "options": {}, **changed}))
+    models = ["some/model[precision=fp32,preprocess=exact]", "some/model[embed_dim=64]", "some/model[precision=bf16]"]
+    assert run(*models, "--format", "json", "--resamples", "100") == 0
+    found = json.loads(capsys.readouterr().out)
+    names = ("some/model[precision=fp32]", "some/model[embed_dim=64]", "some/model[precision=bf16]")
+    assert [(one["model_a"], one["model_b"]) for one in found] == [*combinations(names, 2)]
+    assert {one["title"] for one in found} == {"A Title"}
+    assert run(*models[:2], "--resamples", "100") == 0
+    assert capsys.readouterr().out.startswith("A Title · ndcg_at_10\nA some/model\nB some/model[embed_dim=64]\n")
+
+
 def test_runs_on_different_data_are_never_compared(home, runs):
     other, _ = write_run(MODELS[2]._replace(name="simulated/elsewhere"), images=50, distractors=90, content_id="6" * 64)
     with pytest.raises(ResultsError, match="do not compare"):
@@ -151,7 +185,7 @@ def paired(
 
 
 def found_with(one: Paired, effects: list[StratumEffect] | None = None) -> Comparison:
-    return Comparison("org/a", "org/b", "SomeTask", "5" * 64, "mrr_at_10", one, effects or [])
+    return Comparison("org/a", "org/b", "SomeTask", "Some Title", "5" * 64, "mrr_at_10", one, effects or [])
 
 
 @pytest.mark.parametrize(
@@ -159,11 +193,11 @@ def found_with(one: Paired, effects: list[StratumEffect] | None = None) -> Compa
 )
 def test_below_five_percent_one_model_is_better(p, shown):
     assert sentence(found_with(paired(p))) == (
-        "org/a is better than org/b on SomeTask: mrr_at_10 0.6000 against 0.5000, a difference of 0.1000 "
+        "org/a is better than org/b on Some Title: mrr_at_10 0.6000 against 0.5000, a difference of 0.1000 "
         f"(95 % interval 0.0600 to 0.1100, {shown}); of 1,297 queries it wins 1,234 and loses 56."
     )
     assert sentence(found_with(paired(p, a=0.5, b=0.6, wins=56, losses=1_234))) == (
-        "org/b is better than org/a on SomeTask: mrr_at_10 0.6000 against 0.5000, a difference of 0.1000 "
+        "org/b is better than org/a on Some Title: mrr_at_10 0.6000 against 0.5000, a difference of 0.1000 "
         f"(95 % interval 0.0900 to 0.1400, {shown}); of 1,297 queries it wins 1,234 and loses 56."
     )
 
@@ -171,7 +205,7 @@ def test_below_five_percent_one_model_is_better(p, shown):
 @pytest.mark.parametrize("p", [0.05, 0.0501, 0.6])
 def test_from_five_percent_on_the_models_are_not_told_apart(p):
     assert sentence(found_with(paired(p, a=0.5, b=0.52, wins=3, losses=0))) == (
-        "These runs do not tell org/a and org/b apart on SomeTask: mrr_at_10 0.5000 and 0.5200, a difference of "
+        "These runs do not tell org/a and org/b apart on Some Title: mrr_at_10 0.5000 and 0.5200, a difference of "
         f"-0.0200 (95 % interval -0.0600 to -0.0100, p = {p:.4f})."
     )
     assert sentence(found_with(paired(p, wins=0, losses=3))).startswith("These runs do not tell org/a and org/b apart")
@@ -179,7 +213,7 @@ def test_from_five_percent_on_the_models_are_not_told_apart(p):
 
 def test_models_that_score_the_same_are_said_to():
     same = sentence(found_with(paired(1.0, a=0.5, b=0.5, wins=0, losses=0)))
-    assert same == "org/a and org/b score the same on every query of SomeTask."
+    assert same == "org/a and org/b score the same on every query of Some Title."
 
 
 def by_hand(seed: int, **info):
@@ -196,7 +230,7 @@ def test_a_comparison_is_that_of_the_scores_by_query_clustered_by_image(metric):
     a, b = by_hand(1), by_hand(2)
     found = compare(a, b, metric, resamples=200, seed=3)
     assert found.paired == paired_comparison(a.scores(metric), b.scores(metric), a.relevant_ids, resamples=200, seed=3)
-    assert found[:5] == ("org/1", "org/2", "VehicleImageSearch", "5" * 64, metric)
+    assert found[:6] == ("org/1", "org/2", "VehicleImageSearch", "VehicleImageSearch", "5" * 64, metric)
 
 
 def test_ndcg_with_ten_thousand_resamples_of_seed_0_unless_told_otherwise():
@@ -274,7 +308,8 @@ def test_json_holds_every_figure():
         }
         assert of["p_value"] == p
         assert of["difference"] == pytest.approx({"mean": 0.1, "low": 0.06, "high": 0.11})
-    named = {"model_a": "org/a", "model_b": "org/b", "task": "SomeTask", "content_id": "5" * 64, "metric": "mrr_at_10"}
+    named = {"model_a": "org/a", "model_b": "org/b", "task": "SomeTask", "title": "Some Title"}
+    named |= {"content_id": "5" * 64, "metric": "mrr_at_10"}
     assert {key: found[key] for key in named} == named
     assert found["p_adjusted"] == 0.02
     assert found["sentence"] == sentence(found_with(paired()))
@@ -305,7 +340,7 @@ def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeyp
     command._show(console(), found_with(paired(0.0123), effects), 0.0246, 3)
     shown = capsys.readouterr().out
     lines = [cells(line) for line in shown.splitlines()]
-    assert lines[:3] == [["SomeTask · mrr_at_10"], ["A org/a"], ["B org/b"]]
+    assert lines[:3] == [["Some Title · mrr_at_10"], ["A org/a"], ["B org/b"]]
     assert ["queries", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties"] in lines
     of_all = ["0.6000", "0.5000", "+0.1000", "+0.0600, +0.1100"]
     assert ["all", "1,297", *of_all, "0.0246", "1,234", "56", "7"] in lines
@@ -387,7 +422,7 @@ def test_divisions_by_caption_come_with_the_evaluation_set(home, tmp_path, capsy
     for name, ranks in (("a", range(1, 13)), ("b", range(12, 0, -1))):
         table = table_of(hand_made(ranks, query_ids=ids, relevant_ids=relevant))
         info = info_of(model_name=name, content_id=eval_set.content_id)
-        write_run_record(eval_set.content_id, name, "1", table, info)
+        write_run_record(table, {**info, "content_id": eval_set.content_id, "model_name": name, "model_revision": "1"})
     assert run("a", "b", "--resamples", "100") == 0
     assert "Strata by caption need the evaluation set: --data FOLDER." in capsys.readouterr().out
     assert run("a", "b", "--resamples", "100", "--data", str(tmp_path / "set")) == 0

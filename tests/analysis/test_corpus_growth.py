@@ -152,7 +152,10 @@ def test_several_relevant_images_are_refused(home, runs):
     table = record.queries()
     extra = table.slice(0, 1).set_column(1, "relevant_id", pa.array(["flickr30k/another"]))
     info = {key: value for key, value in record.info.items() if key != "schema_version"}
-    written = write_run_record("9" * 64, "simulated/good", "1", pa.concat_tables([table, extra]), info)
+    written = write_run_record(
+        pa.concat_tables([table, extra]),
+        {**info, "content_id": "9" * 64, "model_name": "simulated/good", "model_revision": "1"},
+    )
     with pytest.raises(ResultsError, match="several relevant images"):
         growth(load_ranks(written))
 
@@ -407,8 +410,14 @@ def test_the_defaults_of_equivalence():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"model_name": "other/model"}, "not of one model: some/model and other/model"),
-        ({"model_revision": "1"}, f"not of one model: {'0' * 40} and 1"),
+        (
+            {"model_name": "other/model"},
+            r"not of one model: some/model@0{40}\[precision=unknown\] and other/model@0{40}\[",
+        ),
+        ({"model_revision": "1"}, r"not of one model: some/model@0{40}\[precision=unknown\] and some/model@1\["),
+        ({"options": {"embed_dim": "64"}}, r"and some/model@0{40}\[embed_dim=64,precision=unknown\]"),
+        ({"precision": "bf16"}, r"and some/model@0{40}\[precision=bf16\]"),
+        ({"preprocess": "fast"}, r"and some/model@0{40}\[precision=unknown,preprocess=fast\]"),
         ({"query_ids": ["q00", "q09"]}, "do not have the same queries"),
         ({"relevant_ids": ["flickr30k/00", "flickr30k/09"]}, "do not have the same queries"),
         ({"query_ids": ["q00", "q00"]}, "several relevant images"),
@@ -482,7 +491,7 @@ def test_the_arguments_and_their_defaults():
 def put(name: str = "org/model", seed: int = 0, **info) -> RunRecord:
     ranks = small_run(seed=seed, model_name=name, **info)
     record = {**info_of(model_name=name), **ranks.record.info}
-    return write_run_record(record["content_id"], name, record["model_revision"], table_of(ranks), record)
+    return write_run_record(table_of(ranks), {**record, "model_name": name})
 
 
 def as_json(capsys, *arguments: str) -> list[dict]:
@@ -498,8 +507,11 @@ def test_json_has_every_point_the_check_and_the_equivalence(home, capsys):
     curves = growth(special, ["mrr", "recall_at_5"], [0, 80], seed=3)
     check = hold_out(special, "recall_at_5", seed=3)
     assert found == {
+        "name": "org/model",
         "model_name": "org/model",
         "model_revision": "1" * 40,
+        "options": {},
+        "title": "VehicleImageSearch",
         "task": "VehicleImageSearch",
         "content_id": "5" * 64,
         "distractors": 80,
@@ -548,7 +560,7 @@ def test_runs_are_chosen_by_folder_task_and_content_id(home, capsys):
     for wrong in (["a", "--runs", str(home / "nowhere")], ["a", "--task", "OtherTask"], ["a", "--content-id", "6"]):
         with pytest.raises(ResultsError):
             run(*wrong)
-    with pytest.raises(ResultsError, match="no run of 'a' with --content-id 6"):
+    with pytest.raises(ResultsError, match=r"no run of 'a@0{40}\[precision=unknown\]' with --content-id 6"):
         run("a", *few, "--general", "6")
     with pytest.raises(ResultsError, match="no run"):
         run(str(other.folder), *few, "--general", "5", "--runs", str(Path("nowhere")))
@@ -557,6 +569,7 @@ def test_runs_are_chosen_by_folder_task_and_content_id(home, capsys):
 def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     ranks = small_run()
+    ranks.record.info["title"] = "A Title"
     curves = {
         "recall_at_1": [
             GrowthPoint(1_000, 1_020, "recall_at_1", 0.51239, 0.41239, 0.61239, "exact"),
@@ -567,11 +580,11 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
     }
     check = HoldOut(0.1, Interval(0.5012, 0.4321, 0.6543), 0.51)
     equal = Equivalence(80, 0.5, 320, 90, 500, 600, "exact")
-    command._show(command.console(), ranks, curves, "recall_at_1", check, equal)
+    command._show(command.console(), "some/name[a=1]", ranks, curves, "recall_at_1", check, equal)
     shown = capsys.readouterr().out
     lines = [re.split(r"\s{2,}", line.strip()) for line in shown.splitlines()]
     assert lines[:5] == [
-        ["VehicleImageSearch · some/model"],
+        ["A Title · some/name[a=1]"],
         ["distractors", "recall_at_1", "95 % interval", "mrr_at_10"],
         ["1,000", "exact", "0.5124", "0.4124–0.6124", "0.7000"],
         ["80", "measured", "0.5000", "0.4000–0.6000", "0.6000"],
@@ -583,7 +596,7 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
         "is 0.5100 (error -0.0088)."
     ) in " ".join(shown.split())
     assert equivalence_sentence(equal) in shown
-    command._show(command.console(), ranks, curves, "recall_at_1", None, None)
+    command._show(command.console(), "some/name[a=1]", ranks, curves, "recall_at_1", None, None)
     shown = capsys.readouterr().out
     assert "Check" not in shown
     assert "as hard as" not in shown

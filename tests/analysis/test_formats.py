@@ -17,6 +17,7 @@ from mteb_vehicle_search.analysis.formats import (
     difference,
     heading,
     reported_heading,
+    reported_parts,
     show,
     to_csv,
     to_json,
@@ -27,8 +28,10 @@ from mteb_vehicle_search.metrics import scored
 
 FULL = {
     "rank": 3,
+    "name": "org/model[embed_dim=64]",
     "model": "org/model",
     "revision": "0123456789abcdef",
+    "options": {"embed_dim": "64"},
     "ndcg_at_10": 0.11111,
     "map_at_10": 0.22222,
     "mrr_at_10": 0.33333,
@@ -43,17 +46,18 @@ FULL = {
     "n_parameters": 149_620_737,
     "embed_dim": 512,
     "precision": "bf16",
+    "preprocess": "fast",
     "device": "cuda",
     "images_per_s": 1234.5,
     "date": "2026-11-01T10:05:00+00:00",
     "versions": {"mteb": "2.26", "torch": "2.9"},
-    "licence": "mit",
+    "license": "mit",
     "flickr30k_in_training": True,
     "has_run_record": True,
 }
 SHOWN = {
     "rank": "3",
-    "model": "org/model",
+    "model": "org/model[embed_dim=64]",
     "nDCG@10": "0.1111",
     "95 % interval": "0.1010–0.1212",
     "MAP@10": "0.2222",
@@ -68,20 +72,23 @@ SHOWN = {
     "parameters": "150 M",
     "dimension": "512",
     "precision": "bf16",
+    "preprocess": "fast",
     "device": "cuda",
     "images/s": "1,234",
     "date": "2026-11-01",
-    "licence": "mit",
+    "license": "mit",
     "Flickr30k seen": "yes",
 }
 EMPTY = {
     **dict.fromkeys(FULL),
+    "name": "org/empty",
     "model": "org/empty",
     "revision": "main",
+    "options": {},
     "versions": {},
     "has_run_record": False,
 }
-LEFT = {"model", "revision", "precision", "device", "licence", "Flickr30k seen"}
+LEFT = {"model", "revision", "precision", "preprocess", "device", "license", "Flickr30k seen"}
 COLUMNS = {cell.heading: cell.text for cell in cells_of("who", "scores", "run")}
 
 
@@ -92,21 +99,28 @@ def headings(*tables: str) -> list[str]:
 def table(content_id: str = "5" * 64, rows: list[dict] | None = None, **changed: Any) -> dict[str, Any]:
     given = {
         "task": "VehicleImageSearch",
+        "title": "VehicleImageSearch",
         "content_id": content_id,
+        "images_id": None,
+        "sources_id": None,
         "corpus_size": 68_154,
         "query_count": 10_725,
         "sources": {"flickr30k": 2_145, "imagenet": 66_009},
         "rows": [FULL] if rows is None else rows,
     }
-    return {**given, **changed}
+    return {**given, **({"title": changed["task"]} if "task" in changed else {}), **changed}
 
 
-def figure(model: str, task: str = "VehicleImageSearch", source: str = "a paper", **scores: float) -> dict[str, Any]:
-    return {"task": task, "model": model, "source": source, **dict.fromkeys(scored()), **scores}
+SIZES = {"corpus_size": 68_154, "query_count": 10_725}
+
+
+def figure(model: str, task: str = "VehicleImageSearch", source: str = "a paper", **scores: Any) -> dict[str, Any]:
+    of_set = {"corpus_size": None, "query_count": None, "content_id": None}
+    return {"task": task, **of_set, "model": model, "source": source, **dict.fromkeys(scored()), **scores}
 
 
 def document(*tables: dict, reported: list[dict] | None = None) -> dict[str, Any]:
-    return {"schema_version": 1, "sorted_by": "ndcg_at_10", "tables": list(tables), "reported": reported or []}
+    return {"schema_version": 2, "sorted_by": "ndcg_at_10", "tables": list(tables), "reported": reported or []}
 
 
 def test_every_column_shows_its_field():
@@ -152,9 +166,61 @@ def test_a_heading_has_the_sizes_that_are_known():
     assert heading(table(query_count=None)) == "VehicleImageSearch · content id 555555555555 · 68,154 images"
 
 
-def test_the_heading_of_published_figures_names_each_task_once():
-    rows = [figure("a", "B"), figure("b", "A"), figure("c", "B")]
-    assert reported_heading(document(reported=rows)) == "A, B · reported elsewhere, not ranked"
+def test_a_heading_has_the_title_and_the_task_where_they_differ():
+    one = table(title="Dogs & <Cats>", task="DogImageSearch")
+    start = "Dogs & <Cats> · DogImageSearch · content id 555555555555"
+    assert heading(one) == f"{start} · 68,154 images · 10,725 queries"
+    other = {**one, "images_id": "7" * 64}
+    assert heading(other, [one]) == heading(one)
+    assert heading(other, [one, other]).startswith(f"{start} · images id 777777777777 · ")
+    assert heading(one, [one, other]).startswith(f"{start} · images id unknown · ")
+
+
+def test_the_heading_of_published_figures_names_their_set():
+    assert reported_heading([figure("a", "B")]) == "B · reported elsewhere, not ranked"
+    assert reported_heading([figure("a", "B", **SIZES)]) == (
+        "B · 68,154 images · 10,725 queries · reported elsewhere, not ranked"
+    )
+
+
+class TestWherePublishedFiguresStand:
+    """`reported_parts`: beside the table of the very same set, or by themselves."""
+
+    @pytest.mark.parametrize(
+        ("changed", "beside"),
+        [
+            ({}, True),
+            ({"content_id": "5" * 64}, True),
+            ({"content_id": "6" * 64}, False),
+            ({"task": "VehicleImageSearchMini"}, False),
+            ({"corpus_size": 2_000}, False),
+            ({"query_count": 1_000}, False),
+            ({"corpus_size": None}, False),
+            ({"query_count": None}, False),
+            ({"corpus_size": None, "query_count": None}, False),
+        ],
+    )
+    def test_a_figure_stands_beside_its_own_set_only(self, changed, beside):
+        row = {**figure("M", ndcg_at_10=0.5, **SIZES), **changed}
+        own = table()
+        assert reported_parts(document(own, reported=[row])) == [(own if beside else None, [row])]
+
+    def test_a_table_of_unknown_size_has_none(self):
+        row = figure("M", ndcg_at_10=0.5)
+        given = document(table(corpus_size=None, query_count=None), reported=[row])
+        assert reported_parts(given) == [(None, [row])]
+
+    def test_figures_of_several_sets_stand_apart(self):
+        rows = [figure("a", "B"), figure("b", "A"), figure("c", "B"), figure("d", "B", **SIZES)]
+        found = reported_parts(document(reported=rows))
+        assert [[row["model"] for row in part] for _, part in found] == [["a", "c"], ["b"], ["d"]]
+
+    def test_they_follow_their_table(self, capsys, monkeypatch):
+        rows = [figure("M", ndcg_at_10=0.5, **SIZES), figure("N", "Other", ndcg_at_10=0.25)]
+        given = document(table(), table("6" * 64, task="Z"), reported=rows)
+        for text in (to_markdown(given), "\n".join(map(" ".join, shown(given, capsys, monkeypatch)))):
+            places = [text.index(words) for words in ("M (reported)", "Z · content id 666", "N (reported)")]
+            assert places == sorted(places)
 
 
 class TestHowSetsDiffer:
@@ -190,13 +256,31 @@ class TestHowSetsDiffer:
             "cannot be said what differs."
         )
 
+    @pytest.mark.parametrize(
+        ("there", "here", "what"),
+        [
+            (("a", "s"), ("b", "s"), "the same photographs encoded otherwise"),
+            (("a", "s"), ("b", "t"), "other pictures"),
+            (("a", "s"), ("b", None), "other pixels (whether of the same photographs is not written down)"),
+            (("a", "s"), (None, None), "which pictures were searched is not written down"),
+        ],
+    )
+    def test_other_pixels_under_one_content_id_are_told(self, there, here, what):
+        tables = [
+            table(task=task, images_id=images and images * 64, sources_id=sources)
+            for task, (images, sources) in (("A", there), ("B", here))
+        ]
+        assert difference(tables, tables[1]) == (
+            f"Not comparable with the table of images id aaaaaaaaaaaa: one content id, but {what}."
+        )
+
 
 def test_versions_stand_once_and_name_their_models_if_they_differ():
-    other = {**FULL, "model": "org/other", "versions": {"mteb": "2.27"}}
-    again = {**FULL, "model": "org/again"}
+    other = {**FULL, "name": "org/other", "versions": {"mteb": "2.27"}}
+    again = {**FULL, "name": "org/again"}
     assert versions([FULL, again]) == ["Versions: mteb 2.26, torch 2.9."]
     assert versions([FULL, other, again, EMPTY]) == [
-        "Versions (org/model, org/again): mteb 2.26, torch 2.9.",
+        "Versions (org/model[embed_dim=64], org/again): mteb 2.26, torch 2.9.",
         "Versions (org/other): mteb 2.27.",
     ]
     assert versions([EMPTY]) == []
@@ -220,12 +304,12 @@ def test_markdown_has_every_column_in_two_tables():
     assert made[0] == ["model", *headings("run")]
     for one in (scores, made):
         assert one[1] == ["---" if name in LEFT else "---:" for name in one[0]]
-        assert one[2] == [SHOWN[name] for name in one[0]]
+        assert one[2] == [SHOWN[name].replace("[", r"\[").replace("]", r"\]") for name in one[0]]
         assert one[3] == [COLUMNS[name](EMPTY) for name in one[0]]
         assert len(one) == 4
     lines = text.splitlines()
     assert lines[0] == "**VehicleImageSearch · content id 555555555555 · 68,154 images · 10,725 queries**"
-    assert "Versions (org/model): mteb 2.26, torch 2.9." in lines
+    assert r"Versions (org/model\[embed_dim=64\]): mteb 2.26, torch 2.9." in lines
     # Blank lines around every table, none at the end.
     for before, after in pairwise(lines):
         assert before.startswith("|") == after.startswith("|") or "" in (before, after)
@@ -266,25 +350,45 @@ def test_markdown_of_published_figures_alone():
 
 def test_a_strange_name_stays_one_cell_of_text():
     name = "a\\b|c<i>*d*`e`\n f\t g"
-    text = to_markdown(document(table(rows=[{**FULL, "model": name}])))
+    text = to_markdown(document(table(rows=[{**FULL, "name": name}])))
     (row, _) = (one[2] for one in markdown_tables(text))
     assert row[1] == r"a\\b\|c&lt;i>\*d\*\`e\` f g"
+
+
+@pytest.mark.parametrize("scheme", ["javascript", "data", "vbscript", "file", "https"])
+def test_no_text_is_a_link_under_another_name(scheme):
+    """What Markdown makes of every text of a document: nothing but text, and addresses that show where they lead."""
+    bad = f"[click]({scheme}:alert(1)) ![x]({scheme}:y) <{scheme}:z> [a][b]\n\n[b]: {scheme}:c"
+    row = {**FULL, "name": bad, "license": bad, "device": bad, "revision": bad, "versions": {bad: bad}}
+    made = to_markdown(
+        document(
+            table(rows=[row], title=bad, task=bad, sources={bad: 1}), reported=[figure(bad, bad, bad, map_at_10=1)]
+        )
+    )
+    links = re.findall(r"(?<!\\)\]|^\[|<", made, flags=re.MULTILINE)
+    assert links == []
 
 
 def test_csv_has_every_field_of_rows_and_published_figures():
     reported = [figure("M", ndcg_at_10=0.5)]
     text = to_csv(document(table("1" * 64), table("2" * 64, rows=[EMPTY], task="T"), reported=reported))
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert list(rows[0]) == ["task", "content_id", *row_columns(), "source"]
+    assert list(rows[0]) == [
+        *("task", "title", "content_id", "images_id", *row_columns(), "source", "corpus_size", "query_count")
+    ]
+    of_table = {"images_id": "", "corpus_size": "68154", "query_count": "10725", "source": ""}
     assert rows[0] == {
         "task": "VehicleImageSearch",
+        "title": "VehicleImageSearch",
         "content_id": "1" * 64,
         **{name: str(value) for name, value in FULL.items()},
+        "options": "embed_dim=64",
         "versions": "mteb=2.26 torch=2.9",
-        "source": "",
+        **of_table,
     }
     blank = {name: "" if value is None else str(value) for name, value in EMPTY.items()}
-    assert rows[1] == {"task": "T", "content_id": "2" * 64, **blank, "versions": "", "source": ""}
+    named = {"task": "T", "title": "T", "content_id": "2" * 64}
+    assert rows[1] == {**named, **blank, "options": "", "versions": "", **of_table}
     assert {name: rows[2][name] for name in ("task", "content_id", "model", "source", "ndcg_at_10", "map_at_10")} == {
         "task": "VehicleImageSearch",
         "content_id": "",
@@ -299,8 +403,23 @@ def test_csv_has_every_field_of_rows_and_published_figures():
     assert "\r" not in text
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_no_text_of_the_csv_is_a_formula_and_figures_are_as_they_are(start):
+    bad = f"{start}cmd|' /C calc'!A0"
+    row = {**FULL, "name": bad, "model": bad, "device": bad, "options": {bad: "1"}, "versions": {bad: bad}}
+    row |= {"median_rank": -1.5, "images_per_s": -2}
+    reported = [figure(bad, bad, bad, ndcg_at_10=0.5)]
+    text = to_csv(document(table(rows=[row], task=bad), reported=reported))
+    made = list(csv.reader(io.StringIO(text, newline="")))
+    cells = [cell for line in made[1:] for cell in line]
+    assert [cell for cell in cells if cell.startswith(start) and not re.fullmatch(r"-[\d.]+", cell)] == []
+    assert cells.count(f"'{bad}".replace("\r", " ")) == 3 + 2 + 3
+    assert "-1.5" in cells
+    assert "-2" in cells
+
+
 def test_json_is_the_document_in_strict_readable_json():
-    given = document(table(rows=[{**FULL, "model": "größer"}]))
+    given = document(table(rows=[{**FULL, "name": "größer"}]))
     text = to_json(given)
     assert json.loads(text, parse_constant=pytest.fail) == given
     assert "größer" in text
@@ -329,7 +448,7 @@ def test_the_terminal_shows_every_column_of_every_row(capsys, monkeypatch):
     assert lines[1] == list(SHOWN)
     assert lines[2] == list(SHOWN.values())
     assert lines[3] == [cell(EMPTY) for cell in COLUMNS.values()]
-    assert lines[4] == ["Versions (org/model): mteb 2.26, torch 2.9."]
+    assert lines[4] == ["Versions (org/model[embed_dim=64]): mteb 2.26, torch 2.9."]
     assert lines[5] == [""]
     assert "Holm" in lines[6][0]
     assert len(lines) == 7

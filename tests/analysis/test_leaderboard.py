@@ -71,7 +71,7 @@ def test_a_result_file_and_its_record_are_one_row(runs, write_result):
     board = build_leaderboard([Path("results")])
     (table,) = board.document["tables"]
     (row,) = table["rows"]
-    assert (row["model"], row["licence"], row["has_run_record"], row["rank"]) == ("simulated/good", "mit", True, 1)
+    assert (row["model"], row["license"], row["has_run_record"], row["rank"]) == ("simulated/good", "mit", True, 1)
     assert row["recall_at_1"] is not None
     assert board.skipped == []
 
@@ -112,22 +112,18 @@ HOSTILE = {
     "list.json": ("[1, 2]", "not a JSON object"),
     "foreign.json": ('{"name": "something"}', "has no 'task_name'"),
     "nan.json": (
-        '{"task_name": "VehicleImageSearch", "dataset_revision": "5", "scores": {"test": [{"ndcg_at_10": NaN}]}}',
+        '{"task_name": "VehicleImageSearch", "dataset_revision": "ID", "scores": {"test": [{"ndcg_at_10": NaN}]}}',
         "ndcg_at_10 is nan, not a finite number",
     ),
     "range.json": (
-        '{"task_name": "VehicleImageSearch", "dataset_revision": "5", "scores": {"test": [{"ndcg_at_10": 7}]}}',
+        '{"task_name": "VehicleImageSearch", "dataset_revision": "ID", "scores": {"test": [{"ndcg_at_10": 7}]}}',
         "not between 0 and 1",
     ),
     "text.json": (
-        '{"task_name": "VehicleImageSearch", "dataset_revision": "5", "scores": {"test": [{"ndcg_at_10": "high"}]}}',
+        '{"task_name": "VehicleImageSearch", "dataset_revision": "ID", "scores": {"test": [{"ndcg_at_10": "high"}]}}',
         "'high', not a finite number",
     ),
-    "other_task.json": (
-        '{"task_name": "NFCorpus", "dataset_revision": "5", "scores": {"test": [{"ndcg_at_10": 0.3}]}}',
-        "another task, NFCorpus",
-    ),
-    "no_split.json": ('{"task_name": "VehicleImageSearch", "dataset_revision": "5", "scores": {}}', "retrieval task"),
+    "no_split.json": ('{"task_name": "VehicleImageSearch", "dataset_revision": "ID", "scores": {}}', "retrieval task"),
     "binary.json": (b"\xff\xfe\x00", "not readable JSON"),
 }
 
@@ -137,7 +133,7 @@ def test_damaged_and_foreign_files_are_named_and_skipped(runs, write_result, cap
     content, words = HOSTILE[name]
     write_result("simulated/good", scores_of(runs["good"]))
     bad = Path("results") / name
-    bad.write_bytes(content if isinstance(content, bytes) else content.encode())
+    bad.write_bytes(content if isinstance(content, bytes) else content.replace("ID", CONTENT_ID).encode())
     assert run("results") == 0
     printed = capsys.readouterr()
     assert f"skipped {bad}: " in printed.err
@@ -145,6 +141,19 @@ def test_damaged_and_foreign_files_are_named_and_skipped(runs, write_result, cap
     assert "simulated/good" in printed.out
     with pytest.raises(ResultsError, match=name):
         build_leaderboard([bad], runs=Path("nowhere"))
+
+
+def test_results_of_other_tasks_are_one_line(runs, write_result, capsys):
+    write_result("simulated/good", scores_of(runs["good"]))
+    for number in range(40):
+        write_result("simulated/good", {"ndcg_at_10": 0.5}, content_id="e" * 40, task=f"Other{number}")
+    assert run("results") == 0
+    assert capsys.readouterr().err == "40 results of other tasks passed over\n"
+    for path in Path("results").rglob("Other?*.json"):
+        if path.stem != "Other7":
+            path.unlink()
+    assert run("results") == 0
+    assert capsys.readouterr().err == "1 result of other tasks passed over\n"
 
 
 def test_a_damaged_record_is_named_and_skipped(runs, capsys):
@@ -174,7 +183,7 @@ def test_names_are_shown_as_text(home, write_result, capsys):
     assert run() == 0
     assert name in capsys.readouterr().out
     assert run("--format", "markdown") == 0
-    assert "org/[red]a\\|b&lt;i>\\*é" in capsys.readouterr().out
+    assert "org/\\[red\\]a\\|b&lt;i>\\*é" in capsys.readouterr().out
 
 
 def test_only_the_newest_result_of_a_run_counts(runs, write_result):
@@ -233,7 +242,7 @@ def test_written_json_conforms_and_is_the_same_twice(runs, tmp_path):
     [
         (lambda d: d.pop("reported"), "document.reported is missing"),
         (lambda d: d.update(more=1), "document.more is unknown"),
-        (lambda d: d.update(schema_version=2), "schema_version is 2"),
+        (lambda d: d.update(schema_version=3), "schema_version is 3"),
         (lambda d: d["tables"][0]["rows"][0].update(ndcg_at_10="0.4"), r"rows\[0\].ndcg_at_10 is '0.4'"),
         (lambda d: d["tables"][0]["rows"][0].update(rank=1.5), "rank is 1.5"),
         (lambda d: d["tables"][0].pop("content_id"), "content_id is missing"),
@@ -359,20 +368,23 @@ class TestRanks:
 
 def put(name: str, ranks: list[int], content_id: str = CONTENT_ID, **info) -> RunRecord:
     given = info_of(model_name=name, content_id=content_id, query_count=len(ranks), **info)
-    return write_run_record(content_id, name, given["model_revision"], table_of(hand_made(ranks)), given)
+    return write_run_record(table_of(hand_made(ranks)), {**given, "content_id": content_id, "model_name": name})
 
 
 def test_a_table_says_what_was_searched(home):
     sources = {"imagenet": {"images": 80, "captioned": 0}, "flickr30k": {"images": 20, "captioned": 20}}
     put("a", [1, 2], sources=sources)
     document = build_leaderboard().document
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["sorted_by"] == "ndcg_at_10"
     assert document["reported"] == []
     (table,) = document["tables"]
     assert {name: table[name] for name in TABLE if name != "rows"} == {
         "task": "VehicleImageSearch",
+        "title": "VehicleImageSearch",
         "content_id": CONTENT_ID,
+        "images_id": None,
+        "sources_id": None,
         "corpus_size": 100,
         "query_count": 2,
         "sources": {"flickr30k": 20, "imagenet": 80},
@@ -434,21 +446,121 @@ def test_the_entries_are_those_of_the_rows(home, write_result):
         for key, of_set in board.entries.items()
     }
     assert found == {
-        ("VehicleImageSearch", CONTENT_ID): [
+        (CONTENT_ID, ""): [
             ("better", zero, [1, 2]),
             ("without/record", zero, None),
             ("worse", zero, [3, 4]),
         ],
-        ("VehicleImageSearch", "6" * 64): [("better", zero, [1, 1])],
-        ("VehicleImageSearchMini", "7" * 64): [("without/record", zero, None)],
+        ("6" * 64, ""): [("better", zero, [1, 1])],
+        ("7" * 64, ""): [("without/record", zero, None)],
     }
     for table in board.document["tables"]:
-        assert table["rows"] == [one.row for one in board.entries[table["task"], table["content_id"]]]
+        assert table["rows"] == [one.row for one in board.entries[table["content_id"], ""]]
     assert [(table["task"], table["content_id"][0]) for table in board.document["tables"]] == [
         ("VehicleImageSearch", "5"),
         ("VehicleImageSearch", "6"),
         ("VehicleImageSearchMini", "7"),
     ]
+
+
+TOLD = {"images_id": "7" * 64, "sources_id": "5" * 64, "options": {}, "precision": "fp32", "preprocess": "exact"}
+
+
+def names_and_scores(board) -> list[list[tuple[str, float]]]:
+    return [[(row["name"], row["ndcg_at_10"]) for row in table["rows"]] for table in board.document["tables"]]
+
+
+def test_a_plain_run_two_experiments_and_one_in_bf16_are_four_rows(home, capsys):
+    put("org/m", [1, 1, 1, 1], **TOLD)
+    put("org/m", [1, 1, 1, 3], **{**TOLD, "options": {"embed_dim": "64"}})
+    put("org/m", [9, 9, 9, 9], **{**TOLD, "options": {"embed_dim": "32", "task": "x"}})
+    put("org/m", [1, 1, 3, 3], **{**TOLD, "precision": "bf16"})
+    board = build_leaderboard()
+    (rows,) = names_and_scores(board)
+    assert rows == [
+        ("org/m[precision=fp32]", 1.0),
+        ("org/m[embed_dim=64]", 0.875),
+        ("org/m[precision=bf16]", 0.75),
+        ("org/m[embed_dim=32,task=x]", 0.30103),
+    ]
+    (table,) = board.document["tables"]
+    assert [row["options"] for row in table["rows"]][3] == {"embed_dim": "32", "task": "x"}
+    assert {row["model"] for row in table["rows"]} == {"org/m"}
+    assert violations(board.document) == []
+    for format in ("table", "markdown", "csv"):
+        assert run("--format", format) == 0
+        text = capsys.readouterr().out.replace("\\", "")
+        assert all(name in text for name, _ in rows)
+
+
+def test_an_experiment_of_an_earlier_version_does_not_replace_the_plain_result(home, write_result):
+    """As the README's `embed_dim=` had it: one record for both, that of the run that came last."""
+    put("org/m", [9, 9], precision="fp32")
+    write_result("org/m", {"ndcg_at_10": 0.5996}, meta={"experiment_kwargs": None})
+    scores = {"ndcg_at_10": 0.30103}
+    path = write_result("org/m", scores, revision=f"{'0' * 40}/experiments/embed_dim_64")
+    meta = {"name": "org/m", "revision": "0" * 40, "experiment_kwargs": {"embed_dim": 64}}
+    (path.parent / "model_meta.json").write_text(json.dumps(meta))
+    board = build_leaderboard()
+    assert names_and_scores(board) == [[("org/m", 0.5996), ("org/m[embed_dim=64]", 0.30103)]]
+    assert [row["has_run_record"] for row in board.document["tables"][0]["rows"]] == [False, True]
+
+
+def test_runs_over_other_pixels_have_tables_of_their_own(home, capsys):
+    put("org/m", [1, 1], **TOLD)
+    put("org/m", [9, 9], **{**TOLD, "images_id": "8" * 64})
+    put("org/other", [9, 9], **{**TOLD, "images_id": "9" * 64, "sources_id": "6" * 64})
+    board = build_leaderboard()
+    assert names_and_scores(board) == [[("org/m", 1.0)], [("org/m", 0.30103)], [("org/other", 0.30103)]]
+    assert [table["images_id"][0] for table in board.document["tables"]] == ["7", "8", "9"]
+    assert run() == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "images id 777777777777" in text
+    start = "Not comparable with the table of images id 777777777777: one content id, but"
+    assert f"{start} the same photographs encoded otherwise." in text
+    assert f"{start} other pictures." in text
+
+
+def test_a_run_that_does_not_tell_its_pictures_joins_the_only_ones(home, write_result):
+    put("org/m", [1, 1], **TOLD)
+    write_result("org/old", {"ndcg_at_10": 0.5})
+    assert names_and_scores(build_leaderboard()) == [[("org/m", 1.0), ("org/old", 0.5)]]
+    put("org/m", [9, 9], **{**TOLD, "images_id": "8" * 64})
+    tables = names_and_scores(build_leaderboard())
+    assert tables == [[("org/old", 0.5)], [("org/m", 1.0)], [("org/m", 0.30103)]]
+
+
+def test_a_set_has_the_title_and_the_task_of_its_newest_run(home, write_result):
+    put("org/a", [1, 1], **TOLD, task_name="Old", title="Old title", finished="2025")
+    put("org/b", [1, 9], **TOLD, task_name="DogImageSearch", title="Dogs", finished="2026")
+    # A result does not tell the title.
+    write_result("org/c", {"ndcg_at_10": 0.1}, task="Other")
+    (table,) = build_leaderboard().document["tables"]
+    assert (table["task"], table["title"], len(table["rows"])) == ("DogImageSearch", "Dogs", 3)
+    (table,) = build_leaderboard(task="Old").document["tables"]
+    assert (table["task"], table["title"]) == ("Old", "Old title")
+    assert [row["name"] for row in table["rows"]] == ["org/a"]
+
+
+def test_a_leaderboard_of_version_1_is_read_as_one_of_version_2(runs, tmp_path):
+    document = build_leaderboard([ROOT / "results" / "reported.json", runs["good"].folder]).document
+    old = json.loads(to_json({**document, "schema_version": 1}))
+    for table in old["tables"]:
+        del table["title"], table["images_id"], table["sources_id"]
+        for row in table["rows"]:
+            del row["name"], row["options"], row["preprocess"]
+            row["licence"] = row.pop("license")
+    for row in old["reported"]:
+        del row["corpus_size"], row["query_count"], row["content_id"]
+    path = tmp_path / "leaderboard.json"
+    path.write_text(to_json(old))
+    read = read_leaderboard(path)
+    unknown = dict.fromkeys(("corpus_size", "query_count", "content_id"))
+    assert read == {**document, "reported": [{**row, **unknown} for row in document["reported"]]}
+    del old["tables"][0]["rows"][0]["licence"]
+    path.write_text(to_json(old))
+    with pytest.raises(ResultsError, match=r"rows\[0\]\.license is missing"):
+        read_leaderboard(path)
 
 
 def test_a_record_that_cannot_be_used_makes_no_row_but_its_result_does(home, write_result):
@@ -478,8 +590,7 @@ def test_where_it_looks(home, write_result, tmp_path):
     put("recorded", [1])
     write_result("written", {"ndcg_at_10": 0.5})
     moved = tmp_path / "elsewhere"
-    put("moved", [1])
-    shutil.move(str(home / "runs" / CONTENT_ID / f"moved__{'0' * 40}"), moved / "a")
+    shutil.move(str(put("moved", [1]).folder), moved / "a")
 
     def models(*arguments, **options) -> list[str]:
         tables = build_leaderboard(*arguments, **options).document["tables"]
@@ -625,13 +736,13 @@ def test_a_leaderboard_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ResultsError, match=r"board\.json is not readable"):
         read_leaderboard(path)
     path.write_text("[]")
-    with pytest.raises(ResultsError, match="not a leaderboard of version 1: document is not an object"):
+    with pytest.raises(ResultsError, match="not a leaderboard of version 2: document is not an object"):
         read_leaderboard(path)
     for constant in ("NaN", "Infinity", "-Infinity"):
         path.write_text(f'{{"schema_version": {constant}}}')
         with pytest.raises(ResultsError, match=f"{constant} is not JSON"):
             read_leaderboard(path)
-    empty = {"schema_version": 1, "sorted_by": "größe", "tables": [], "reported": []}
+    empty = {"schema_version": 2, "sorted_by": "größe", "tables": [], "reported": []}
     path.write_text(json.dumps(empty, ensure_ascii=False), encoding="utf-8")
     assert read_leaderboard(path) == empty
 

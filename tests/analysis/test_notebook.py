@@ -81,7 +81,7 @@ def put(name: str, ranks: list[int], **changed) -> RunRanks:
     images = [f"flickr30k/{n // 2}" for n in range(len(ranks))]
     info = info_of(model_name=name, **{key: changed.pop(key) for key in ("content_id", "task_name") if key in changed})
     made = hand_made(ranks, **{"relevant_ids": images, **changed})
-    return load_ranks(write_run_record(info["content_id"], name, info["model_revision"], table_of(made), info))
+    return load_ranks(write_run_record(table_of(made), {**info, "model_name": name}))
 
 
 def test_a_frame_of_the_leaderboard(home):

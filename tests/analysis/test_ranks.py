@@ -48,7 +48,9 @@ def test_scores_agree_with_trec_eval(home, runs, several):
             "top_ids": pa.array([[] for _ in ranks], pa.list_(pa.string())),
         }
     )
-    found = load_ranks(write_run_record("8" * 64, "some/model", "1", table, info))
+    found = load_ranks(
+        write_run_record(table, {**info, "content_id": "8" * 64, "model_name": "some/model", "model_revision": "1"})
+    )
     assert found.one_relevant is not several
     expected = {(str(m.measure), m.query_id): m.value for m in ir_measures.iter_calc(MEASURES, qrels, run)}
     for metric, measure in zip(scored(), MEASURES):
@@ -61,7 +63,12 @@ def test_queries_that_share_a_relevant_image_are_one_cluster(runs):
     table = record.queries().slice(0, 11)
     link = table.slice(0, 1).set_column(1, "relevant_id", pa.array([table["relevant_id"][10].as_py()]))
     info = {key: value for key, value in record.info.items() if key != "schema_version"}
-    found = load_ranks(write_run_record("8" * 64, "some/model", "1", pa.concat_tables([table, link]), info))
+    found = load_ranks(
+        write_run_record(
+            pa.concat_tables([table, link]),
+            {**info, "content_id": "8" * 64, "model_name": "some/model", "model_revision": "1"},
+        )
+    )
     # Images 0 and 2 are linked by the first query; image 1 stands alone.
     assert len(found.clusters) == 11
     assert len(set(found.clusters[:5].tolist()) | {found.clusters[10]}) == 1
@@ -126,7 +133,9 @@ def test_mixed_sources_cannot_be_told_apart(runs):
 
 
 def written(table: pa.Table, **changed) -> RunRecord:
-    return write_run_record("7" * 64, "some/model", "1", table, info_of(**changed))
+    return write_run_record(
+        table, {**info_of(**changed), "content_id": "7" * 64, "model_name": "some/model", "model_revision": "1"}
+    )
 
 
 def test_the_metrics_in_the_order_of_the_columns():
@@ -290,9 +299,32 @@ def test_an_empty_cell_is_refused(home, name):
 
 @pytest.mark.parametrize("key", ["content_id", "model_name", "task_name", "corpus_size"])
 def test_every_field_is_needed(home, key):
+    record = written(table_of(hand_made([1])))
+    record.info[key] = None
     with pytest.raises(ResultsError, match=rf"run\.json does not say '{key}'") as refused:
-        load_ranks(written(table_of(hand_made([1])), **{key: None}))
+        load_ranks(record)
     assert "Run the model again." in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", ["5", [5], {}, -1, 1.5, True, 10**30, float("nan")])
+@pytest.mark.parametrize("key", ["corpus_size", "query_count", "images", "captioned"])
+def test_a_count_is_a_whole_number(home, key, bad):
+    record = written(table_of(hand_made([1])))
+    sources = {name: dict(counts) for name, counts in record.info["sources"].items()}
+    of = record.info if key in record.info else sources["imagenet"]
+    of[key], record.info["sources"] = bad, sources
+    with pytest.raises(ResultsError, match=rf"run\.json: {key}.* is not a whole number") as refused:
+        load_ranks(record)
+    assert "Run the model again." in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["query_id", "relevant_id", "rank", "above_imagenet", "top_ids"])
+def test_a_column_of_another_type_is_refused(home, name):
+    table = table_of(hand_made([1, 2]))
+    at = table.column_names.index(name)
+    other = pa.array([1.5, 2.5])
+    with pytest.raises(ResultsError, match=rf"queries\.parquet: column {name} is of another type"):
+        load_ranks(written(table.set_column(at, name, other)))
 
 
 @pytest.mark.parametrize(

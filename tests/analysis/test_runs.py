@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import mteb
 import pytest
 from hand_made_runs import hand_made, info_of, table_of
+from mteb.cache import ResultCache
+from mteb.results import TaskResult
 
-from mteb_vehicle_search.analysis.runs import find_results, holds_flickr30k, read_json, reported_figures
+from mteb_vehicle_search.analysis.reported import reported_figures
+from mteb_vehicle_search.analysis.runs import find_results, holds_flickr30k, read_json
+from mteb_vehicle_search.analysis.selection import known_runs
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.run_record import write_run_record
+from mteb_vehicle_search.run_record import RunKey, write_run_record
 
 SCORES = (
     "ndcg_at_10",
@@ -26,10 +32,13 @@ SCORES = (
 )
 
 
+ID = "5" * 64
+
+
 def content(scores: dict | None = None, **changed) -> dict:
     return {
         "task_name": "VehicleImageSearch",
-        "dataset_revision": "5",
+        "dataset_revision": ID,
         "mteb_version": "2.26.24",
         "date": "2026-11-02T00:00:00",
         "scores": {"test": [{"ndcg_at_10": 0.5, "hf_subset": "default", **(scores or {})}]},
@@ -56,8 +65,8 @@ def test_every_field_of_a_result_file_is_read():
     put(meta, "results/org__model/abc/model_meta.json")
     found = find_results([Path("results")])
     (one,) = found.results
-    assert (one.path, one.task, one.content_id) == (path, "VehicleImageSearch", "5")
-    assert (one.model, one.revision, one.meta) == ("org/Model", "def", meta)
+    assert (one.path, one.task, one.key.content_id) == (path, "VehicleImageSearch", ID)
+    assert (one.key.model, one.key.revision, one.meta) == ("org/Model", "def", meta)
     assert (one.date, one.mteb_version) == ("2026-11-02T00:00:00", "2.26.24")
     assert one.scores == {**values, "median_rank": 7.0}
     assert {type(value) for value in one.scores.values()} == {float}
@@ -67,14 +76,14 @@ def test_every_field_of_a_result_file_is_read():
 def test_without_metadata_the_folders_name_model_and_revision():
     put(content(), "results/org__model__large/abc/VehicleImageSearch.json")
     (one,) = find_results([Path("results")]).results
-    assert (one.model, one.revision, one.meta) == ("org/model__large", "abc", {})
+    assert (one.key.model, one.key.revision, one.meta) == ("org/model__large", "abc", {})
 
 
 def test_metadata_without_a_name_leaves_that_to_the_folders():
     put(content())
     put({"name": None, "revision": ""}, "results/org__model/abc/model_meta.json")
     (one,) = find_results([Path("results")]).results
-    assert (one.model, one.revision) == ("org/model", "abc")
+    assert (one.key.model, one.key.revision) == ("org/model", "abc")
 
 
 def test_figures_that_mteb_left_out_are_not_there():
@@ -91,7 +100,12 @@ def test_figures_that_mteb_left_out_are_not_there():
         (1_762_041_600.25, "2025-11-02T00:00:00+00:00"),
         ("yesterday", "yesterday"),
         ("", None),
-        (True, "True"),
+        (True, None),
+        (["2026"], None),
+        (float("nan"), None),
+        (float("-inf"), None),
+        (1e300, None),
+        (10**40, None),
     ],
 )
 def test_a_date_is_seconds_since_1970_or_a_text(date, iso):
@@ -150,30 +164,142 @@ def test_a_median_rank_may_be_large():
     assert find_results([Path("results")]).results[0].scores["median_rank"] == 4_321.5
 
 
-def test_only_tasks_of_this_package_count_unless_one_is_named():
-    for name in ("VehicleImageSearch", "VehicleImageSearchMini", "MyVehicleImageSearch", "NFCorpus"):
-        put(content(task_name=name), f"results/org__model/abc/{name}.json")
+@pytest.mark.parametrize("name", ["VehicleImageSearch", "DogImageSearch", "Dogs"])
+def test_a_result_is_ours_by_its_content_id_whatever_the_task_is_called(name):
+    put(content(task_name=name), f"results/org__model/abc/{name}.json")
+    assert [one.task for one in find_results([Path("results")]).results] == [name]
+
+
+@pytest.mark.parametrize("revision", ["5", "5" * 40, "5" * 63, "5" * 65, "A" * 64, "main", "5" * 64 + "\n"])
+def test_results_of_other_tasks_are_counted_and_not_named(revision):
+    put(content(), "results/org__model/abc/VehicleImageSearch.json")
+    for number in range(40):
+        # Whatever is in them.
+        other = {"task_name": f"T{number}", "dataset_revision": revision, "scores": {"dev": []}}
+        put(other, f"results/org__model/abc/T{number}.json")
     found = find_results([Path("results")])
-    assert [one.task for one in found.results] == ["VehicleImageSearch", "VehicleImageSearchMini"]
-    assert [one.reason for one in found.skipped] == [
-        "it is about another task, MyVehicleImageSearch",
-        "it is about another task, NFCorpus",
-    ]
-    for name in ("VehicleImageSearch", "NFCorpus"):
-        assert [one.task for one in find_results([Path("results")], name).results] == [name]
+    assert ([one.task for one in found.results], found.skipped, found.others) == (["VehicleImageSearch"], [], 40)
 
 
-def test_records_count_by_the_same_rule(home):
-    for task in ("VehicleImageSearch", "VehicleImageSearchMini", "NFCorpus"):
-        write_run_record(task, "m", "1", table_of(hand_made([1])), info_of(task_name=task))
+def test_a_file_of_another_task_that_is_named_is_told():
+    path = put(content(task_name="NFCorpus", dataset_revision="ec0fa4fe99da2ff19ca1214b7966684033a58814"))
+    (one,) = find_results([path]).skipped
+    assert (one.path, one.reason) == (path, "it is about another task, NFCorpus")
+
+
+def test_one_task_may_be_asked_for():
+    for name in ("DogImageSearch", "CatImageSearch"):
+        put(content(task_name=name), f"results/org__model/abc/{name}.json")
+    found = find_results([Path("results")], "DogImageSearch")
+    assert ([one.task for one in found.results], found.skipped, found.others) == (["DogImageSearch"], [], 1)
+
+
+def test_a_result_of_a_task_that_was_made_before_its_data_is_named():
+    put(content(dataset_revision="not-built"))
+    (one,) = find_results([Path("results")]).skipped
+    assert one.reason == "it does not say on which evaluation set it was made; run the model again"
+
+
+def test_records_count_whatever_their_task_is_called(home):
+    for task in ("VehicleImageSearch", "DogImageSearch"):
+        write_run_record(
+            table_of(hand_made([1])),
+            {**info_of(task_name=task), "content_id": task, "model_name": "m", "model_revision": "1"},
+        )
 
     def tasks(task: str | None = None) -> list[str]:
         found = find_results([home], task)
         assert found.skipped == []
         return [record.info["task_name"] for record in found.records]
 
-    assert tasks() == ["VehicleImageSearch", "VehicleImageSearchMini"]
-    assert tasks("NFCorpus") == ["NFCorpus"]
+    assert tasks() == ["DogImageSearch", "VehicleImageSearch"]
+    assert tasks("DogImageSearch") == ["DogImageSearch"]
+
+
+@pytest.mark.parametrize("name", [".model__1.partial", ".model__1.old", ".hidden/deeper"])
+def test_what_is_being_written_or_replaced_is_no_record_and_no_result(home, name):
+    record = write_run_record(table_of(hand_made([1])), info_of())
+    shutil.copytree(record.folder, record.folder.parent / name)
+    put(content(), f"results/{name}/VehicleImageSearch.json")
+    found = find_results([home / "runs", Path("results")])
+    assert ([one.folder for one in found.records], found.results, found.skipped) == ([record.folder], [], [])
+    assert [one.folder for one in known_runs(home / "runs")] == [record.folder]
+    # A hidden folder that is named is looked into.
+    assert len(find_results([record.folder.parent / name]).records) == 1
+
+
+class TestTheRunOfAResult:
+    """`Result.key`: everything that decides its numbers, as far as the file and the metadata beside it tell."""
+
+    EXPERIMENT = "results/org__model/abc/experiments/embed_dim_64/VehicleImageSearch.json"
+
+    def one(self, path: Path):
+        (found,) = find_results([path.parent]).results
+        return found
+
+    def test_it_is_what_the_file_says(self):
+        run = {"images_id": "7" * 64, "sources_id": "8" * 64, "options": {"b": "x", "a": "1"}}
+        path = put(content({"run": {**run, "precision": "bf16", "preprocess": "fast"}}))
+        put({"name": "org/model", "revision": "abc", "experiment_kwargs": {"z": 1}}, f"{path.parent}/model_meta.json")
+        found = self.one(path)
+        options = (("a", "1"), ("b", "x"))
+        assert found.key == RunKey(ID, "7" * 64, "org/model", "abc", options, "bf16", "fast")
+        assert (found.sources_id, found.silent) == ("8" * 64, frozenset())
+
+    def test_an_earlier_file_has_the_options_of_its_experiment_and_is_silent_on_the_rest(self):
+        path = put(content(), self.EXPERIMENT)
+        kwargs = {"embed_dim": 64, "task": "retrieval", "deep": {"b": 1, "a": None}}
+        put({"name": "org/model", "revision": "abc", "experiment_kwargs": kwargs}, f"{path.parent}/model_meta.json")
+        found = self.one(path)
+        options = (("deep", '{"a": null, "b": 1}'), ("embed_dim", "64"), ("task", "retrieval"))
+        assert found.key == RunKey(ID, "", "org/model", "abc", options)
+        assert found.silent == {"images_id", "precision", "preprocess"}
+
+    def test_an_experiment_lies_two_folders_below_its_revision(self):
+        path = put(content(), self.EXPERIMENT)
+        put({"experiment_kwargs": {"embed_dim": 64}}, f"{path.parent}/model_meta.json")
+        assert self.one(path).key == RunKey(ID, "", "org/model", "abc", (("embed_dim", "64"),))
+
+    def test_an_experiment_without_metadata_is_named(self):
+        path = put(content(), self.EXPERIMENT)
+        (one,) = find_results([path.parent]).skipped
+        assert one.reason == "it is of an experiment, but no model_meta.json beside it says of which"
+
+    def test_mteb_writes_experiments_as_they_are_read(self, tmp_path):
+        meta = mteb.get_model_meta("mteb/baseline-random-encoder", experiment_kwargs={"embed_dim": 64, "task": "x"})
+        scores = content()["scores"]
+        given = {"task_name": "T", "dataset_revision": ID, "mteb_version": "2", "scores": {"test": scores["test"]}}
+        task_result = TaskResult.model_construct(**given, evaluation_time=1.0)
+        for one in (meta, meta.model_copy(update={"experiment_kwargs": None})):
+            ResultCache(tmp_path / "cache").save_to_cache(task_result, one)
+        found = find_results([tmp_path / "cache"])
+        assert found.skipped == []
+        experiment = (("embed_dim", "64"), ("task", "x"))
+        keys = [(one.key.model, one.key.revision, one.key.options) for one in found.results]
+        name = ("mteb/baseline-random-encoder", meta.revision)
+        assert sorted(keys) == [(*name, ()), (*name, experiment)]
+
+    @pytest.mark.parametrize(
+        ("options", "told", "known"),
+        [
+            ({"precision": "bf16"}, {"precision": "bf16", "preprocess": "fast"}, ("bf16", "fast")),
+            (
+                {"precision": "auto", "preprocess": "fast"},
+                {"precision": "fp32", "preprocess": "fast"},
+                ("fp32", "fast"),
+            ),
+            ({"precision": "bf16"}, {"precision": "unknown"}, ("bf16", "")),
+            ({"preprocess": "fast"}, {}, ("unknown", "fast")),
+        ],
+    )
+    def test_precision_and_preprocessing_are_no_options_beside_themselves(self, options, told, known):
+        key = RunKey.of({**info_of(), "options": {"a": "1", **options}, **told})
+        assert (key.options, key.precision, key.preprocess) == ((("a", "1"),), *known)
+
+    def test_no_revision_is_no_revision_however_it_is_written(self):
+        path = put(content(), "results/org__model/no_revision_available/VehicleImageSearch.json")
+        put({"name": "org/model", "revision": None}, f"{path.parent}/model_meta.json")
+        assert self.one(path).key.revision == RunKey.of(info_of(model_revision=None)).revision == ""
 
 
 def test_a_damaged_record_is_named():
@@ -197,7 +323,7 @@ def test_all_places_are_read_in_order_and_files_of_a_folder_sorted():
     put("nothing", "two/org__a/1/notes.txt")
     put("{", "two/bad.json")
     found = find_results([single, Path("two")])
-    assert [one.model for one in found.results] == ["org/z", "org/a", "org/b"]
+    assert [one.key.model for one in found.results] == ["org/z", "org/a", "org/b"]
     assert [one.path.name for one in found.skipped] == ["bad.json"]
     with pytest.raises(ResultsError, match="three does not exist") as refused:
         find_results([single, Path("three")])
@@ -228,10 +354,10 @@ def test_damaged_metadata_is_named():
 ENTRY = {"task_name": "VehicleImageSearch", "model_name": "M", "source": "a paper", "scores": {"ndcg_at_10": 0.5}}
 
 
-def test_published_figures_of_our_tasks_are_kept():
+def test_published_figures_are_kept_of_all_tasks_or_of_one():
     other = {**ENTRY, "task_name": "Other"}
     put({"schema_version": 1, "reported": [ENTRY, other]}, "results/reported.json")
-    assert find_results([Path("results")]).reported == [ENTRY]
+    assert find_results([Path("results")]).reported == [ENTRY, other]
     assert find_results([Path("results")], "Other").reported == [other]
     assert find_results([Path("results")]).skipped == []
 
@@ -246,7 +372,14 @@ def test_the_ends_of_the_range_are_published_figures(value):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"schema_version": 2}, "its schema_version is 2; this package reads 1"),
+        ({"schema_version": 3}, "its schema_version is 3; this package reads 1 and 2"),
+        ({"schema_version": True}, "its schema_version is True"),
+        ({"schema_version": [2]}, r"its schema_version is [2]"),
+        ({"schema_version": 2}, "its 'corpus_size' is None, not integer"),
+        ({"schema_version": 2, "reported": [{**ENTRY, "corpus_size": 5}]}, "its 'query_count' is None, not integer"),
+        ({"reported": [{**ENTRY, "corpus_size": "5"}]}, "its 'corpus_size' is '5', not integer or null"),
+        ({"reported": [{**ENTRY, "content_id": 5}]}, "its 'content_id' is 5, not string or null"),
+        ({"reported": [{**ENTRY, "scores": {"ndcg_at_10": True}}]}, "the scores of M are not numbers"),
         ({"schema_version": None}, "its schema_version is None"),
         ({"reported": None}, "an entry lacks task_name, model_name or source"),
         ({"reported": {}}, "an entry lacks"),
@@ -279,6 +412,8 @@ def test_damaged_published_figures_are_named(changed, reason):
         ({"flickr 30k": 1}, True),
         (["Flickr8k", "COCO"], False),
         (["flickr--30k"], False),
+        ("flickr30k", None),
+        (30, None),
     ],
 )
 def test_contamination(names, known):

@@ -181,13 +181,15 @@ class TestCaptionsOfAnEvaluationSet:
             queries_of("6" * 64, tmp_path / "nowhere")
 
     def test_the_usual_places_are_looked_through_until_one_fits(self, home, tmp_path, monkeypatch):
-        own, mini = small_set(tmp_path / "own"), small_set(tmp_path / "mini", captioned=3)
-        monkeypatch.setattr(places, "eval_set_folder", lambda: tmp_path / "own")
+        own, built = small_set(tmp_path / "own"), small_set(places.data_folder("dogs"), captioned=2, name="dogs")
+        mini = small_set(tmp_path / "mini", captioned=3)
+        monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "own"))
         monkeypatch.setattr(places, "mini_folder", lambda: tmp_path / "mini")
-        assert [query.id for query in queries_of(own.content_id)] == sorted(q.id for q in own.queries())
-        assert [query.id for query in queries_of(mini.content_id)] == sorted(q.id for q in mini.queries())
+        for one in (own, built, mini):
+            assert queries_of(one.content_id) == sorted(one.queries())
         assert queries_of("6" * 64) is None
-        monkeypatch.setattr(places, "eval_set_folder", lambda: tmp_path / "nowhere")
+        monkeypatch.delenv("VEHICLE_SEARCH_DATA")
+        assert queries_of(own.content_id) is None
         assert len(queries_of(mini.content_id)) == 6
         monkeypatch.setattr(places, "mini_folder", lambda: tmp_path / "nowhere")
         assert queries_of(mini.content_id) is None

@@ -247,7 +247,9 @@ def test_a_query_with_two_relevant_pictures_has_two_rows(visit, eval_set, tmp_pa
         "above_imagenet": sum(n >= CAPTIONED for n in ranking(A, 0)[:place]),
     }
     table = pa.concat_tables([table, pa.Table.from_pylist([second], table.schema)])
-    write_run_record(eval_set.content_id, A, "0" * 40, table, record.info)
+    write_run_record(
+        table, {**record.info, "content_id": eval_set.content_id, "model_name": A, "model_revision": "0" * 40}
+    )
     build_report(build_leaderboard([tmp_path / "home"]), eval_set, tmp_path / "site")
     page = visit("#query=q00%232", tmp_path / "site")
     assert page.inner_text("#count") == f"{QUERIES + 1} of {QUERIES + 1} captions"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hand_made_runs import entry_of, result_of
 from scored_runs import best, draw_scores, write_scored_run, write_world
 
-from mteb_vehicle_search.analysis.columns import Entry
 from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
 from mteb_vehicle_search.analysis.ranks import load_ranks
-from mteb_vehicle_search.analysis.runs import Result
 from mteb_vehicle_search.analysis.strata import Part, groups, vehicles
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.errors import ResultsError
@@ -373,13 +372,13 @@ def test_a_corpus_of_captioned_images_only_has_one_point_and_no_check(tmp_path):
     assert (found.kinds, found.check, found.why) == (["measured"], None, "")
 
 
-def test_models_are_named_by_revision_where_several_are_shown_and_numbered_where_they_have_ranks(tmp_path):
+def test_models_have_the_names_of_their_rows_and_are_numbered_where_they_have_ranks(tmp_path):
     world = write_world(tmp_path / "set", 8)
     runs = [write_scored_run(world, name, draw_scores(world, seed)) for seed, name in enumerate("ab")]
-    result = Result(tmp_path, "VehicleImageSearch", "5" * 64, "b", "f" * 40, {"ndcg_at_10": 0.5}, None, None, {})
-    found = models_of([Entry(None, runs[0]), Entry(result, None), Entry(None, runs[1])])
-    revision = runs[1].record.info["model_revision"]
-    assert [model.name for model in found] == ["a", "b@ffffffffffff", f"b@{revision[:12]}"]
+    result = result_of(model="b", revision="f" * 40)
+    entries = [entry_of(None, runs[0]), replace(entry_of(result, None), name="b@f"), entry_of(None, runs[1])]
+    found = models_of(entries)
+    assert [model.name for model in found] == [entry.row["name"] for entry in entries] == ["a", "b@f", "b"]
     assert [model.number for model in found] == [0, None, 1]
     assert [model.ranks for model in found] == [runs[0], None, runs[1]]
     assert [model.row["model"] for model in found] == ["a", "b", "b"]
@@ -388,20 +387,6 @@ def test_models_are_named_by_revision_where_several_are_shown_and_numbered_where
         None,
         len(growth_of(runs[1]).points),
     ]
-
-
-@pytest.mark.parametrize(
-    ("revisions", "shown"),
-    [
-        ([("a", "1" * 40)], "a"),
-        ([("a", "1" * 40), ("b", "1" * 40)], "a"),
-        ([("a", "1" * 40), ("b", "1" * 40), ("a", "2" * 40)], "a@111111111111"),
-    ],
-)
-def test_a_revision_is_named_where_there_are_several(revisions, shown):
-    scores = {"ndcg_at_10": 0.5}
-    results = [Result(Path(), "Search", "5" * 64, *one, scores, None, None, {}) for one in revisions]
-    assert models_of([Entry(result, None) for result in results])[0].name == shown
 
 
 def test_a_run_without_a_curve_says_why(tmp_path):

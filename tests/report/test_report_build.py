@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_made_runs import hand_made
+from hand_made_runs import entry_of, hand_made, result_of
 from jinja2 import UndefinedError
-from small_runs import HOSTILE, MODELS, QUERIES, write_run
+from small_runs import CAPTIONED, DISTRACTORS, HOSTILE, MODELS, QUERIES, write_run, write_set
 
 from mteb_vehicle_search import cli
-from mteb_vehicle_search.analysis.columns import Entry
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
 from mteb_vehicle_search.analysis.ranks import RunRanks
-from mteb_vehicle_search.analysis.runs import Result, Skipped
+from mteb_vehicle_search.analysis.runs import Skipped
+from mteb_vehicle_search.analysis.sets import SetKey
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import build, page_data
@@ -134,6 +134,72 @@ def test_two_revisions_of_a_model_are_told_apart(report, eval_set):
     assert sorted(read(site, "core")["models"]) == ["org/a@000000000000", "org/a@111111111111"]
 
 
+def test_four_runs_of_one_model_are_four(report, eval_set):
+    told = {"precision": "fp32", "preprocess": "exact", "options": {}}
+    for about in ({}, {"options": {"embed_dim": "64"}}, {"options": {"embed_dim": "32"}}, {"precision": "bf16"}):
+        write_run(eval_set, MODELS[0], about={**told, **about})
+    code, _, site = report()
+    assert code == 0
+    names = ["org/a[embed_dim=32]", "org/a[embed_dim=64]", "org/a[precision=bf16]", "org/a[precision=fp32]"]
+    assert sorted(read(site, "core")["models"]) == names
+    html = (site / "index.html").read_text(encoding="utf-8")
+    assert all(html.count(f'<th scope="row" class="name">{build.breakable(name)}</th>') == 2 for name in names)
+
+
+def test_a_long_name_breaks_after_the_model_and_between_options():
+    assert str(build.breakable("o/m@1[a=1,b=<2>]")) == "o/<wbr>m@1<wbr>[a=<wbr>1,<wbr>b=<wbr>&lt;2&gt;]"
+    assert str(build.breakable("plain")) == "plain"
+
+
+class TestOtherPixels:
+    """Runs of the set's content id that searched other pictures than it has."""
+
+    def about(self, eval_set: EvalSet, own: bool, **changed: Any) -> dict[str, Any]:
+        images = eval_set.images_id if own else "8" * 64
+        return {"images_id": images, "sources_id": eval_set.sources_id, **changed}
+
+    def test_the_page_shows_those_of_its_own_pictures_and_names_the_others(self, report, eval_set):
+        write_run(eval_set, MODELS[0], about=self.about(eval_set, own=False))
+        write_run(eval_set, MODELS[1], about=self.about(eval_set, own=True, title="My <set>"))
+        code, message, site = report()
+        assert code == 0
+        content_id = eval_set.content_id[:12]
+        pictures = "images id 888888888888: the same photographs encoded otherwise"
+        other = f"{MODELS[0]} on VehicleImageSearch (content id {content_id}, {pictures})"
+        assert f"not on the page: {other}" in message
+        assert read(site, "core")["models"] == [MODELS[1]]
+        assert other in (site / "index.html").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize(
+        ("sources", "what"), [(None, "the same photographs encoded otherwise"), ("7" * 64, "other pictures")]
+    )
+    def test_without_runs_of_its_own_pictures_there_is_no_page(self, report, eval_set, sources, what):
+        changed = {"sources_id": sources} if sources else {}
+        write_run(eval_set, MODELS[0], about=self.about(eval_set, own=False, **changed))
+        code, message, site = report()
+        assert code == 1
+        assert f"(content id {eval_set.content_id[:12]}; the runs with it searched {what})" in message
+        assert not site.exists()
+
+    def test_a_run_that_does_not_tell_joins_the_set_that_does(self, report, eval_set):
+        write_run(eval_set, MODELS[0])
+        write_run(eval_set, MODELS[1], about=self.about(eval_set, own=True))
+        assert report()[0] == 0
+        _, _, site = report()
+        assert sorted(read(site, "core")["models"]) == sorted(MODELS[:2])
+
+
+def test_the_page_is_headed_by_the_title_of_its_set(report, eval_set, tmp_path):
+    dogs = write_set(tmp_path / "dogs", title="Dogs & <cats>")
+    write_run(dogs, MODELS[0], about={"task_name": "DogImageSearch", "title": "An earlier title"})
+    code, _, site = report(data=dogs.folder)
+    assert code == 0
+    html = (site / "index.html").read_text(encoding="utf-8")
+    assert "<title>Dogs &amp; &lt;cats&gt;: report</title>" in html
+    assert "<h1>Dogs &amp; &lt;cats&gt;</h1>" in html
+    assert "(task <code>DogImageSearch</code>)" in html
+
+
 def test_other_folders_are_left_alone(report, eval_set, tmp_path):
     write_run(eval_set, MODELS[0])
     (tmp_path / "site").mkdir()
@@ -179,15 +245,16 @@ def test_half_a_character_is_replaced(tmp_path):
 
 
 def row_of(model: str, revision: str = "1", **fields: Any) -> dict[str, Any]:
-    return {"model": model, "revision": revision, "has_run_record": True, **fields}
+    return {"name": model, "model": model, "revision": revision, "has_run_record": True, **fields}
 
 
 def board_of(*tables: tuple[str, list[dict[str, Any]]], records: tuple[str, ...] = ()) -> Leaderboard:
     """Return a leaderboard of (content id, rows); `records` are the content ids that have run records."""
-    listed = [{"task": "Search", "content_id": content_id, "rows": rows} for content_id, rows in tables]
-    entries = {("Search", content_id): [Entry(None, hand_made([1]))] for content_id in records}
-    without = [Entry(Result(Path(), "Search", OTHER, "m", "1", {"ndcg_at_10": 0.5}, None, None, {}), None)]
-    return Leaderboard({"tables": listed, "reported": []}, [], {("Other", mini_id()): without, **entries})
+    of_set = {"task": "Search", "title": "A Search", "images_id": None, "sources_id": None}
+    listed = [{**of_set, "content_id": content_id, "rows": rows} for content_id, rows in tables]
+    entries = {SetKey(content_id, ""): [entry_of(None, hand_made([1]))] for content_id in records}
+    without = {SetKey(mini_id(), ""): [entry_of(result_of(), None)]}
+    return Leaderboard({"tables": listed, "reported": []}, [], {**without, **entries})
 
 
 @pytest.fixture
@@ -225,7 +292,10 @@ def test_mini_is_found_where_nothing_was_built(tmp_path, monkeypatch, damage):
 def test_without_any_record_the_way_to_one_is_told(built):
     with pytest.raises(ResultsError) as refused:
         choose_eval_set(board_of())
-    assert refused.value.message == f"There is no run record of {built.folder} or the embedded Mini."
+    assert (
+        refused.value.message
+        == f"There is no run record of {built.folder}, another set beside it, or the embedded Mini."
+    )
     assert refused.value.hint == "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip"
 
 
@@ -236,8 +306,8 @@ def test_results_that_have_no_records_are_told(built):
     own = built.content_id[:12]
     assert refused.value.message == (
         f"There is no run record of {built.folder} (content id {own}): "
-        f"only a/b, c/d on Search (content id {own}, no run record); "
-        f"a/b on Search (content id {OTHER[:12]}, no run record)."
+        f"only a/b, c/d on A Search (content id {own}, no run record); "
+        f"a/b on A Search (content id {OTHER[:12]}, no run record)."
     )
     assert refused.value.hint == build.RUN_HINT
 
@@ -247,8 +317,8 @@ def test_records_of_other_sets_are_told(built):
     with pytest.raises(ResultsError) as refused:
         choose_eval_set(board_of(*tables, records=("a" * 64, OTHER)))
     assert refused.value.message == (
-        f"There is no run record of {eval_set_folder()} or the embedded Mini. There are "
-        f"a/b, c/d on Search (content id aaaaaaaaaaaa); e/f on Search (content id {OTHER[:12]})."
+        f"There is no run record of {eval_set_folder()}, another set beside it, or the embedded Mini. There are "
+        f"a/b, c/d on A Search (content id aaaaaaaaaaaa); e/f on A Search (content id {OTHER[:12]})."
     )
     assert refused.value.hint == "Name the evaluation set that the runs were made on: --data FOLDER"
 
@@ -400,7 +470,8 @@ def test_a_page_that_cannot_be_put_in_place_is_told(page_of, tmp_path, monkeypat
 def reported_size(eval_set, monkeypatch):
     """Run the command with a site of a given size; returns what the parts were asked for."""
     skipped = [Skipped(Path("a.json"), "it is torn"), Skipped(Path("b.json"), "it is old")]
-    board = board_of((OTHER, [row_of("a/b")]), (eval_set.content_id, [row_of("c/d")]))._replace(skipped=skipped)
+    tables = (OTHER, [row_of("a/b")]), (eval_set.content_id, [row_of("c/d")])
+    board = board_of(*tables, records=(eval_set.content_id,))._replace(skipped=skipped, others=40)
 
     def run(size: int, *arguments: str):
         seen: dict[str, Any] = {}
@@ -449,7 +520,8 @@ def test_the_command_says_what_it_wrote_and_what_it_left_out(reported_size, eval
     assert said.err.splitlines() == [
         "skipped a.json: it is torn",
         "skipped b.json: it is old",
-        f"not on the page: a/b on Search (content id {OTHER[:12]}), another evaluation set than {eval_set.folder}",
+        "40 results of other tasks passed over",
+        f"not on the page: a/b on A Search (content id {OTHER[:12]}), another evaluation set than {eval_set.folder}",
     ]
 
 
@@ -470,9 +542,10 @@ def made(eval_set, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("made")
     seen: dict[str, Any] = {}
+    shared = {"task_name": "VehicleImageSearch", "scores": {"ndcg_at_10": 0.61}, "source": "https://example.org"}
     reported = [
-        {"task_name": task, "model_name": f"of {task}", "scores": {"ndcg_at_10": 0.61}, "source": "https://example.org"}
-        for task in ("VehicleImageSearch", "VehicleImageSearchMini")
+        {**shared, "model_name": "of this set", "corpus_size": CAPTIONED + DISTRACTORS, "query_count": QUERIES},
+        {**shared, "model_name": "of a larger one", "corpus_size": 68_154, "query_count": 10_725},
     ]
 
     def spy_render(**content):
@@ -497,7 +570,7 @@ def made(eval_set, tmp_path_factory):
         write_run(eval_set, MODELS[1], content_id=OTHER)
         result(eval_set.content_id, "org/a", 0.01)
         result(eval_set.content_id, "org/torn", float("nan"))
-        Path("results/reported.json").write_text(json.dumps({"schema_version": 1, "reported": reported}))
+        Path("results/reported.json").write_text(json.dumps({"schema_version": 2, "reported": reported}))
         board = build_leaderboard([Path("results"), folder / "home"])
         size = build_report(board, eval_set, folder / "site")
     return folder / "site", seen, size
@@ -530,8 +603,8 @@ def test_the_template_gets_rows_names_and_runs_that_belong_together(made):
 
 def test_the_template_gets_what_is_not_in_the_table(made, eval_set):
     _, content, _ = made
-    assert [row["model"] for row in content["reported"]] == ["of VehicleImageSearch"]
-    assert [row["model"] for row in content["elsewhere"]] == ["of VehicleImageSearchMini"]
+    assert [row["model"] for row in content["reported"]] == ["of this set"]
+    assert [row["model"] for row in content["elsewhere"]] == ["of a larger one"]
     assert content["others"] == [f"{MODELS[1]} on VehicleImageSearch (content id {OTHER[:12]})"]
     ((name, reason),) = content["skipped"]
     assert name == "VehicleImageSearch.json"
@@ -543,9 +616,9 @@ def test_the_template_gets_what_is_not_in_the_table(made, eval_set):
 def test_what_has_no_ranks_is_marked_and_listed_only(made):
     site, _, _ = made
     html = page_text(site)
-    assert 'of VehicleImageSearch <span class="tag">reported</span>' in html
-    assert "of VehicleImageSearchMini on VehicleImageSearchMini, nDCG@10 0.6100" in html
-    assert '<th scope="row" class="name">org/a@1</th>' in html
+    assert 'of this set <span class="tag">reported</span>' in html
+    assert "of a larger one on VehicleImageSearch (68,154 images, 10,725 queries), nDCG@10 0.6100" in html
+    assert '<th scope="row" class="name">org/<wbr>a@1</th>' in html
     assert re.search(r"<code>VehicleImageSearch.json</code>: .*ndcg_at_10", html)
     assert "org/a@1" not in read(site, "core")["models"]
 
@@ -649,7 +722,7 @@ def test_the_axis_ends_at_the_first_tenth_above_everything(made, scores, reporte
     html = rendered(
         content,
         table={**content["table"], "rows": rows},
-        models=[Model(row["model"], row, None, None, None) for row in rows],
+        models=[Model(row["name"], row, None, None, None) for row in rows],
         reported=published,
     )
     assert re.findall(r"<span>nDCG@10</span><span>([\d.]+)</span>", html) == [end]
