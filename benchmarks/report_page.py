@@ -83,7 +83,15 @@ def record(model: SimulatedModel, eval_set: EvalSet) -> RunRecord:
     }
     for name, column in columns.items():
         table = table.set_column(table.column_names.index(name), name, pa.array(column))
-    return write_run_record(eval_set.content_id, model.name, model.revision, table, simulated.info)
+    return write_run_record(
+        table,
+        {
+            **simulated.info,
+            "content_id": eval_set.content_id,
+            "model_name": model.name,
+            "model_revision": model.revision,
+        },
+    )
 
 
 def build(sites: Path, data: Path, models: int) -> Path:

@@ -52,7 +52,8 @@ def main() -> int:
     options = parser.parse_args()
 
     from data_prep.sources import SourceImage
-    from data_prep.stages.reduce import Prepared, prepare, prepare_all, usable_cores
+    from data_prep.stages.reduce import Prepared, prepare, prepare_all
+    from mteb_vehicle_search.settings import usable_cores
 
     drawn, times, rounds = (10, 6, 6) if options.quick else (40, 3, 30)
     files = photos(drawn) * times

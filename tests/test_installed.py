@@ -91,6 +91,8 @@ def test_editable_install_registers_too(tmp_path: Path) -> None:
     # A damaged package is told, and mteb goes on.
     package = editable.site_packages / "mteb_vehicle_search"
     package.mkdir()
+    (package / "plugin").mkdir()
+    (package / "plugin" / "hook.py").touch()
     (package / "__init__.py").write_text("import json.no_such_module", encoding="utf-8")
     errors = editable.check("import mteb; assert mteb.get_task('NFCorpus')")
     assert errors.count("mteb-vehicle-search cannot be imported") == 1
@@ -227,7 +229,7 @@ def test_stock_run_evaluates_the_model_of_another_package(installed: Environment
     data = tmp_path / "data"
     eval_set = write_eval_set(
         data,
-        About("colours", "C", card="C"),
+        About("vehicle-image-search", "C", card="C"),
         images=images,
         queries=queries,
         qrels=qrels,
@@ -259,8 +261,8 @@ def test_the_first_command_of_the_readme_gives_the_table_and_the_result_shown(in
     assert program == ".venv/bin/mteb"
     done = installed.run("-m", "mteb", *arguments)
     assert done.returncode == 0, done.stderr
-    shown = readme[readme.index("VehicleImageSearchMini · vehicle-search/tiny-clip") :].splitlines()
-    printed = done.stdout[done.stdout.index("VehicleImageSearchMini · vehicle-search/tiny-clip") :].splitlines()
+    shown = readme[readme.index("Vehicle Image Search Mini · vehicle-search/tiny-clip") :].splitlines()
+    printed = done.stdout[done.stdout.index("Vehicle Image Search Mini · vehicle-search/tiny-clip") :].splitlines()
     *scores, _ = shown[2].split()
     assert printed[0].strip() == shown[0].strip()
     assert printed[1].split() == shown[1].split()

@@ -35,6 +35,9 @@ def original(tmp_path, monkeypatch):
 def test_published_scores_are_those_of_the_results_folder():
     reported = json.loads((Path(__file__).parent.parent / "results" / "reported.json").read_text())["reported"]
     assert [one.ndcg_at_10 for one in reproduce.PUBLISHED.values()] == [r["scores"]["ndcg_at_10"] for r in reported]
+    assert {(r["corpus_size"], r["query_count"]) for r in reported} == {
+        (reproduce.ORIGINAL_IMAGES, reproduce.ORIGINAL_QUERIES)
+    }
 
 
 def test_the_defaults_are_the_published_way():
