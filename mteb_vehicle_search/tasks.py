@@ -102,6 +102,13 @@ class EvalSetTask(AbsTaskRetrieval):
         if hasattr(self, "_search"):
             del self._search
 
+    def _push_dataset_to_hub(self, repo_name: str, num_proc: int | None = None, **kwargs: Any) -> None:
+        # mteb would leave the sources' terms and the manifest behind.
+        raise EvalSetError(
+            f"{self.metadata.name} is pushed with its manifest and the terms of its sources, not by mteb.",
+            f"vehicle-search-data push {self.data_folder()} {repo_name}",
+        )
+
     def _describe_what_is_there(self) -> None:
         """State the revision of the data on disk; listing and describing the task must work without data."""
         try:

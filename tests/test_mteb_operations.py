@@ -17,7 +17,7 @@ from small_set import small_set
 from toy_encoder import ToyEncoder
 
 import mteb_vehicle_search
-from mteb_vehicle_search.errors import EncodeError
+from mteb_vehicle_search.errors import EncodeError, EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.plugin import registry
 from mteb_vehicle_search.run_record import RunRecord
@@ -160,6 +160,12 @@ def test_the_random_baseline_and_the_warnings_of_errors(dogs: EvalSet) -> None:
     broken.spoil = lambda ids, vectors: vectors * float("nan")  # type: ignore[assignment]
     (error,) = evaluate(broken, raise_error=False).exceptions
     assert "NaN" in error.exception
+
+
+def test_a_set_is_pushed_by_the_command_that_tells_the_terms(dogs: EvalSet) -> None:
+    with pytest.raises(EvalSetError, match="terms of its sources") as refused:
+        mteb.get_task("DogImageSearch").push_dataset_to_hub("me/dogs")
+    assert refused.value.hint == f"vehicle-search-data push {dogs.folder} me/dogs"
 
 
 def test_the_command_line_lists_the_set(dogs: EvalSet) -> None:
