@@ -56,12 +56,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield partial
         for path in partial.rglob("*"):
             if path.is_file():
-                with path.open("rb+") as file:
-                    os.fsync(file.fileno())
+                sync_file(path)
         replace_folder(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def sync_file(path: Path) -> None:
+    """Make sure that what was written to a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def replace_folder(new: Path, target: Path) -> None:

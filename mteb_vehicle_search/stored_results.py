@@ -10,7 +10,6 @@ import copy
 import functools
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set.schema import is_content_id
+from mteb_vehicle_search.files import sync_file
 from mteb_vehicle_search.run_record import RunKey
 from mteb_vehicle_search.summary import show_stored, show_written
 from mteb_vehicle_search.terminal import say
@@ -59,7 +59,6 @@ class _Awaited(NamedTuple):
     task_name: str
     content_id: str
     store: Any
-    state: dict[str, bool]
 
 
 _awaited: list[_Awaited] = []
@@ -67,7 +66,7 @@ _awaited: list[_Awaited] = []
 
 def await_result(task_name: str, content_id: str, store: Any) -> None:
     """Keep the vectors of a finished search (`store.delete()` drops them) until its result file is there."""
-    _awaited.append(_Awaited(task_name, content_id, store, {}))
+    _awaited.append(_Awaited(task_name, content_id, store))
 
 
 def end_earlier() -> None:
@@ -76,10 +75,8 @@ def end_earlier() -> None:
     Called when the next one begins, and when the interpreter ends without an error: mteb has then returned the result
     to whoever evaluated with `cache=None`. Where writing failed, the vectors stay for the next try.
     """
-    for one in list(_awaited):
-        _awaited.remove(one)
-        if not one.state.get("failed"):
-            _drop(one.store)
+    while _awaited:
+        _drop(_awaited.pop().store)
 
 
 def at_exit() -> None:
@@ -179,17 +176,16 @@ def around_save(original: Callable[..., Any]) -> Callable[..., Any]:
         if not is_content_id(task_result.dataset_revision):
             return original(cache, task_result, model_name, *args, **kwargs)
         mine = [one for one in _awaited if one[:2] == (task_result.task_name, task_result.dataset_revision)]
+        for one in mine:
+            _awaited.remove(one)
         try:
             path = _save_whole(functools.partial(original, **kwargs), cache, task_result, model_name, *args)
         except OSError as error:
-            for one in mine:
-                one.state["failed"] = True
             raise ResultsError(
                 f"The result cannot be written to {cache.cache_path}: {error}.",
                 "Run again with another --output-folder: nothing is encoded anew.",
             ) from error
         for one in mine:
-            _awaited.remove(one)
             show_written(path)
             _drop(one.store)
 
@@ -212,16 +208,11 @@ def _save_whole(save: Callable[..., None], cache: Any, task_result: Any, *args: 
         save(scratch, task_result, *args)
         _set_aside(path, Stored.of({"dataset_revision": task_result.dataset_revision, "scores": task_result.scores}))
         for file in sorted(made.parent.iterdir(), key=lambda file: file.name == path.name):
-            _replace(file, path.parent / file.name)
+            sync_file(file)
+            file.replace(path.parent / file.name)
         return path
     finally:
         shutil.rmtree(scratch.cache_path, ignore_errors=True)
-
-
-def _replace(new: Path, path: Path) -> None:
-    with new.open("rb+") as file:
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def _set_aside(path: Path, new: Stored) -> None:

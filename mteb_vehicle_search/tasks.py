@@ -274,11 +274,11 @@ def tasks_of_sets(on_trouble: Callable[[str], object] = lambda message: None) ->
     """Return the tasks of all evaluation sets on this computer but those that have one of their own here."""
     own = {task.metadata.name for task in OWN_TASKS}
     found = known_sets(on_trouble)
-    return [task_of(EvalSet.open(folder)) for name, folder in sorted(found.items()) if name not in own]
+    return [task_of(eval_set) for name, eval_set in sorted(found.items()) if name not in own]
 
 
 def __getattr__(name: str) -> type[EvalSetTask]:
     """Return the task of a set by its name, which is how one that was pickled is found again."""
-    if name[:1].isupper() and (folder := known_sets().get(name)):
-        return task_of(EvalSet.open(folder))
+    if name[:1].isupper() and (eval_set := known_sets().get(name)):
+        return task_of(eval_set)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

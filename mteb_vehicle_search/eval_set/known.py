@@ -13,25 +13,28 @@ from mteb_vehicle_search.eval_set import EvalSet
 ORIGINAL = "VehicleImageSearch"
 
 
-def known_sets(on_trouble: Callable[[str], object] = lambda message: None) -> dict[str, Path]:
-    """Return the folder of each set by its task's name: that of `VEHICLE_SEARCH_DATA`, and all in the home's `data`.
+def known_sets(on_trouble: Callable[[str], object] = lambda message: None) -> dict[str, EvalSet]:
+    """Return each set by its task's name: that of `VEHICLE_SEARCH_DATA`, and all in the home's `data`.
 
     The chosen one comes before another of its name.
 
     Args:
         on_trouble: Called with a sentence on each folder that is left out.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, EvalSet] = {}
     for folder in _folders(on_trouble):
         try:
-            name = EvalSet.open(folder).task_name
+            eval_set = EvalSet.open(folder)
+            name = eval_set.task_name
         except VehicleSearchError as error:
             on_trouble(f"{folder} is left out: {error.message}")
             continue
         if name not in found:
-            found[name] = folder
-        elif settings.text("VEHICLE_SEARCH_DATA") == "" and found[name].resolve() != folder.resolve():
-            on_trouble(f"{folder} is left out: {found[name]} has the same task name {name}. State another task_name.")
+            found[name] = eval_set
+        elif settings.text("VEHICLE_SEARCH_DATA") == "" and found[name].folder.resolve() != folder.resolve():
+            on_trouble(
+                f"{folder} is left out: {found[name].folder} has the same task name {name}. State another task_name."
+            )
     return found
 
 
@@ -60,4 +63,5 @@ def folder_of(task_name: str) -> Path:
     """
     if task_name == ORIGINAL and settings.text("VEHICLE_SEARCH_DATA"):
         return settings.eval_set_folder()
-    return known_sets().get(task_name) or settings.data_folder()
+    eval_set = known_sets().get(task_name)
+    return eval_set.folder if eval_set else settings.data_folder()

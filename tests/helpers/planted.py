@@ -56,6 +56,15 @@ class Planted:
         return [call.ids for call in self.calls if call.prompt_type == prompt_type]
 
 
+def whole_numbers(eval_set):
+    """A vector of whole numbers, which every type holds, for each id: unequal lengths, some vectors equal."""
+    rng = np.random.default_rng(0)
+    ids = [*eval_set.corpus_ids(), *(query.id for query in eval_set.queries())]
+    drawn = rng.integers(-4, 5, (len(ids), 6)).astype(np.float32)
+    drawn[:, 0] += ~drawn.any(axis=1)
+    return dict(zip(ids, drawn))
+
+
 def queries_of(eval_set):
     return Dataset.from_dict({name: [getattr(q, name) for q in eval_set.queries()] for name in ("id", "text")})
 

@@ -19,7 +19,20 @@ import pytest
 import torch
 from datasets import Dataset
 from mteb.types import PromptType
-from planted import BATCH, WHERE, Call, Planted, ask, end, images_of, index, queries_of, stored, whole_run
+from planted import (
+    BATCH,
+    WHERE,
+    Call,
+    Planted,
+    ask,
+    end,
+    images_of,
+    index,
+    queries_of,
+    stored,
+    whole_numbers,
+    whole_run,
+)
 from safetensors import safe_open
 from safetensors.numpy import save
 from small_set import small_set
@@ -82,12 +95,7 @@ def small_and_quick(monkeypatch):
 
 @pytest.fixture
 def vectors(eval_set):
-    """A vector of whole numbers for each id: unequal lengths, some of them equal."""
-    rng = np.random.default_rng(0)
-    ids = [*eval_set.corpus_ids(), *(query.id for query in eval_set.queries())]
-    drawn = rng.integers(-4, 5, (len(ids), 6)).astype(np.float32)
-    drawn[:, 0] += ~drawn.any(axis=1)
-    return dict(zip(ids, drawn))
+    return whole_numbers(eval_set)
 
 
 def with_manifest(eval_set, **changed):

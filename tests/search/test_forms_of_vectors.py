@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from planted import BATCH, Planted, ask, index
+from planted import BATCH, Planted, ask, index, whole_numbers
 from small_set import small_set
 
 from mteb_vehicle_search.errors import EncodeError
@@ -23,12 +23,7 @@ def small_chunks(monkeypatch):
 
 @pytest.fixture
 def vectors(eval_set):
-    """Whole numbers, which every type holds."""
-    rng = np.random.default_rng(0)
-    ids = [*eval_set.corpus_ids(), *(query.id for query in eval_set.queries())]
-    drawn = rng.integers(-4, 5, (len(ids), 6)).astype(np.float32)
-    drawn[:, 0] += ~drawn.any(axis=1)
-    return dict(zip(ids, drawn))
+    return whole_numbers(eval_set)
 
 
 def searched(vectors, eval_set, form, **meta):
