@@ -38,5 +38,5 @@ def find_spec(fullname, path=None, target=None):
 
 def start():
     """Make this module a finder, unless `VEHICLE_SEARCH_NO_HOOK=1`."""
-    if os.environ.get("VEHICLE_SEARCH_NO_HOOK", "0") in ("", "0"):
+    if os.environ.get("VEHICLE_SEARCH_NO_HOOK", "").strip().lower() in ("", "0", "false", "no", "off"):
         sys.meta_path.insert(0, sys.modules[__name__])  # pyright: ignore[reportArgumentType]
