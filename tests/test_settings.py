@@ -1,6 +1,7 @@
 """Where data, runs and vectors lie: by the environment, never by the working directory."""
 
 import errno
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "deep" / "home"))
     settings.check()
     # Root may write everywhere, so the system's answer is given here; on /proc it is a true one.
-    monkeypatch.setattr(Path, "mkdir", refused)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     with pytest.raises(
         SettingsError, match=f"{tmp_path}.* cannot be written \\(Read-only file system\\); VEHICLE"
     ) as caught:
