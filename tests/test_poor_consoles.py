@@ -36,7 +36,7 @@ def command(*words: str, encoding: str = "utf-8", output: Path | None = None) ->
             [sys.executable, "-m", program, *words],
             stdout=sink if output else subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "120"},
+            env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "120", "PYTHONUNBUFFERED": ""},
             cwd=home(),
         )
 
@@ -73,12 +73,12 @@ def test_a_full_output_costs_no_result() -> None:
         assert last == "error: the output could not be printed: No space left on device", words
 
 
-def shell(line: str) -> subprocess.CompletedProcess[str]:
+def shell(line: str, unbuffered: str) -> subprocess.CompletedProcess[str]:
     """Run a line of a shell, in which `growth` has a run to tell of, and `leaderboard` has results."""
     small_runs.write_run(small_runs.write_set(home() / "set"), "org/a")
     program = f"{sys.executable} -m mteb_vehicle_search.cli"
     line = line.replace("growth", f"{program} growth org/a").replace("leaderboard", f"{program} leaderboard {RESULTS}")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=home(), env=environment)
 
 
@@ -97,8 +97,11 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
         ("growth | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", None, ""),
     ],
 )
-def test_the_status_tells_whether_the_output_was_shown(line: str, status: int | None, error: str) -> None:
-    done = shell(line)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_the_status_tells_whether_the_output_was_shown(
+    line: str, status: int | None, error: str, unbuffered: str
+) -> None:
+    done = shell(line, unbuffered)
     assert done.stderr == error
     assert done.returncode in ((0, 1) if status is None else (status,))
     if "2>" in line and "null" not in line:
