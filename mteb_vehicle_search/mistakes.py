@@ -34,7 +34,7 @@ def on_our_tasks(traceback: TracebackType | None) -> bool:
             return True
         if _module(frame) == MTEBS_COMMAND:
             asked = getattr(frame.f_locals.get("args"), "tasks", None) or []
-            if not {*asked}.isdisjoint(_ours(_registry_of_tasks())):
+            if not {*asked}.isdisjoint(_ours(_tasks())):
                 return True
     return False
 
@@ -43,16 +43,16 @@ def explained(error: BaseException) -> VehicleSearchError | None:
     """Return what mteb's look-up of a task, a benchmark or a model means to say; None for any other error."""
     if not isinstance(error, Exception):
         return None
-    for frame, _ in walk_tb(error.__traceback__):
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    for frame in frames:
         where, its = (_module(frame), frame.f_code.co_name), frame.f_locals
-        if where == ("mteb.get_tasks", "get_task"):
-            if (name := its.get("task_name")) not in (known := frame.f_globals.get("_TASKS_REGISTRY", {})):
-                return unknown("task", name, known)
-        elif where == ("mteb.benchmarks.get_benchmark", "get_benchmark"):
-            if (name := its.get("benchmark_name")) not in (known := its.get("benchmark_registry", {})):
-                return unknown("benchmark", name, known)
-        elif where == ("mteb.models.get_model_meta", "get_model"):
-            return _about_model(error, its, frame.f_globals.get("MODEL_REGISTRY", {}))
+        refused = isinstance(error, KeyError) and frame is frames[-1]
+        if refused and where == ("mteb.get_tasks", "get_task"):
+            return unknown("task", its.get("task_name"), _tasks())
+        if refused and where == ("mteb.benchmarks.get_benchmark", "get_benchmark"):
+            return unknown("benchmark", its.get("benchmark_name"), its.get("benchmark_registry", {}))
+        if where == ("mteb.models.get_model_meta", "get_model"):
+            return _about_model(error, its, _models())
     return None
 
 
@@ -100,8 +100,15 @@ def _ours(known: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _registry_of_tasks() -> Mapping[str, Any]:
-    return getattr(sys.modules.get("mteb.get_tasks"), "_TASKS_REGISTRY", {})
+def _tasks() -> dict[str, Any]:
+    found = vars(sys.modules["mteb.tasks"]).values() if "mteb.tasks" in sys.modules else ()
+    return {task.metadata.name: task for task in found if isinstance(task, type) and hasattr(task, "metadata")}
+
+
+def _models() -> dict[str, Any]:
+    import mteb
+
+    return {str(meta.name): meta for meta in mteb.get_model_metas()}
 
 
 def _module(frame: FrameType) -> str:

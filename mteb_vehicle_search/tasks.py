@@ -83,7 +83,9 @@ class EvalSetTask(AbsTaskRetrieval):
         queries = self.eval_set.queries()
         relevant: dict[str, dict[str, int]] = {}
         for qrel in self.eval_set.qrels():
-            relevant.setdefault(qrel.query_id, {})[qrel.corpus_id] = qrel.score
+            # mteb would count a query with a judgement of 0 only, which sets of earlier versions may hold.
+            if qrel.score > 0:
+                relevant.setdefault(qrel.query_id, {})[qrel.corpus_id] = qrel.score
         split: dict[str, Any] = {
             "corpus": CorpusImages(self.eval_set, self.eval_set.corpus_ids()),
             "queries": Dataset.from_dict({"id": [q.id for q in queries], "text": [q.text for q in queries]}),

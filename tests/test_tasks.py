@@ -366,3 +366,18 @@ def test_after_a_run_another_may_encode(data):
     (lock,) = embeddings_folder().rglob("lock")
     with FileLock(lock, timeout=0):
         pass
+
+
+def test_judgements_that_were_edited_under_an_old_manifest_are_not_scored(data):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (path,) = data.files("qrels")
+    table = pq.read_table(path)
+    images = table["corpus-id"].to_pylist()
+    edited = table.set_column(1, "corpus-id", pa.array([images[-1], *images[1:]]))
+    pq.write_table(edited, path)
+    encoder = ToyEncoder()
+    with pytest.raises(EvalSetError, match=rf"{data.content_id}(.|\n)*verify"):
+        run(encoder)
+    assert encoder.images_seen == 0

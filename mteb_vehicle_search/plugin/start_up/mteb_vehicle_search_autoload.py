@@ -37,6 +37,8 @@ def find_spec(fullname, path=None, target=None):
 
 
 def start():
-    """Make this module a finder, unless `VEHICLE_SEARCH_NO_HOOK=1`."""
-    if os.environ.get("VEHICLE_SEARCH_NO_HOOK", "").strip().lower() in ("", "0", "false", "no", "off"):
-        sys.meta_path.insert(0, sys.modules[__name__])  # pyright: ignore[reportArgumentType]
+    """Do nothing: importing this module has made it a finder, and a `.start` file must name a function."""
+
+
+if os.environ.get("VEHICLE_SEARCH_NO_HOOK", "").strip().lower() in ("", "0", "false", "no", "off"):
+    sys.meta_path.insert(0, sys.modules[__name__])  # pyright: ignore[reportArgumentType]
