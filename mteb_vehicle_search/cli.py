@@ -7,12 +7,12 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from mteb_vehicle_search import terminal
-from mteb_vehicle_search.settings import VARIABLES, misspelt
+from mteb_vehicle_search import mistakes, settings, terminal
+from mteb_vehicle_search.settings import VARIABLES
+from mteb_vehicle_search.streams import Stream, shown
 
 
 class Command(NamedTuple):
@@ -88,26 +88,55 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status: 0, 1 for an error, 130 if interrupted; usage errors exit 2."""
+    """Run a command line and return its exit status: 0, 1 for an error, 130 if interrupted; usage errors exit 2.
+
+    A result that could not be printed is an error, but not of a raw command, whose result is not what it prints.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # No global option takes a value, so the first word is the command.
     position = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
-    chosen = arguments[position] if position < len(arguments) else None
-    command = program.commands.get(chosen or "")
+    command = program.commands.get(arguments[position]) if position < len(arguments) else None
     raw = command is not None and command.raw
     if "--debug" in (arguments[:position] if raw else arguments):
         os.environ[terminal.DEBUG] = "1"
+    with shown() as out:
+        try:
+            status = _run(program, arguments, position)
+        except SystemExit:  # of argparse: help, the version, wrong usage
+            if _printed(out):
+                raise
+            return 1
+        return status if _printed(out) or raw else status or 1
+
+
+def _printed(out: Stream) -> bool:
+    """Tell whether all output was written, and say why it was not, unless a reader (head, less) has seen enough."""
+    out.flush()
+    if out.error is not None and not isinstance(out.error, BrokenPipeError):
+        reason = getattr(out.error, "strerror", None) or out.error
+        sys.stderr.write(f"error: the output could not be printed: {reason}\n")
+    return out.error is None
+
+
+def _run(program: Program, arguments: list[str], position: int) -> int:
+    """Run the command at this position of the arguments and return the exit status."""
+    for sentence in settings.misspelt():
+        sys.stderr.write(f"warning: {sentence}\n")
+    chosen = arguments[position] if position < len(arguments) else None
+    command = program.commands.get(chosen or "")
     try:
-        with terminal.lossy_output():
-            try:
-                return _run(program, arguments, position)
-            finally:
-                # Now and not at the exit, where nobody could say what went wrong.
-                sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough.
-        _forget_output()
-        return 1
+        parser = _parser(program, chosen)
+        if not arguments:
+            parser.print_help()
+            parser.exit(2)
+        if chosen is not None and command is None:
+            near = get_close_matches(chosen, program.commands)
+            parser.error(f"there is no command {chosen!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        if command and command.raw:
+            parser.parse_args(arguments[: position + 1])
+            return importlib.import_module(command.module).main(arguments[position + 1 :])
+        args = parser.parse_args(arguments)
+        return int(args.main(args) or 0)
     except KeyboardInterrupt:
         if terminal.debugging():
             raise
@@ -116,31 +145,8 @@ def run_program(program: Program, argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if terminal.debugging():
             raise
-        if isinstance(error, OSError) and error.filename is None and error.errno in terminal.NO_ROOM:
-            _forget_output()
-        terminal.show(error)
+        terminal.show(mistakes.explained(error) or error)
         return 1
-
-
-def _run(program: Program, arguments: list[str], position: int) -> int:
-    chosen = arguments[position] if position < len(arguments) else None
-    if chosen and chosen not in program.commands and (near := get_close_matches(chosen, program.commands, 1)):
-        sys.stderr.write(f"There is no command {chosen!r}. Did you mean {near[0]}?\n")
-    parser = _parser(program, chosen)
-    command = program.commands.get(chosen or "")
-    if command and command.raw:
-        parser.parse_args(arguments[: position + 1])
-        return importlib.import_module(command.module).main(arguments[position + 1 :])
-    args = parser.parse_args(arguments)
-    for sentence in misspelt():
-        terminal.say(f"{sentence}.")
-    return int(args.main(args) or 0)
-
-
-def _forget_output() -> None:
-    """Let Python not complain, when it flushes at its exit, of output that could not be written."""
-    with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(program: Program, chosen: str | None) -> argparse.ArgumentParser:

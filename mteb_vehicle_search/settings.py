@@ -9,7 +9,11 @@ from pathlib import Path
 from mteb_vehicle_search.errors import SettingsError
 
 SET_HOME = "Set VEHICLE_SEARCH_HOME to a folder that can be written."
+# What a flag may say.
+ON = ("1", "true", "yes", "on")
+OFF = ("", "0", "false", "no", "off")
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+_told: set[str] = set()
 
 # Every variable, with its line of the help.
 VARIABLES = {
@@ -38,8 +42,8 @@ def text(name: str) -> str:
 
 
 def flag(name: str) -> bool:
-    """Tell whether the variable is set to anything but 0."""
-    return text(name) not in ("", "0")
+    """Tell whether the variable is set to anything but one of `OFF`."""
+    return text(name).strip().lower() not in OFF
 
 
 def home() -> Path:
@@ -69,21 +73,38 @@ def _folder(variable: str, chosen: str) -> Path:
 
 
 def check() -> None:
-    """Make sure that results can be kept, before a model is loaded.
+    """Make sure that what is set can be meant, and that results can be kept, before a model is loaded.
+
+    Creates `home()`, where a run is going to write.
 
     Raises:
-        SettingsError: `home()` is no folder, or cannot be written.
+        SettingsError: A flag says neither yes nor no; `home()` is no folder, or cannot be written.
     """
+    import tempfile
+
+    for name, says in VARIABLES.items():
+        if says.startswith("1:") and text(name).strip().lower() not in (*ON, *OFF):
+            raise SettingsError(f"{name}={text(name)} says neither yes nor no.", f"Set {name}=1, or unset it.")
     folder = home()
     there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "is not a folder" if not there.is_dir() else "cannot be written"
-        raise SettingsError(f"{there} {what}; VEHICLE_SEARCH_HOME is {folder}.", SET_HOME)
+    if not there.is_dir():
+        raise SettingsError(f"{there} is not a folder; VEHICLE_SEARCH_HOME is {folder}.", SET_HOME)
+    try:
+        # Permissions do not say it all: file systems are read-only, full, or make no folders.
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"{there} cannot be written ({error.strerror}); VEHICLE_SEARCH_HOME is {folder}.", SET_HOME
+        ) from error
 
 
 def misspelt() -> list[str]:
-    """Return a sentence on each variable that looks like one of ours and is none."""
+    """Return a sentence on each variable that looks like one of ours and is none; of each once."""
     unknown = sorted(name for name in os.environ if name.startswith("VEHICLE_SEARCH_") and name not in VARIABLES)
+    unknown = [name for name in unknown if name not in _told]
+    _told.update(unknown)
     near = {name: get_close_matches(name, VARIABLES, 1, 0.85) for name in unknown}
     return [
         f"{name} is set and means nothing" + "".join(f"; did you mean {one}?" for one in near[name]) for name in unknown

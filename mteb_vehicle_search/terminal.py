@@ -6,17 +6,15 @@ An error is one message for what a user can mend, and a traceback only when it i
 from __future__ import annotations
 
 import argparse
-import codecs
 import errno
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from mteb_vehicle_search import settings
+from mteb_vehicle_search import mistakes, settings
 from mteb_vehicle_search.errors import VehicleSearchError
+from mteb_vehicle_search.streams import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,29 +47,23 @@ def show(error: BaseException) -> None:
     say(f"error: {text}")
 
 
-def shorten_our_tracebacks(mistake: Callable[[], str | None] = lambda: None) -> None:
-    """Let the stock `mteb` command end with our message instead of a traceback.
+def shorten_our_tracebacks() -> None:
+    """Let the stock `mteb` command end with a sentence instead of a traceback where the sentence says it all.
 
-    Only errors of ours that nobody caught, names that it does not know (`mistake` says which, if that is it) and
-    Ctrl-C, and only where mteb's own command line raised them: in a script, a notebook or a test the traceback stays.
+    That is for errors of ours, for names that mteb does not know, and for an interruption of one of our tasks; only
+    when mteb's own command line raised them: in a script, a notebook or a test the traceback stays.
     """
     if getattr(sys.excepthook, "shortens_our_tracebacks", False):
         return
-    from traceback import walk_tb
-
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(traceback)]
-        if "mteb.cli.build_cli" not in modules or debugging():
+        if debugging() or not mistakes.by_mtebs_command(traceback):
             previous(kind, error, traceback)
-        elif isinstance(error, VehicleSearchError):
-            show(error)
-        elif isinstance(error, KeyboardInterrupt):
-            ours = any(name.partition(".")[0] == "mteb_vehicle_search" for name in modules)
-            say(INTERRUPTED) if ours else previous(kind, error, traceback)
-        elif isinstance(error, Exception) and (sentence := mistake()):
-            say(f"error: {sentence}")
+        elif isinstance(error, KeyboardInterrupt) and mistakes.on_our_tasks(traceback):
+            say(INTERRUPTED)
+        elif said := error if isinstance(error, VehicleSearchError) else mistakes.explained(error):
+            show(said)
         else:
             previous(kind, error, traceback)
 
@@ -184,43 +176,18 @@ class Reporter:
 
 def show_in_a_run(show: Callable[[], object]) -> None:
     """Show something in the middle of a run, which no console, however poor or full, may end."""
-    try:
-        with lossy_output():
+    with shown() as out:
+        try:
             show()
-            sys.stdout.flush()
-    except Exception as error:
-        say(f"What was measured is stored, but it cannot be shown here: {type(error).__name__}: {error}")
+            out.flush()
+            error = out.error
+        except Exception as raised:
+            error = raised
+        if error is not None:
+            say(f"What was measured is stored, but it cannot be shown here: {type(error).__name__}: {error}")
 
 
 def say(message: str) -> None:
     """Write a line to standard error, if there is one that takes it."""
-    with suppress(OSError, ValueError, AttributeError), lossy_output():
+    with shown():
         sys.stderr.write(f"{message}\n")
-        sys.stderr.flush()
-
-
-# What poor consoles lack, and what stands for it there.
-_PLAIN = {"·": "-", "–": "-", "—": "-", "…": "...", "±": "+-", "×": "x", "≤": "<=", "≥": ">=", "’": "'"}
-
-
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
-
-
-codecs.register_error(LOSSY := "vehicle-search", _plain)
-
-
-@contextmanager
-def lossy_output() -> Iterator[None]:
-    """Let standard output and error replace characters that their encoding lacks, until the end of the block."""
-    kept = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if isinstance(stream, TextIOWrapper)]
-    for stream, _ in kept:
-        stream.reconfigure(errors=LOSSY)
-    try:
-        yield
-    finally:
-        for stream, errors in kept:
-            with suppress(OSError, ValueError):
-                stream.reconfigure(errors=errors)

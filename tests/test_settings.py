@@ -1,6 +1,7 @@
 """Where data, runs and vectors lie: by the environment, never by the working directory."""
 
-import os
+import errno
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -99,10 +100,38 @@ def test_a_home_that_is_a_file_is_named_with_its_variable(tmp_path, monkeypatch)
 def test_a_home_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "deep" / "home"))
     settings.check()
-    # Root may write everywhere, so the question is answered here.
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(SettingsError, match=f"{tmp_path} cannot be written; VEHICLE_SEARCH_HOME is"):
+    # Root may write everywhere, so the system's answer is given here; on /proc it is a true one.
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(
+        SettingsError, match=f"{tmp_path}.* cannot be written \\(Read-only file system\\); VEHICLE"
+    ) as caught:
         settings.check()
+    assert "VEHICLE_SEARCH_HOME" in caught.value.message
+
+
+def refused(*given, **named):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody makes folders")
+def test_a_home_that_permissions_allow_and_the_file_system_does_not_is_named(monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", "/proc/vehicle-search")
+    with pytest.raises(SettingsError, match="/proc cannot be written"):
+        settings.check()
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", "ja"])
+def test_a_flag_that_says_neither_yes_nor_no_is_named(monkeypatch, value):
+    monkeypatch.setenv("VEHICLE_SEARCH_COMPILE", value)
+    with pytest.raises(SettingsError, match=f"VEHICLE_SEARCH_COMPILE={value} says neither yes nor no"):
+        settings.check()
+
+
+@pytest.mark.parametrize("value", ["", "0", "1", "no", "False", "TRUE", "yes", "on", "off"])
+def test_a_flag_may_be_said_in_words(monkeypatch, value):
+    monkeypatch.setenv("VEHICLE_SEARCH_COMPILE", value)
+    settings.check()
+    assert settings.flag("VEHICLE_SEARCH_COMPILE") is (value.lower() in settings.ON)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no home"), KeyError("uid"), OSError("none")])
@@ -129,7 +158,8 @@ def test_a_user_that_is_not_there_is_named(monkeypatch):
         settings.eval_set_folder()
 
 
-def test_a_variable_with_a_typo_is_told_with_the_nearest(monkeypatch):
+def test_a_variable_with_a_typo_is_told_once_with_the_nearest(monkeypatch):
+    monkeypatch.setattr(settings, "_told", set())
     assert settings.misspelt() == []
     monkeypatch.setenv("VEHICLE_SEARCH_PRECISON", "bf16")
     monkeypatch.setenv("VEHICLE_SEARCH_ZZZ", "1")
@@ -137,3 +167,4 @@ def test_a_variable_with_a_typo_is_told_with_the_nearest(monkeypatch):
         "VEHICLE_SEARCH_PRECISON is set and means nothing; did you mean VEHICLE_SEARCH_PRECISION?",
         "VEHICLE_SEARCH_ZZZ is set and means nothing",
     ]
+    assert settings.misspelt() == [], "once is enough"

@@ -123,19 +123,6 @@ def test_the_hook_is_put_in_place_once(untouched: list[tuple]) -> None:
     assert sys.excepthook is ours
 
 
-def test_a_name_that_mteb_does_not_know_is_one_line(
-    untouched: list[tuple], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = ["There is no model 'vehicle-search/tinyclip'. Did you mean vehicle-search/tiny-clip?"]
-    monkeypatch.setattr(sys, "excepthook", lambda *given: untouched.append(given))
-    terminal.shorten_our_tracebacks(lambda: said[0])
-    hand_in(raised(KeyError("x"), "mteb.cli.build_cli", "mteb.models.get_model_meta"))
-    assert untouched == []
-    assert capsys.readouterr().err == f"error: {said[0]}\n"
-    given = hand_in(raised(KeyError("x"), "a script"))
-    assert untouched == [given]
-
-
 @pytest.mark.parametrize("ours", [True, False])
 def test_an_interrupt_in_our_code_is_one_line(
     untouched: list[tuple], capsys: pytest.CaptureFixture[str], ours: bool

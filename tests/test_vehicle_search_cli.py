@@ -203,23 +203,6 @@ def test_interruption_is_one_word(command: ModuleType, capsys: pytest.CaptureFix
         cli.main(["--debug", "stub"])
 
 
-def test_a_reader_that_has_seen_enough_gets_no_complaint(
-    command: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken(args: object) -> int:
-        raise BrokenPipeError
-
-    command.main = broken  # type: ignore[attr-defined]
-    with (tmp_path / "pipe").open("w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        assert cli.main(["stub"]) == 1
-        # What is still to be flushed at the end goes nowhere.
-        pipe.write("the rest")
-        pipe.flush()
-    assert (tmp_path / "pipe").read_text() == ""
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -291,37 +274,35 @@ def test_a_run_of_nothing_is_told_the_usage(
     run: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert cli.main(["run", *words]) == 2
-    assert run == [("registered", None)]
+    assert ("ran", sys.argv) not in run
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("usage: vehicle-search run -t TASK")
     assert "vehicle-search/tiny-clip" in second
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["-t", "VehicleImageSerch", "-m", "c/d"], "There is no task 'VehicleImageSerch'. Did you mean VehicleImage"),
-        (["-t", "vehicleimagesearchmini", "-m", "c/d"], "Did you mean VehicleImageSearchMini"),
-        (["-t", "NFCorpus", "-m", "vehicle-search/tinyclip"], "Did you mean vehicle-search/tiny-clip"),
-        (["-t", "NFCorpus", "-m", "jinaai/jina-clip-v3"], "Did you mean jinaai/jina-clip-v2"),
-        (["-t", "Zzzzzzzzzzzzzz", "-m", "c/d"], "There is no task 'Zzzzzzzzzzzzzz'. No name is near it."),
-    ],
-)
-def test_a_name_with_a_typo_is_one_line_with_the_nearest(
-    run: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
-    assert cli.main(["run", *words]) == 1
-    assert run == [("registered", None)]
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: There is no ")
-    assert said in line
 
 
 def test_a_command_with_a_typo_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         cli.main(["leaderbord"])
     assert exit_info.value.code == 2
-    assert "There is no command 'leaderbord'. Did you mean leaderboard?" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.endswith("vehicle-search: error: there is no command 'leaderbord'; did you mean leaderboard?\n")
+
+
+def test_nothing_asked_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([])
+    assert exit_info.value.code == 2
+    assert "\nexamples:\n" in capsys.readouterr().out
+
+
+def test_a_variable_with_a_typo_is_a_warning(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.main = lambda args: 0  # type: ignore[attr-defined]
+    monkeypatch.setenv("VEHICLE_SEARCH_HOM", "x")
+    assert cli.main(["stub"]) == 0
+    said = "warning: VEHICLE_SEARCH_HOM is set and means nothing; did you mean VEHICLE_SEARCH_HOME?\n"
+    assert capsys.readouterr().err == said
 
 
 def test_what_follows_run_is_mtebs(run: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,8 +319,7 @@ def test_what_follows_run_is_mtebs(run: list[tuple[str, Any]], capsys: pytest.Ca
     ("names", "missing"),
     [
         ([], False),
-        (["NFCorpus", "VehicleImageSearchMini", "no such task"], False),
-        (["np", "Any", "logger", "__doc__"], False),
+        (["NFCorpus", "VehicleImageSearchMini"], False),
         (["VehicleImageSearch"], True),
         (["VehicleImageSearchMini", "NFCorpus", "VehicleImageSearch"], True),
     ],

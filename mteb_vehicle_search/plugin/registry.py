@@ -63,11 +63,6 @@ def known_tasks() -> dict[str, type[AbsTask]]:
     return dict(module._TASKS_REGISTRY)
 
 
-def known_models() -> list[str]:
-    """Return the names of all models that mteb knows by now."""
-    return list(importlib.import_module(MODELS).MODEL_REGISTRY)
-
-
 def module_executed(name: str) -> None:
     """Add to a module of mteb that has just executed; called by the import hook."""
     if name == hook.OUR_TASKS:
@@ -77,18 +72,12 @@ def module_executed(name: str) -> None:
     if name == hook.PACKAGE:
         from mteb_vehicle_search import terminal
 
-        terminal.shorten_our_tracebacks(_mistake)
+        terminal.shorten_our_tracebacks()
         _complete()
         return
     step, what = _STEPS[name]
     with _warning_instead(what):
         step()
-
-
-def _mistake() -> str | None:
-    from mteb_vehicle_search.plugin import first_mistakes
-
-    return first_mistakes.of_command_line(known_tasks(), known_models())
 
 
 def _complete() -> None:

@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from mteb_vehicle_search import settings
-from mteb_vehicle_search.errors import VehicleSearchError
+
+USAGE = """\
+usage: vehicle-search run -t TASK [TASK ...] -m MODEL [options of 'mteb run'; --help lists them]
+such as: vehicle-search run -t VehicleImageSearchMini -m vehicle-search/tiny-clip
+"""
 
 
 def main(words: list[str]) -> int:
-    """Run `mteb run` with these arguments; return the exit status."""
-    settings.check()
+    """Run `mteb run` with these arguments; return the exit status: 2 if no model or no task is named."""
     import mteb_vehicle_search
 
+    if not words:
+        sys.stderr.write(USAGE)
+        return 2
     mteb_vehicle_search.register()
     from mteb.cli import build_cli
 
-    from mteb_vehicle_search.plugin import first_mistakes, registry
-
     sys.argv = ["vehicle-search", "run", *words]
-    args = build_cli.build_cli().parse_args(sys.argv[1:])
-    if not first_mistakes.is_complete(args):
-        sys.stderr.write(f"{first_mistakes.USAGE}\n")
+    asked = build_cli.build_cli().parse_args(sys.argv[1:])
+    if not asked.model or not _selects(asked):
+        sys.stderr.write(USAGE)
         return 2
-    if mistake := first_mistakes.unknown_name(args, registry.known_tasks(), registry.known_models()):
-        raise VehicleSearchError(mistake)
-    require_data(args.tasks or [])
+    settings.check()
+    require_data(asked.tasks or [])
     build_cli.main()
     return 0
+
+
+def _selects(asked: argparse.Namespace) -> bool:
+    """Tell whether some tasks are chosen; mteb would take all its 1,500."""
+    return any((asked.tasks, asked.benchmarks, asked.task_types, asked.categories, asked.languages))
 
 
 def require_data(names: Sequence[str]) -> None:
     """Refuse a run without data at once: mteb loads the model first, which may be a long download.
 
     Raises:
+        KeyError: mteb knows no task of that name.
         VehicleSearchError: The evaluation set of one of our tasks is missing or damaged.
     """
-    from mteb_vehicle_search import tasks
+    import mteb
+
+    from mteb_vehicle_search.tasks import EvalSetTask
 
     for name in names:
-        task = getattr(tasks, name, None)
-        if isinstance(task, type) and issubclass(task, tasks.EvalSetTask):
+        task = mteb.get_task(name)
+        if isinstance(task, EvalSetTask):
             task.open_data()

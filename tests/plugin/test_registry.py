@@ -190,7 +190,7 @@ def steps(untold: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(plugin, "_offers_of_entry_points", lambda: "offers")
     monkeypatch.setattr(plugin, "_add_models", taken.append)
-    monkeypatch.setattr(terminal, "shorten_our_tracebacks", lambda mistake: taken.append("tracebacks"))
+    monkeypatch.setattr(terminal, "shorten_our_tracebacks", lambda: taken.append("tracebacks"))
     monkeypatch.setattr(plugin, "_guard_results", lambda: None)
     return taken
 

@@ -40,5 +40,5 @@ def start():
     """Do nothing: importing this module has made it a finder, and a `.start` file must name a function."""
 
 
-if os.environ.get("VEHICLE_SEARCH_NO_HOOK", "0") in ("", "0"):
+if os.environ.get("VEHICLE_SEARCH_NO_HOOK", "").strip().lower() in ("", "0", "false", "no", "off"):
     sys.meta_path.insert(0, sys.modules[__name__])  # pyright: ignore[reportArgumentType]
