@@ -61,7 +61,7 @@ def draw_set(folder: Path, captioned: int, images: int) -> EvalSet:
                     print(f"  {done} scenes drawn", flush=True)
                 provenance = {
                     "source": name.partition("/")[0], "split": "", "captioned": name in texts, "class_index": -1,
-                    "wnid": "", "class_name": "", "vehicle_score": -1.0, "width": 192, "height": 160,
+                    "wnid": "", "class_name": "", "vehicle_score": None, "width": 192, "height": 160,
                     "sha256": "0" * 64, "perceptual_hash": "0" * 16,
                 }  # fmt: skip
                 yield CorpusImage(name, jpeg, provenance)

@@ -9,22 +9,26 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.job import BuildOptions, Job
 from data_prep.markers import STAGES, Stages
-from data_prep.plan import check_task_name, plan
+from data_prep.plan import plan
 from data_prep.preset import Preset, load_preset
+from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
 from data_prep.stages.export import export, find_duplicates
-from data_prep.stages.reduce import merge, reduce_captioned, reduce_distractors
+from data_prep.stages.reduce import ReducedImage, merge, reduce_captioned, reduce_distractors
 from data_prep.stages.select import select
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.files import check_replaceable, locked
+from mteb_vehicle_search.files import locked
 from mteb_vehicle_search.terminal import Reporter, positive, print_rows
 
 SHOWN_REJECTS = 5
@@ -34,24 +38,52 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
     """Build an evaluation set at `options.out`, or finish one that was interrupted; it is verified.
 
     Raises:
-        BuildError: The task name is taken, the target holds other things, another build is at work there, too many
-            inputs were refused, or the result does not verify.
+        BuildError: Something is missing or in the way, found out before the work starts (see `plan`); another build is
+            at work there; too many inputs were refused; or the result does not verify.
         SourceError: A source is missing, refused or damaged.
     """
-    check_task_name(options.preset)
-    check_replaceable(options.out)
-    with locked(options.work):
+    found = plan(options)
+    captioned, distractors = found.require()
+    for warning in found.warnings:
+        reporter.warn(warning)
+    with locked(options.work), _tidy(options.work):
         stages = Stages(options.work, reporter.say)
         for stage in options.rebuild:
             stages.discard(stage)
-        captioned, distractors = options.open_captioned(), options.open_distractors()
         job = Job(options, reporter, stages, captioned.describe())
         selected = select(job, captioned)
-        markers = [reduce_captioned(job, captioned, selected.scores), *reduce_distractors(job, distractors)]
+        markers = [
+            reduce_captioned(job, captioned, selected.scores),
+            *reduce_distractors(job, distractors, found.shards),
+        ]
         job.check_rejects()
         entries = merge(job, markers)
+        _tell_doubts(job, entries)
         duplicates = find_duplicates(job, entries, markers)
         return export(job, entries, selected, duplicates, markers)
+
+
+@contextmanager
+def _tidy(work: Path) -> Iterator[None]:
+    """Leave no work folder behind in which nothing was done."""
+    try:
+        yield
+    except BaseException:
+        if not {path.name for path in work.rglob("*") if path.is_file()} - {"lock", "lock.file", "holder.json"}:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def _tell_doubts(job: Job, entries: list[ReducedImage]) -> None:
+    """Warn of classes with more or fewer images than the source is known to have."""
+    source = SOURCES[job.preset.distractors.source]
+    wanted = job.preset.wanted_classes()
+    counts = {(split, wnids()[index]): 0 for split in job.preset.distractors.splits for index in wanted}
+    for entry in entries:
+        if (key := (entry.facts["split"], entry.facts["wnid"])) in counts:
+            counts[key] += 1
+    for doubt in source.doubts_of_classes(counts, refused=len(job.rejected)):
+        job.reporter.warn(doubt)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", default="original", metavar="NAME", help="original (default), wordnet, mini, or a .toml file")
     for name, source in SOURCES.items():
         if source.help:
-            add(f"--{name}", default="hub", metavar="SRC", help=source.help)
+            add(f"--{name}", metavar="SRC", help=source.help)
     add("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
     listed = "'published', or a file of image names: keep these images and run no classifier"
     add("--selection", metavar="LIST", help=listed)
@@ -71,8 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     again = f"do a stage again although nothing changed: {', '.join(STAGES)}"
     add("--rebuild", action="append", default=[], metavar="STAGE", choices=STAGES, help=again)
     add("--allow-rejects", action="store_true", help="go on with more than 0.5 %% of bad images")
-    add("--dry-run", action="store_true", help="show the plan and stop")
-    add("--quiet", action="store_true", help="no progress bars")
+    add("--allow-incomplete", action="store_true", help="go on although a source looks incomplete")
+    add("--dry-run", action="store_true", help="show the plan and stop; exits with 1 if the build would fail")
+    add("--quiet", action="store_true", help="no progress bars; warnings are shown all the same")
 
 
 def _place_of(preset: Preset, *, original: bool) -> Path:
@@ -104,21 +137,22 @@ def main(args: argparse.Namespace) -> int:
     options = BuildOptions(
         preset=preset,
         out=(args.out.expanduser() if args.out else _place_of(preset, original=args.preset == "original")).absolute(),
-        sources={name: getattr(args, name) for name, source in SOURCES.items() if source.help},
+        sources={name: where for name in SOURCES if (where := getattr(args, name, None)) is not None},
         selection=args.selection,
         workers=args.workers,
         device=args.device,
         batch_size=args.batch_size,
         rebuild=tuple(args.rebuild),
         allow_rejects=args.allow_rejects,
+        allow_incomplete=args.allow_incomplete,
     )
     if args.dry_run:
         planned = plan(options)
         print_rows("Plan", ("what", ""), planned.rows)
-        if planned.needed_gb > planned.free_gb:
-            sys.stdout.write("There is not enough space on the disk.\n")
-            return 1
-        return 0
+        for warning in planned.warnings:
+            Reporter().warn(warning)
+        planned.require()
+        return 1 if planned.needed_gb > planned.free_gb else 0
     _show(build(options, Reporter(args.quiet)), options)
     return 0
 
@@ -132,7 +166,12 @@ def _show(eval_set: EvalSet, options: BuildOptions) -> None:
     ]
     columns = ("count", "built", "published", "difference")[: 4 if expected else 2]
     print_rows(eval_set.manifest["title"], columns, [row[: len(columns)] for row in rows])
-    lines = ["  {} ({}): {}".format(*row.values()) for row in eval_set.rejected().slice(0, SHOWN_REJECTS).to_pylist()]
+    lines = [
+        f"Not used ({stage}): {', '.join(f'{count:,} {reason}' for reason, count in passed.items())}"
+        for stage, passed in notes.get("passed_over", {}).items()
+        if passed
+    ]
+    lines += ["  {} ({}): {}".format(*row.values()) for row in eval_set.rejected().slice(0, SHOWN_REJECTS).to_pylist()]
     if counts["rejected"] > SHOWN_REJECTS:
         lines.append(f"  ...; all of them are in {eval_set.folder / 'rejected.parquet'}")
     lines += [f"Content id {eval_set.content_id}", f"Verified; at {eval_set.folder}"]

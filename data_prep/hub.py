@@ -6,21 +6,27 @@ The only module that talks to it.
 from __future__ import annotations
 
 import argparse
-import errno
+import http.client
 import logging
+import math
 import re
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any, NamedTuple, TypeVar
 
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.files import file_sha256
+from mteb_vehicle_search.terminal import NO_ROOM
 
 T = TypeVar("T")
 ATTEMPTS = 6
@@ -78,6 +84,16 @@ class HubRepository:
 
         return self._patiently(tree, f"the list of files of {self.repo}")
 
+    def check_access(self) -> None:
+        """Make sure that its files would be given to this user.
+
+        Raises:
+            SourceError: They are not: terms must be accepted first, a login is missing, or the hub cannot be reached.
+        """
+        from huggingface_hub import HfApi  # Imports an HTTP stack.
+
+        self._patiently(partial(HfApi().auth_check, self.repo, repo_type=self.kind), f"access to {self.repo}")
+
     def cached(self, path: str) -> Path | None:
         """The file in the user's hub cache, if it is there."""
         from huggingface_hub import try_to_load_from_cache  # Imports an HTTP stack.
@@ -115,6 +131,7 @@ class HubRepository:
         """Run `action`; retry what may pass, with growing waits; explain what will not."""
         from huggingface_hub import errors  # Imports an HTTP stack.
 
+        require_network()
         failure: Exception | None = None
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -132,10 +149,12 @@ class HubRepository:
                     raise SourceError(f"the hub does not give {what}: HTTP {status}", f"See {self.page}") from error
                 asked = error.response.headers.get("Retry-After", "")
                 failure, wait = error, float(asked) if asked.isdigit() else None
+            except errors.LocalTokenNotFoundError as error:
+                raise self._refused(what, 401) from error
             except (errors.HTTPError, OSError) as error:  # pyright: ignore[reportPrivateImportUsage]
                 if isinstance(error.__cause__, errors.GatedRepoError):  # Of a LocalEntryNotFoundError.
                     raise self._refused(what, 403) from error
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
                     raise SourceError(
                         f"the disk is full: {what} does not fit", "Make room and run the command again; it goes on."
                     ) from error
@@ -164,6 +183,62 @@ class HubRepository:
             f"the hub refuses {what} (HTTP {status}): it does not exist or needs a login",
             f"Look at {self.page}, then run: hf auth login",
         )
+
+
+REACH_S = 5.0
+# Address -> what is wrong, and until when (`time.monotonic`) that counts. One that answered is not asked again: a
+# connection lost later is waited for.
+_heard: dict[str, tuple[str, float]] = {}
+
+
+def require_network() -> None:
+    """Make sure, once in a process, that the hub answers at all: its own client tries for minutes.
+
+    Raises:
+        SourceError: It does not, in five seconds.
+    """
+    from huggingface_hub import constants  # Imports an HTTP stack.
+
+    if not constants.HF_HUB_OFFLINE:  # The client itself says that.
+        require_answer(constants.ENDPOINT)
+
+
+def require_answer(address: str) -> None:
+    """Make sure that a server answers, whatever it says, in five seconds.
+
+    Raises:
+        SourceError: It does not.
+    """
+    problem, until = _heard.get(address, ("", 0.0))
+    if time.monotonic() >= until:
+        problem = _ask(address)
+        _heard[address] = problem, time.monotonic() + 30.0 if problem else math.inf
+    if problem:
+        raise SourceError(
+            f"{address} cannot be reached: {problem}", "Check the connection (and HTTPS_PROXY), or name local copies."
+        )
+
+
+def _ask(address: str) -> str:
+    """Return why a server does not answer; "" if it does."""
+    asked = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the hub's own address, or one of ours
+    outcome: Queue[str] = Queue()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(asked, timeout=REACH_S):  # noqa: S310
+                outcome.put("")
+        except urllib.error.HTTPError:
+            outcome.put("")
+        except (OSError, http.client.HTTPException) as error:
+            outcome.put(_brief(error))
+
+    # In a thread, since looking up a name may take longer than any limit that one can give.
+    threading.Thread(target=ask, name="reach the hub", daemon=True).start()
+    try:
+        return outcome.get(timeout=REACH_S + 1)
+    except Empty:
+        return f"no answer in {REACH_S:.0f} s"
 
 
 @lru_cache(maxsize=8)
@@ -248,6 +323,21 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
     return hub._patiently(send, repository)
 
 
+def require_login(repository: str) -> None:
+    """Make sure that this computer has a login to the hub.
+
+    Raises:
+        SourceError: It has none.
+    """
+    from huggingface_hub import get_token  # Imports an HTTP stack.
+
+    if get_token() is None:
+        raise SourceError(
+            f"{repository} cannot be written: there is no login to the hub on this computer",
+            "Run: hf auth login (with a token that may write)",
+        )
+
+
 UNTOLD = "the set does not say; build it again with this version to be told"
 
 
@@ -268,7 +358,9 @@ def push(folder: Path, repository: str, public: bool = False) -> str:
 
     Raises:
         BuildError: The set does not verify.
+        SourceError: There is no login, or the hub refuses.
     """
+    require_login(repository)  # Before a minute of verification.
     checked = verify(folder)
     if checked.violations:
         raise BuildError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from data_prep.markers import Stages
 from data_prep.preset import Preset
-from data_prep.sources import CaptionedSource, DistractorSource
+from data_prep.sources import CaptionedSource, DistractorSource, PassedOver
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import Rejected
@@ -24,14 +24,16 @@ class BuildOptions:
 
     Attributes:
         preset: What the evaluation set is made of.
-        out: Folder of the finished set; the work folder `<out>.build` lies beside it.
+        out: Folder of the finished set, or a link to it; the work folder `<out>.build` lies beside it.
         sources: By name, where a source lies: "hub" (which it is if nothing is said), or a local form of it.
+            Only sources that the preset uses.
         selection: None: classify as the preset says. "published", or a file: take that list instead.
         workers: Processes or threads that decode and resize.
         device: Where the classifier runs.
         batch_size: Images per forward pass of the classifier.
         rebuild: Stages to do again although nothing changed.
         allow_rejects: Go on although more than 0.5 % of the inputs were refused.
+        allow_incomplete: Go on although a source looks incomplete.
     """
 
     preset: Preset
@@ -43,6 +45,11 @@ class BuildOptions:
     batch_size: int = 32
     rebuild: tuple[str, ...] = ()
     allow_rejects: bool = False
+    allow_incomplete: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.is_symlink():  # The set goes where the link points, and the work folder beside it.
+            object.__setattr__(self, "out", self.out.resolve())
 
     @property
     def work(self) -> Path:
@@ -73,6 +80,7 @@ class Job:
             to another form.
         inputs: How many images were read, by stage.
         rejected: Those that were refused.
+        passed_over: How many files or rows were not used, by stage and reason.
     """
 
     options: BuildOptions
@@ -81,6 +89,7 @@ class Job:
     described: dict[str, Any]
     inputs: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejected] = field(default_factory=list)
+    passed_over: defaultdict[str, PassedOver] = field(default_factory=lambda: defaultdict(PassedOver))
 
     @property
     def preset(self) -> Preset:

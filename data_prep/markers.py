@@ -26,7 +26,7 @@ class Marker:
     """What a finished stage did.
 
     Attributes:
-        stage: Its name, such as "distractors/part-00003".
+        stage: Its name, such as "distractors/train_n02701002".
         configuration: Everything its outputs depend on, JSON: settings, and digests of its inputs.
         outputs: Path relative to the work folder -> bytes and sha256.
         counts: Numbers that later stages and the report want.
@@ -51,7 +51,7 @@ class Stages:
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda message: None) -> None:
         self.folder = folder
         self._say = say
-        self._said: set[tuple[str, str]] = set()
+        self._said: set[tuple[str, object]] = set()
 
     def path(self, stage: str) -> Path:
         """Return where a stage's marker lies."""
@@ -64,17 +64,17 @@ class Stages:
             return None
         marker = self._read(path)
         configuration = json.loads(json.dumps(configuration))
-        group = stage.partition("/")[0]
         if marker is None:
-            return self._stale(group, "its marker cannot be read")
+            return self._stale(stage, "marker", "its marker cannot be read")
         if marker.configuration != configuration:
-            return self._stale(group, "; ".join(_differences(marker.configuration, configuration)))
+            differing = _differences(marker.configuration, configuration)
+            return self._stale(stage, tuple(differing), "; ".join(differing.values()))
         for name, expected in marker.outputs.items():
             output = self.folder / name
             if not output.is_file() or output.stat().st_size != expected["bytes"]:
-                return self._stale(group, f"{name} is missing or truncated")
+                return self._stale(stage, "missing", f"{name} is missing or truncated")
             if file_sha256(output) != expected["sha256"]:
-                return self._stale(group, f"{name} was changed")
+                return self._stale(stage, "changed", f"{name} was changed")
         return marker
 
     def finish(
@@ -109,10 +109,22 @@ class Stages:
         root = self.folder / "stages"
         return Counter(path.relative_to(root).with_suffix("").parts[0] for path in sorted(root.rglob("*.json")))
 
-    def _stale(self, stage: str, reason: str) -> None:
-        if (stage, reason) not in self._said:
-            self._said.add((stage, reason))
-            self._say(f"Stage '{stage}' is stale and is done again: {reason}.")
+    def tell_changes(self, group: str, parts: Sequence[str]) -> None:
+        """Say in a line how many of a stage's parts are done, if others were done that it has no more."""
+        root = self.folder / "stages"
+        done = {path.relative_to(root).with_suffix("").as_posix() for path in (root / group).glob("*.json")}
+        if gone := done - {*parts}:
+            self._say(
+                f"Stage '{group}' has other parts than before: {len(done & {*parts})} of {len(parts)} are done, and "
+                f"{len(gone)} that were done are not used any more."
+            )
+
+    def _stale(self, stage: str, kind: object, reason: str) -> None:
+        """Say why a stage is done again; of its parts, which may be hundreds, only the first of each kind."""
+        group = stage.partition("/")[0]
+        if (group, kind) not in self._said:
+            self._said.add((group, kind))
+            self._say(f"Stage '{group}' is stale and is done again: {reason}.")
 
     def _read(self, path: Path) -> Marker | None:
         try:
@@ -123,15 +135,15 @@ class Stages:
             return None
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Say in words which settings changed, the nested ones by their path."""
-    found = []
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+    """Return which settings changed, the nested ones by their path, and how, in words."""
+    found = {}
     for key in sorted(set(old) | set(new)):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += [f"{key}.{difference}" for difference in _differences(before, after)]
+            found |= {f"{key}.{inner}": f"{key}.{said}" for inner, said in _differences(before, after).items()}
         elif before != after:
-            found.append(f"{key} was {_brief(before)}, is {_brief(after)}")
+            found[key] = f"{key} was {_brief(before)}, is {_brief(after)}"
     return found
 
 

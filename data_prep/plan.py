@@ -1,21 +1,24 @@
-"""What a build would do, before it does anything: `build --dry-run`."""
+"""What a build would do and what it lacks, found out in seconds: the start of every build, and `build --dry-run`."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
 from data_prep.preset import Preset
 from data_prep.sources.registry import SOURCES
-from mteb_vehicle_search.errors import BuildError, SourceError
-from mteb_vehicle_search.files import check_replaceable
+from data_prep.stages.select import check_selection
+from mteb_vehicle_search.errors import BuildError, VehicleSearchError
+from mteb_vehicle_search.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
-    from data_prep.sources import CaptionedSource, DistractorSource
+    from data_prep.sources import CaptionedSource, DistractorSource, Shard
 
+T = TypeVar("T")
 OWN_TASKS = {
     "vehicleimagesearch": "vehicle-image-search",
     "vehicleimagesearchmini": "vehicle-image-search-mini",
@@ -25,12 +28,53 @@ SCORES_KB = 4.0  # 1,000 probabilities, fp32.
 SHARDS_IN_FLIGHT_GB = 1.0  # One ImageNet shard in use and the next one downloading.
 
 
-class Plan(NamedTuple):
-    """What `plan` found: rows (what, value) to show, and the disk needed at the peak and free, in GB (1e9 bytes)."""
+@dataclass
+class Plan:
+    """What `plan` found.
 
-    rows: list[tuple[str, str]]
-    needed_gb: float
-    free_gb: float
+    Attributes:
+        rows: (what, value) to show.
+        problems: Why the build would fail, all of them.
+        doubts: What makes a source look incomplete, sentences.
+        warnings: What else nobody should miss, sentences.
+        needed_gb: Disk needed at the peak, in GB (1e9 bytes), without what is there already.
+        free_gb: Disk that is free, likewise.
+        captioned: The source of captioned images, opened; None if that failed.
+        distractors: The source of distractors, likewise.
+        shards: The distractors' shards.
+    """
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[VehicleSearchError] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    needed_gb: float = 0.0
+    free_gb: float = 0.0
+    captioned: CaptionedSource | None = None
+    distractors: DistractorSource | None = None
+    shards: list[Shard] = field(default_factory=list)
+
+    def attempt(self, action: Callable[..., T], *arguments: Any) -> T | None:
+        """Return what an action returns, or None if it raises an error of ours, which becomes one of the problems."""
+        try:
+            return action(*arguments)
+        except VehicleSearchError as error:
+            if str(error) not in map(str, self.problems):
+                self.problems.append(error)
+            return None
+
+    def require(self) -> tuple[CaptionedSource, DistractorSource]:
+        """Return the opened sources.
+
+        Raises:
+            VehicleSearchError: There are problems: the only one, or a BuildError that tells them all.
+        """
+        if len(self.problems) > 1:
+            told = "\n".join(f"{number}. {error}" for number, error in enumerate(self.problems, start=1))
+            raise BuildError(f"The build cannot start, for {len(self.problems)} reasons:\n{told}")
+        if self.problems or self.captioned is None or self.distractors is None:
+            raise self.problems[0]
+        return self.captioned, self.distractors
 
 
 def check_task_name(preset: Preset) -> None:
@@ -56,74 +100,137 @@ def check_task_name(preset: Preset) -> None:
 
 
 def plan(options: BuildOptions) -> Plan:
-    """Look at the sources, the disk and the stages already done; downloads and writes nothing.
-
-    Raises:
-        BuildError: The target holds other things, or the task name is taken.
-    """
+    """Look at the sources, the classifier, the disk and the stages already done; downloads and writes nothing."""
     preset = options.preset
-    check_task_name(preset)
-    check_replaceable(options.out)
-    rows = [
-        ("preset", f"{preset.title} ({preset.name})"),
-        ("task", preset.task),
-        ("output", str(options.out)),
-        ("work", str(options.work)),
-    ]
-    captioned_gb, found = _look_at(preset.captioned.source, options.open_captioned)
-    distractors_gb, others = _look_at(preset.distractors.source, options.open_distractors)
-    model_gb, chosen = _look_at_selection(options)
-    rows += [*found, *others, *chosen]
-    needed_gb = captioned_gb + model_gb + min(distractors_gb, SHARDS_IN_FLIGHT_GB) + _products_gb(options)
-    folder = next(path for path in (options.out, *options.out.parents) if path.exists())
-    free_gb = shutil.disk_usage(folder).free / 1e9
-    rows += [("disk needed at the peak", f"{needed_gb:.2f} GB"), ("disk free", f"{free_gb:.2f} GB")]
+    found = Plan(
+        [
+            ("preset", f"{preset.title} ({preset.name})"),
+            ("task", preset.task),
+            ("output", str(options.out)),
+            ("work", str(options.work)),
+        ]
+    )
+    found.attempt(check_task_name, preset)
+    found.attempt(check_replaceable, options.out)
+    found.attempt(check_writable, options.work)
+    found.attempt(_check_flags, options)
+    captioned_gb = _look_at_captioned(options, found)
+    distractors_gb = _look_at_distractors(options, found)
+    model_gb = _look_at_selection(options, found)
+    if found.doubts and not options.allow_incomplete:
+        found.problems += [
+            BuildError(doubt, "Get the missing part, or go on with what is there: --allow-incomplete")
+            for doubt in found.doubts
+        ]
+    else:
+        found.warnings += found.doubts
+    in_flight_gb = min(distractors_gb, SHARDS_IN_FLIGHT_GB)
+    done_gb = sum(path.stat().st_size for path in options.work.rglob("*") if path.is_file()) / 1e9
+    found.needed_gb = captioned_gb + model_gb + in_flight_gb + max(0.0, _products_gb(options) - done_gb)
+    there = next(path for path in (options.out, *options.out.parents) if path.exists())
+    found.free_gb = shutil.disk_usage(there).free / 1e9
+    found.rows += [("disk needed at the peak", f"{found.needed_gb:.2f} GB"), ("disk free", f"{found.free_gb:.2f} GB")]
+    if found.needed_gb > found.free_gb:
+        found.warnings.append(
+            f"About {found.needed_gb:.2f} GB are needed; {found.free_gb:.2f} GB are free on the disk."
+        )
+    _look_at_stages(options, found)
+    return found
+
+
+def _check_flags(options: BuildOptions) -> None:
+    used = {source.name for source in options.preset.sources()}
+    if unused := sorted(set(options.sources) - used):
+        raise BuildError(
+            f"The preset {options.preset.name} uses no {unused[0]}: --{unused[0]} has no meaning here.",
+            f"It is made of {' and '.join(sorted(used))}.",
+        )
+
+
+def _look_at_stages(options: BuildOptions, found: Plan) -> None:
     stages = Stages(options.work)
     markers = stages.finished()
     for name in STAGES:
         parts = f"{markers[name]} part{'s' if markers[name] > 1 else ''} done" if name in markers else "to do"
-        rows.append((f"stage {name}", "done" if stages.path(name).is_file() else parts))
-    return Plan(rows, needed_gb, free_gb)
+        found.rows.append((f"stage {name}", "done" if stages.path(name).is_file() else parts))
 
 
-def _look_at(
-    name: str, source: Callable[[], CaptionedSource | DistractorSource]
-) -> tuple[float, list[tuple[str, str]]]:
-    """Return the gigabytes to download for a source, and rows about it; one that is not ready says why."""
-    try:
-        opened = source()
-        described, size_gb = opened.describe(), opened.download_gb
-    except SourceError as error:
-        return 0.0, [(name, f"NOT READY: {error}")]
+def _look_at_captioned(options: BuildOptions, found: Plan) -> float:
+    """Open and check the captioned source; return the gigabytes to download."""
+    name = options.preset.captioned.source
+    found.captioned = found.attempt(options.open_captioned)
+    size_gb = _show_source(name, found.captioned, found)
+    if found.captioned is not None:
+        doubts = found.attempt(found.captioned.check)
+        if doubts is not None:
+            found.doubts += doubts
+            found.warnings += SOURCES[name].doubts_of_count(found.captioned.count())
+    return size_gb
+
+
+def _look_at_distractors(options: BuildOptions, found: Plan) -> float:
+    """Open the distractors and list their shards; return the gigabytes to download."""
+    wanted = options.preset.distractors
+    found.distractors = found.attempt(options.open_distractors)
+    size_gb = _show_source(wanted.source, found.distractors, found)
+    if found.distractors is not None:
+        shards = found.attempt(found.distractors.shards, options.preset.wanted_classes(), wanted.splits)
+        found.shards = [shard for shard in shards or [] if shard.split in {*wanted.splits, ""}]
+        known = {(one.split, one.name.rpartition("/")[2]): one.images for one in found.shards if one.images >= 0}
+        found.warnings += SOURCES[wanted.source].doubts_of_classes(known)
+    return size_gb
+
+
+def _show_source(name: str, source: CaptionedSource | DistractorSource | None, found: Plan) -> float:
+    """Add rows about a source; return the gigabytes to download."""
+    if source is None:
+        found.rows.append((name, "NOT READY"))
+        return 0.0
+    described, size_gb = found.attempt(source.describe), found.attempt(lambda: source.download_gb)
+    if described is None or size_gb is None:
+        found.rows.append((name, "NOT READY"))
+        return 0.0
     where = f"{described['form']} {described.get('location', '')}".strip()
-    rows = [(name, f"{where} at {described['revision'][:12]}" if described.get("revision") else where)]
+    if described.get("revision"):
+        where = f"{where} at {described['revision'][:12]}"
+    found.rows.append((name, where))
     if files := described.get("files"):
         rest = f" and {len(files) - 2} more" if len(files) > 2 else ""
-        rows.append((f"{name} files", ", ".join(files[:2]) + rest))
-    return size_gb, [*rows, (f"{name} download", f"{size_gb:.2f} GB")]
+        found.rows.append((f"{name} files", ", ".join(files[:2]) + rest))
+    found.rows.append((f"{name} download", f"{size_gb:.2f} GB"))
+    return size_gb
 
 
-def _look_at_selection(options: BuildOptions) -> tuple[float, list[tuple[str, str]]]:
-    classifier = options.preset.classifier
-    if options.selection is not None or classifier is None:
-        return 0.0, [("selection", options.selection or "all captioned images")]
-    if classifier.library == "transformers" and (options.preset.folder / classifier.model).is_dir():
-        return 0.0, [("classifier", f"{classifier.model} (a local folder)")]
-    from data_prep.hub import model_gb
-    from data_prep.stages.classifiers import hub_files
+def _look_at_selection(options: BuildOptions, found: Plan) -> float:
+    """See whether the list or the classifier can be had; return the gigabytes to download."""
+    classifier, classes = options.preset.classifier, options.preset.selection_classes()
+    if options.selection is not None:
+        found.attempt(check_selection, options)
+        found.rows.append(("selection", options.selection))
+        return 0.0
+    if classifier is None or classes is None:
+        found.rows.append(("selection", "all captioned images"))
+        return 0.0
+    from data_prep.stages.classifiers import check_files, choose_device
 
-    try:
-        size_gb = model_gb(*hub_files(classifier))
-    except SourceError as error:
-        return 0.0, [("classifier", f"NOT READY: {error}")]
-    name = f"{classifier.model} at {classifier.revision[:12]}"
-    return size_gb, [("classifier", name), ("classifier download", f"{size_gb:.2f} GB")]
+    found.attempt(choose_device, options.device)
+    size_gb = found.attempt(check_files, classifier, options.preset.folder, classes)
+    if size_gb is None:
+        found.rows.append(("classifier", "NOT READY"))
+        return 0.0
+    if (options.preset.folder / classifier.model).is_dir():
+        found.rows.append(("classifier", f"{classifier.model} (a local folder)"))
+        return 0.0
+    found.rows.append(("classifier", f"{classifier.model} at {classifier.revision[:12]}"))
+    found.rows.append(("classifier download", f"{size_gb:.2f} GB"))
+    return size_gb
 
 
 def _products_gb(options: BuildOptions) -> float:
     preset, classes = options.preset, options.preset.distractor_classes()
     per_class = SOURCES[preset.distractors.source].per_class
-    distractors = len(classes.classes) * per_class if classes and per_class else 2_000
+    of_each = sum(per_class[split].most for split in preset.distractors.splits) if per_class else 0
+    distractors = len(classes.classes) * of_each if classes and of_each else 2_000
     images = (preset.expected.captioned or 2_500) + (preset.expected.distractors or distractors)
     classified = preset.classifier and options.selection is None
     scored = SOURCES[preset.captioned.source].images or 0 if classified else 0

@@ -15,7 +15,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from data_prep.sources import Source
+from data_prep.sources import SPLITS, Source
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError
@@ -69,7 +69,8 @@ def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
 
 PRESETS = Path(__file__).parent / "presets"
 RESAMPLE = ("box", "bilinear", "bicubic", "lanczos")
-SPLITS = ("train", "val")
+EXIF = ("distractors", "all", "none")
+COLOUR_PROFILE = ("drop", "srgb")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Classifier:
 
     Attributes:
         library: "transformers" or "timm"; the model is used with its own preprocessing.
-        model: Hub repository (timm: model name), or a local folder (transformers), relative to the preset.
+        model: Hub repository (timm: model name), or a local folder of the library's, relative to the preset.
         revision: Full commit hash on the hub; not needed for a local folder.
     """
 
@@ -171,7 +172,8 @@ class Preset:
 
     def as_json(self) -> dict[str, Any]:
         """Return what the preset says, for the manifest and for fingerprints; without paths of this machine."""
-        return {key: value for key, value in asdict(self).items() if key != "folder"}
+        content = {key: value for key, value in asdict(self).items() if key != "folder"}
+        return content | {"images": self.images.as_json()}
 
     @property
     def task(self) -> str:
@@ -185,6 +187,11 @@ class Preset:
     def selection_classes(self) -> ClassSet | None:
         """Return the class set that the selection sums over."""
         return ClassSet.load(self.selection.classes, self.folder) if self.selection else None
+
+    def wanted_classes(self) -> set[int]:
+        """Return the indexes of the classes that distractors are of; none if they are of no class."""
+        classes = self.distractor_classes()
+        return set(classes.indices) if classes else set()
 
     def distractor_classes(self) -> ClassSet | None:
         """Return the class set of the distractors."""
@@ -229,6 +236,8 @@ def _check(preset: Preset, path: Path) -> None:
         (images.shortest_side_px >= 16, "images.shortest_side_px must be at least 16"),
         (images.resample in RESAMPLE, f"images.resample must be one of {', '.join(RESAMPLE)}"),
         (1 <= images.jpeg_quality <= 95, "images.jpeg_quality must be 1 to 95"),
+        (images.exif in EXIF, f"images.exif must be {_either(EXIF)}"),
+        (images.colour_profile in COLOUR_PROFILE, f"images.colour_profile must be {_either(COLOUR_PROFILE)}"),
         (duplicates.policy in ("report", "remove"), "duplicates.policy must be 'report' or 'remove'"),
         (0 <= duplicates.max_distance <= 16, "duplicates.max_distance must be 0 to 16"),
         (preset.classifier is None or preset.selection, "a classifier needs [selection]"),

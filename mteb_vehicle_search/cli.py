@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple
 
 from mteb_vehicle_search import mistakes, settings, terminal
+from mteb_vehicle_search.errors import VehicleSearchError
 from mteb_vehicle_search.settings import VARIABLES
 from mteb_vehicle_search.streams import Stream, shown
 
@@ -85,6 +88,22 @@ PROGRAM = Program(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `vehicle-search`; see `run_program`."""
     return run_program(PROGRAM, argv)
+
+
+def data_main(argv: Sequence[str] | None = None) -> int:
+    """Run `vehicle-search-data`, unless another package called `data_prep`, of the user's own, hides ours."""
+    ours = Path(__file__).resolve().parents[1] / "data_prep"
+    spec = importlib.util.find_spec("data_prep")
+    found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+    if found != ours:
+        terminal.show(
+            VehicleSearchError(
+                f"Another package called data_prep, in {found}, hides the one of this command, in {ours}.",
+                "Take it out of PYTHONPATH, or rename it.",
+            )
+        )
+        return 1
+    return importlib.import_module("data_prep.cli").main(argv)
 
 
 def run_program(program: Program, argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,15 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes its place, where an earlier one stands until then, whole or not at all."""
+    """Give an empty folder to fill; it takes its place, where an earlier one stands until then, whole or not at all.
+
+    If a link stands there, it is the folder that the link points to.
+
+    Raises:
+        BuildError: A file system is mounted there.
+    """
+    folder = folder.resolve() if folder.is_symlink() else folder
+    check_not_mounted(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
@@ -70,10 +79,15 @@ def sync_file(path: Path) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in place of an earlier one, on the same file system.
+    """Put a finished folder in place of an earlier one; from another file system it is copied first.
 
     The earlier one goes aside first and is deleted last: `recover_folder` brings it back if the process dies between.
     """
+    if target.parent.is_dir() and new.stat().st_dev != target.parent.stat().st_dev:
+        with new_folder(target) as partial:
+            shutil.copytree(new, partial, dirs_exist_ok=True)
+        shutil.rmtree(new)
+        return
     old = _aside(target)
     recover_folder(target)
     if old.exists():
@@ -182,5 +196,44 @@ def check_replaceable(folder: Path) -> None:
     hint = "Give --out a folder that does not exist yet."
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BuildError(f"{folder} is not a folder.", hint)
+    check_not_mounted(folder)
     if folder.is_dir() and (foreign := sorted({path.name for path in folder.iterdir()} - _EVAL_SET)):
         raise BuildError(f"{folder} holds other things, which a build would delete: {', '.join(foreign[:5])}.", hint)
+
+
+def check_not_mounted(folder: Path) -> None:
+    """Make sure that a folder can be moved and replaced.
+
+    Raises:
+        BuildError: A file system is mounted there.
+    """
+    if os.path.ismount(folder) or str(folder.absolute()) in _mount_points():
+        raise BuildError(
+            f"{folder} is where a file system is mounted, so it cannot be replaced as a whole.",
+            f"Give --out a folder inside it, such as {folder / 'set'}.",
+        )
+
+
+def _mount_points() -> set[str]:
+    """Return where file systems are mounted, also a part of one at another place, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return set()
+    # Spaces and the like stand as three octal digits (proc_pid_mountinfo(5)).
+    escaped = re.compile(r"\\([0-7]{3})")
+    return {escaped.sub(lambda found: chr(int(found[1], 8)), line.split()[4]) for line in lines}
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder could be made, or written into; nothing is made.
+
+    Raises:
+        BuildError: Something else is in the way, or writing there is not allowed.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    hint = "Give --out another folder."
+    if not there.is_dir():
+        raise BuildError(f"{folder} cannot be made: {there} is not a folder.", hint)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BuildError(f"{folder} cannot be written: {there} may not be written into.", hint)

@@ -152,7 +152,7 @@ T = TypeVar("T")
 
 
 class Reporter:
-    """Messages and progress on standard error, which `quiet` does not show; `messages` are kept all the same."""
+    """Messages and progress on standard error; `quiet` shows warnings only. `messages` are kept all the same."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -160,11 +160,21 @@ class Reporter:
 
     def say(self, message: str) -> None:
         """Show a message, above a bar if there is one."""
-        from tqdm.auto import tqdm
-
         self.messages.append(message)
         if not self.quiet:
-            tqdm.write(message, file=sys.stderr)
+            self._write(message)
+
+    def warn(self, message: str) -> None:
+        """Show what nobody should miss, once."""
+        message = f"warning: {message}"
+        if message not in self.messages:
+            self.messages.append(message)
+            self._write(message)
+
+    def _write(self, message: str) -> None:
+        from tqdm.auto import tqdm
+
+        tqdm.write(message, file=sys.stderr)
 
     def track(self, items: Iterable[T], what: str, total: int | None = None, unit: str = "image") -> Iterator[T]:
         """Yield the items, with a bar that counts them."""

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,14 @@ import filelock
 import pytest
 
 from mteb_vehicle_search.errors import BuildError, EncodeError
-from mteb_vehicle_search.files import check_replaceable, locked, replace_folder, write_whole
+from mteb_vehicle_search.files import (
+    check_replaceable,
+    check_writable,
+    locked,
+    new_folder,
+    replace_folder,
+    write_whole,
+)
 
 PARTS = ("README.md", "manifest.json", "corpus", "queries", "qrels", "provenance", "rejected.parquet")
 
@@ -239,6 +247,96 @@ def test_the_earlier_folder_is_deleted_only_when_the_new_one_stands(tmp_path, ca
     monkeypatch.setattr(shutil, "rmtree", removed)
     replace_folder(new, target)
     assert calls == [("rename", "set", ".set.old"), ("rename", "new", "set"), ("delete", ".set.old", "new")]
+
+
+def test_a_folder_from_another_file_system_is_copied_first(tmp_path):
+    """As where the work folder is a link to another disk."""
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system here")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as other:
+        new, target = folder(Path(other) / "new", "new"), folder(tmp_path / "set", "old")
+        replace_folder(new, target)
+        assert content(target) == "new"
+        assert list(Path(other).iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_new_folder_goes_where_a_link_points(tmp_path):
+    target = folder(tmp_path / "disk" / "set", "old")
+    (tmp_path / "link").symlink_to(target)
+    with new_folder(tmp_path / "link") as partial:
+        assert partial.parent == tmp_path / "disk"
+        folder(partial, "new")
+    assert content(target) == content(tmp_path / "link") == "new"
+    assert (tmp_path / "link").is_symlink()
+
+
+class TestWhereAFileSystemIsMounted:
+    """Such a folder cannot be renamed, which would come out when all work is done."""
+
+    @pytest.fixture
+    def mounted(self, tmp_path, monkeypatch):
+        """A folder with a space in its name, as `/proc/self/mountinfo` tells of a part of a disk mounted there."""
+        path = tmp_path / "my sets"
+        path.mkdir()
+        name = str(path).replace(" ", "\\040")
+        line = f"98 59 254:0 /home {name} rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        read_text = Path.read_text
+        monkeypatch.setattr(
+            Path,
+            "read_text",
+            lambda self, *a, **k: line if str(self) == "/proc/self/mountinfo" else read_text(self, *a, **k),
+        )
+        return path
+
+    def test_it_is_refused_at_once(self, mounted):
+        for attempt in (check_replaceable, lambda folder: new_folder(folder).__enter__()):
+            with pytest.raises(BuildError) as caught:
+                attempt(mounted)
+            assert caught.value.message == (
+                f"{mounted} is where a file system is mounted, so it cannot be replaced as a whole."
+            )
+            assert caught.value.hint == f"Give --out a folder inside it, such as {mounted / 'set'}."
+        assert list(mounted.parent.iterdir()) == [mounted]
+
+    def test_a_folder_inside_is_fine(self, mounted):
+        check_replaceable(mounted / "set")
+        with new_folder(mounted / "set") as partial:
+            folder(partial, "new")
+        assert content(mounted / "set") == "new"
+
+    def test_the_root_is_one_on_every_system(self):
+        with pytest.raises(BuildError, match="is where a file system is mounted"):
+            check_replaceable(Path("/"))
+
+
+def test_where_the_system_does_not_tell_mounts(tmp_path, monkeypatch):
+    def fail(self, *given, **more):
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    check_replaceable(tmp_path)
+
+
+@pytest.mark.parametrize("there", ["a", "a/b", "a/b/c"])
+def test_a_folder_that_can_be_made_or_written(tmp_path, there):
+    (tmp_path / there).mkdir(parents=True)
+    check_writable(tmp_path / "a" / "b" / "c")
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} <= {"a", "a/b", "a/b/c"}
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "dangling"):
+        with pytest.raises(BuildError) as caught:
+            check_writable(tmp_path / name / "set")
+        assert caught.value.message == f"{tmp_path / name}/set cannot be made: {tmp_path / name} is not a folder."
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(BuildError) as caught:
+        check_writable(tmp_path / "new" / "set")
+    assert caught.value.message == f"{tmp_path}/new/set cannot be written: {tmp_path} may not be written into."
 
 
 def test_an_earlier_folder_outlives_a_failed_rename(tmp_path, monkeypatch):

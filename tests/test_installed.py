@@ -221,7 +221,7 @@ def test_stock_run_evaluates_the_model_of_another_package(installed: Environment
         Image.new("RGB", (160, 160), rgb).save(jpeg, "JPEG")
         provenance = {
             "source": "drawn", "split": "", "captioned": True, "class_index": -1, "wnid": "", "class_name": "",
-            "vehicle_score": -1.0, "width": 160, "height": 160, "sha256": "0" * 64, "perceptual_hash": "0" * 16,
+            "vehicle_score": None, "width": 160, "height": 160, "sha256": "0" * 64, "perceptual_hash": "0" * 16,
         }  # fmt: skip
         images.append(CorpusImage(f"drawn/{colour}", jpeg.getvalue(), provenance))
         queries.append(Query(f"{colour}_caption_00", f"a {colour} car"))

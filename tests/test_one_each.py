@@ -123,6 +123,7 @@ def test_a_captioned_and_a_distractor_source(sources, tmp_path, capsys, monkeypa
     card = (tmp_path / "set" / "README.md").read_text(encoding="utf-8")
     assert "- **Colours**, plain ones.\n- **Noise**, drawn by a generator.\n" in card
     assert "- Newton: Opticks. 1704." in card
+    monkeypatch.setenv("HF_TOKEN", "a token")
     monkeypatch.setattr("data_prep.hub.upload_folder", lambda *given, **more: "https://hub")
     capsys.readouterr()
     assert data_cli.main(["push", str(tmp_path / "set"), "lab/colours"]) == 0

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from mteb_vehicle_search.eval_set.schema import is_line
 
 MAX_FILE_BYTES = 64 << 20  # Of one encoded image; sources read no more of a file than this and one byte.
+SPLITS = ("train", "val")
+
+PassedOver = Counter[str]
+"""How many files or rows of a source were not used, by reason; not counting rejects, which have rows of their own."""
+
+HIDDEN, SYSTEM, UNWANTED = "hidden files", "files of the operating system", "of classes that are not wanted"
+_SYSTEM_NAMES = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+    *("__macosx", "icon\r", "lost+found", "@eadir", "#recycle"),  # macOS, Linux, Synology
+}
 
 
 @dataclass(frozen=True)
 class SourceImage:
     """One image as its source holds it: an encoded file and what is known about it.
+
+    One whose id or captions no file can hold (they are not text, such as half a surrogate pair) gets an id that shows
+    what is odd, and becomes a row of rejects.
 
     Args:
         id: The corpus id, e.g. `flickr30k/1000092795` or `imagenet/train/n03954731_53652`.
@@ -23,7 +40,6 @@ class SourceImage:
         class_index: ImageNet-1k class, 0-999; -1 if there is none.
         wnid: WordNet id of the class; empty if there is none.
         captions: The captions in their source's order.
-        apply_exif: Whether the EXIF orientation counts. The original evaluation opened Flickr30k's files as they are.
         problem: Why the source cannot give the image; `data` is empty then, and the image becomes a row of rejects.
     """
 
@@ -34,8 +50,25 @@ class SourceImage:
     class_index: int = -1
     wnid: str = ""
     captions: tuple[str, ...] = ()
-    apply_exif: bool = True
     problem: str = ""
+
+    def __post_init__(self) -> None:
+        problem = ""
+        if (name := writable(self.id)) != self.id:
+            problem = "its name is not a line of text in UTF-8"
+        for number, caption in enumerate(self.captions, start=1):
+            if caption != caption.encode("utf-8", "replace").decode("utf-8"):
+                problem = problem or f"caption {number} holds half a surrogate pair, which is no text"
+        if problem:
+            changed = {"id": name, "data": b"", "captions": (), "problem": self.problem or problem}
+            for key, value in changed.items():
+                object.__setattr__(self, key, value)
+        object.__setattr__(self, "problem", writable(self.problem))
+
+
+def writable(text: str) -> str:
+    """Return a line of text that every file can hold: what is no character, or ends a line, becomes an escape."""
+    return text if is_line(text) else "".join(c if is_line(c) else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -50,6 +83,7 @@ class Shard:
         class_index: The one class in the shard; -1 if there are several.
         offset: Where the shard starts in `location`, for a tar inside a tar.
         stamp: What changes when the content does (revision, or size and time of change).
+        images: How many images it holds; -1 if that is not known before it is read.
     """
 
     name: str
@@ -59,6 +93,7 @@ class Shard:
     class_index: int = -1
     offset: int = 0
     stamp: str = ""
+    images: int = -1
 
     def fingerprint(self) -> str:
         """A digest that changes when the shard does, without reading its bytes."""
@@ -66,9 +101,24 @@ class Shard:
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def entries(folder: Path) -> list[Path]:
-    """What is in a folder, by name, but for hidden files."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def not_an_image(name: str) -> str:
+    """Return why a file is passed over, by its name or path: hidden, or the operating system's; "" if it is not."""
+    parts = name.replace("\\", "/").split("/")
+    if any(part.casefold() in _SYSTEM_NAMES for part in parts):
+        return SYSTEM
+    return HIDDEN if parts[-1].startswith(".") else ""
+
+
+def entries(folder: Path, passed: PassedOver | None = None) -> list[Path]:
+    """What is in a folder, by name, but for hidden files and those of operating systems, which `passed` counts."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if reason := not_an_image(path.name):
+            if passed is not None:
+                passed[reason] += 1
+        else:
+            found.append(path)
+    return found
 
 
 def entry_sizes(folder: Path) -> list[tuple[str, int]]:
@@ -83,12 +133,23 @@ def read_image_file(path: Path) -> tuple[bytes, str]:
         FileNotFoundError: There is no such file.
     """
     try:
+        # What is neither a file nor a folder may never answer, as a pipe that nobody writes to.
+        if (kind := stat.S_IFMT(path.stat().st_mode)) not in (stat.S_IFREG, stat.S_IFDIR):
+            return b"", f"is {_KINDS.get(kind, 'something else')}, not a file"
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1), ""
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             raise
         return b"", f"cannot be read: {error.strerror or error}"
+
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class CaptionedSource(Protocol):
@@ -107,8 +168,16 @@ class CaptionedSource(Protocol):
         """How many images `images` yields; None if that is not known without a download."""
         ...
 
-    def images(self) -> Iterator[SourceImage]:
-        """The images in the order of the captions file.
+    def check(self) -> list[str]:
+        """What makes the source look incomplete, a sentence each, found out without reading images.
+
+        Raises:
+            SourceError: A file is missing, damaged or refused, so that `images` would fail.
+        """
+        ...
+
+    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
+        """The images in the order of the captions file; `passed` counts what is not used.
 
         Raises:
             SourceError: If a file is missing or is not in the expected format.
@@ -128,16 +197,23 @@ class DistractorSource(Protocol):
         """Form, location, revision and files, for the manifest and for `--dry-run`."""
         ...
 
-    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
-        """The shards in a fixed order: train before val, by name; only those that can hold a `wanted` class."""
+    def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
+        """The shards of the splits in a fixed order: train before val, by name; only those that can hold a `wanted`
+        class.
+
+        Raises:
+            SourceError: What is wanted is not all there; names everything that is missing.
+        """
         ...
 
     def prefetch(self, shard: Shard) -> None:
         """Start to download `shard` in the background; returns at once. Nothing happens for a local form."""
         ...
 
-    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+    def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         """The images of `shard` whose class is wanted, in the shard's own order; waits for its download.
+
+        `passed` counts what is not used.
 
         Raises:
             SourceError: If the shard is missing, refused or damaged.
@@ -147,6 +223,13 @@ class DistractorSource(Protocol):
     def release(self, shard: Shard) -> None:
         """Delete what was downloaded for `shard`; local forms and caches the user already had are left alone."""
         ...
+
+
+class PerClass(NamedTuple):
+    """The least and the greatest number of images that a class has in a split."""
+
+    least: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -165,8 +248,34 @@ class Source:
     cite: tuple[str, ...] = ()  # works to cite, a line each
     bibtex: str = ""  # the same as BibTeX
     images: int | None = None  # how many it has; None if that is not fixed
-    per_class: int | None = None  # about how many of each ImageNet-1k class; None if it has no classes
+    per_class: dict[str, PerClass] | None = None  # by split, of each ImageNet-1k class; None if it has no classes
 
     def for_manifest(self) -> dict[str, Any]:
         """Return what a set's manifest keeps of it, JSON."""
         return {"terms": self.terms, "cite": list(self.cite), "bibtex": self.bibtex}
+
+    def doubts_of_count(self, count: int | None) -> list[str]:
+        """Say that a number of captioned images is not that of the whole source, if it is not."""
+        if count is None or self.images is None or count == self.images:
+            return []
+        return [f"{self.name}: {count:,} images are there; the whole data set has {self.images:,}."]
+
+    def doubts_of_classes(self, images: dict[tuple[str, str], int], refused: int = 0) -> list[str]:
+        """Say which splits hold classes with more or fewer images than the source has of them.
+
+        Args:
+            images: (split, WordNet id) -> how many images.
+            refused: How many more there are that were refused, whatever their class.
+        """
+        found = []
+        for split, (least, most) in (self.per_class or {}).items():
+            of_split = {wnid: count for (of, wnid), count in sorted(images.items()) if of == split}
+            odd = {wnid: n for wnid, n in of_split.items() if not least - refused <= n <= most}
+            if odd:
+                usual = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+                first = ", ".join(f"{wnid} {count:,}" for wnid, count in list(odd.items())[:3])
+                found.append(
+                    f"{self.name}: a class has {usual} {split} images, but {len(odd)} of {len(of_split)} have other "
+                    f"numbers here ({first}{', ...' if len(odd) > 3 else ''})."
+                )
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
-from data_prep.hub import download_model
+from data_prep.hub import download_model, model_gb
 from data_prep.preset import Classifier, ClassSet
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.files import file_sha256
@@ -74,16 +75,24 @@ class TransformersScorer(Scorer):
 
 
 class TimmScorer(Scorer):
-    """A timm classifier with the preprocessing of its pretrained configuration."""
+    """A timm classifier with the preprocessing of its pretrained configuration.
 
-    def __init__(self, model: str, device: str, weights: Path) -> None:
+    `weights` are a safetensors file. `configuration` is that of the folder where it lies, as timm writes it; without,
+    the library's own counts.
+    """
+
+    def __init__(self, model: str, device: str, weights: Path, configuration: dict[str, Any] | None = None) -> None:
         super().__init__(device)
         import timm
         from timm.data.config import resolve_model_data_config
         from timm.data.transforms_factory import create_transform
 
-        here = {"file": str(weights), "hf_hub_id": None}
-        network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=here)
+        configuration = configuration or {}
+        here = {**configuration.get("pretrained_cfg", {}), "file": str(weights), "hf_hub_id": None}
+        options = {**configuration.get("model_args", {})}
+        if classes := configuration.get("num_classes"):
+            options["num_classes"] = classes
+        network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=here, **options)
         self._model = network.float().eval().to(device)
         self._transform: Any = create_transform(**resolve_model_data_config(self._model), is_training=False)
         self.classes = int(network.num_classes)  # pyright: ignore[reportArgumentType]
@@ -101,11 +110,7 @@ def check_classes(scorer: Any, wanted: ClassSet) -> str | None:
     Raises:
         BuildError: The classifier has too few classes.
     """
-    if max(wanted.indices) >= scorer.classes:
-        raise BuildError(
-            f"The class set {wanted.name!r} names class {max(wanted.indices)}; the classifier has {scorer.classes}.",
-            "Class sets hold positions among the classifier's outputs, for ImageNet-1k 0 to 999.",
-        )
+    _require_classes(wanted, scorer.classes)
     odd = [c for c in wanted.classes if scorer.labels and _first(scorer.labels[c.index]) != _first(c.name)]
     if not odd:
         return None
@@ -126,13 +131,15 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
         SourceError: It cannot be downloaded.
         BuildError: Its files are missing or damaged, or the library does not know it.
     """
-    local = folder / classifier.model
-    here = classifier.library == "transformers" and local.is_dir()
-    found = local if here else download_model(*hub_files(classifier))
+    local = (folder / classifier.model).is_dir()
+    found = folder / classifier.model if local else download_model(*hub_files(classifier))
     try:
-        if classifier.library == "timm":
+        if classifier.library == "transformers":
+            return TransformersScorer(found, device)
+        if not local:
             return TimmScorer(classifier.model.rpartition("/")[2], device, found / "model.safetensors")
-        return TransformersScorer(found, device)
+        configuration = _read_json(found / "config.json")
+        return TimmScorer(configuration["architecture"], device, found / "model.safetensors", configuration)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BuildError(
@@ -140,6 +147,68 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
             f"Is it a classifier of {classifier.library} with config.json, preprocessing and model.safetensors? "
             "If so, get its files again.",
         ) from error
+
+
+LOCAL_FILES = {
+    "timm": ("config.json",),
+    "transformers": ("config.json", "preprocessor_config.json"),
+}
+
+
+def check_files(classifier: Classifier, folder: Path, wanted: ClassSet) -> float:
+    """Return the gigabytes (1e9 bytes) to download for a classifier that a preset in `folder` names; 0 if it is local.
+
+    Of a local one everything is checked that can be without loading it; of one on the hub whether it is there.
+
+    Raises:
+        SourceError: The hub refuses or cannot be reached, or a file is missing there.
+        BuildError: A file of a local one is missing or damaged, it is of the other library, or has too few classes.
+    """
+    local = folder / classifier.model
+    if not local.is_dir():
+        return model_gb(*hub_files(classifier))
+    hint = f"Name a folder with {', '.join(LOCAL_FILES[classifier.library])} and weights as safetensors."
+    configuration = _read_json(local / "config.json") if (local / "config.json").is_file() else {}
+    library = "timm" if "architecture" in configuration else "transformers"
+    if configuration and library != classifier.library:
+        raise BuildError(
+            f"The classifier in {local} is of {library}, not of {classifier.library}.",
+            f'Say so in the preset: library = "{library}"',
+        )
+    weights = sorted(local.glob("*.safetensors"))
+    absent = [name for name in LOCAL_FILES[classifier.library] if not (local / name).is_file()]
+    absent += [] if weights else ["model.safetensors"]
+    if absent:
+        found = ", ".join(sorted(path.name for path in local.iterdir())[:8]) or "nothing"
+        raise BuildError(f"The classifier in {local} lacks {', '.join(absent)}; found: {found}.", hint)
+    for path in weights:
+        try:
+            with safe_open(path, framework="numpy"):  # Reads the header, and whether the file is as long as that says.
+                pass
+        except (SafetensorError, OSError) as error:
+            raise BuildError(f"{path} is damaged: {error}", "Get the file again.") from error
+    classes = configuration.get("num_classes") or len(configuration.get("id2label", {}))
+    if classes:
+        _require_classes(wanted, classes)
+    return 0.0
+
+
+def _require_classes(wanted: ClassSet, classes: int) -> None:
+    if max(wanted.indices) >= classes:
+        raise BuildError(
+            f"The class set {wanted.name!r} names class {max(wanted.indices)}; the classifier has {classes}.",
+            "Class sets hold positions among the classifier's outputs, for ImageNet-1k 0 to 999.",
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BuildError(f"{path} cannot be read: {error}", "Get the file again.") from error
+    if not isinstance(content, dict):
+        raise BuildError(f"{path} holds no settings but a {type(content).__name__}.", "Get the file again.")
+    return content
 
 
 def hub_files(classifier: Classifier) -> tuple[str, str, tuple[str, ...]]:

@@ -20,7 +20,7 @@ from data_prep.markers import Stages
 from data_prep.stages.classifiers import Scorer
 from data_prep.stages.decoding import ImageRejected, decode
 from mteb_vehicle_search.errors import BuildError
-from mteb_vehicle_search.eval_set.schema import Rejected
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def score_images(
     configuration: dict[str, Any],
     workers: int,
     batch_size: int,
+    policy: ImagePolicy = ImagePolicy(),  # noqa: B008 - frozen
 ) -> tuple[list[Path], list[Rejected]]:
     """Write the probabilities of all images in resumable chunks; return the chunk files and refused images.
 
@@ -48,6 +49,7 @@ def score_images(
         configuration: What the probabilities depend on besides the images and the batch size.
         workers: Threads that decode and preprocess.
         batch_size: Images per forward pass.
+        policy: How images are decoded.
 
     Raises:
         BuildError: Some probability is NaN or infinite; names the first image.
@@ -63,7 +65,7 @@ def score_images(
             if marker is None:
                 if not isinstance(scorer, Scorer):
                     scorer = scorer()
-                refused = _score_chunk(path, chunk, scorer, pool, batch_size)
+                refused = _score_chunk(path, chunk, scorer, pool, batch_size, policy)
                 marker = stages.finish(stage, own, [path], {"images": len(chunk)}, refused)
             files.append(path)
             rejected.extend(marker.rejected)
@@ -76,13 +78,19 @@ def _digest(chunk: list[SourceImage]) -> str:
 
 
 def _score_chunk(
-    path: Path, chunk: list[SourceImage], scorer: Scorer, pool: ThreadPoolExecutor, batch_size: int
+    path: Path,
+    chunk: list[SourceImage],
+    scorer: Scorer,
+    pool: ThreadPoolExecutor,
+    batch_size: int,
+    policy: ImagePolicy,
 ) -> list[Rejected]:
     def read(image: SourceImage) -> np.ndarray | Rejected:
         if image.problem:
             return Rejected(image.id, "classify", image.problem)
         try:
-            return scorer.pixels(decode(image.data, apply_exif=image.apply_exif).image)
+            upright = policy.turns(captioned=bool(image.captions))
+            return scorer.pixels(decode(image.data, apply_exif=upright, colour_profile=policy.colour_profile).image)
         except ImageRejected as error:
             return Rejected(image.id, "classify", error.reason)
 

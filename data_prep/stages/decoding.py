@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from data_prep.sources import MAX_FILE_BYTES
 
@@ -48,7 +48,9 @@ class Decoded(NamedTuple):
     warning: str
 
 
-def decode(data: bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(
+    data: bytes, *, apply_exif: bool = True, colour_profile: str = "drop", max_pixels: int = MAX_PIXELS
+) -> Decoded:
     """Decode the whole image.
 
     JPEGs are decoded by libjpeg-turbo through simplejpeg, to the same pixels as Pillow's, since Pillow keeps silent
@@ -57,6 +59,8 @@ def decode(data: bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS
     Args:
         data: An encoded file; its name and extension do not matter.
         apply_exif: Turn the image as its EXIF orientation says. Unreadable EXIF counts as upright.
+        colour_profile: "drop" takes the stored numbers as they are; "srgb" turns what has a colour profile into sRGB.
+            A profile that cannot be used is dropped, with a warning.
         max_pixels: An image with more is refused before it is decoded.
 
     Raises:
@@ -80,6 +84,9 @@ def decode(data: bytes, *, apply_exif: bool = True, max_pixels: int = MAX_PIXELS
         raise ImageRejected(f"damaged: {str(error) or type(error).__name__}") from error
     turn = _UPRIGHT.get(_orientation(image)) if apply_exif else None
     try:
+        if colour_profile == "srgb" and (profile := image.info.get("icc_profile")):
+            image, problem = _to_srgb(image, profile)
+            warning = warning or problem
         image = _to_rgb(image)
     except (ValueError, OSError) as error:
         raise ImageRejected(f"mode {image.mode} cannot be turned into RGB: {error}") from error
@@ -97,7 +104,7 @@ def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
         if _LOST.search(warning):
             raise ImageRejected(_TRUNCATED if warning == "Premature end of JPEG file" else f"damaged: {warning}")
         if picture is not None:
-            picture.info = image.info  # Holds the orientation.
+            picture.info = image.info  # Holds the orientation and the colour profile.
             return picture, warning
     image.load()
     return image, warning
@@ -146,6 +153,28 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", upper.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, upper).convert("RGB")
     return image.convert("RGB")
+
+
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, str]:
+    """The image in sRGB, by relative colorimetric intent, and why its profile was not used (else "").
+
+    Transparency is put on white first, and palettes become colours, since a profile is of colours.
+    """
+    try:
+        embedded = ImageCms.getOpenProfile(io.BytesIO(profile))
+        space = str(embedded.profile.xcolor_space).strip()  # pyright: ignore[reportAttributeAccessIssue]
+        if space == "RGB":
+            image = _to_rgb(image)
+        if image.mode != {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}.get(space):
+            return image, f"its colour profile is of {space}, not of {image.mode}, and is not used"
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        turned = ImageCms.profileToProfile(image, embedded, _SRGB, renderingIntent=intent, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        return image, f"its colour profile cannot be used: {str(error) or type(error).__name__}"
+    return turned or image, ""
 
 
 def _wide_to_grey(image: Image.Image) -> Image.Image:

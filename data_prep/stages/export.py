@@ -83,6 +83,7 @@ def export(
     entries = [entry for entry in entries if entry.id not in removed]
     queries, qrels = queries_of(job, entries)
     sources = {source.name: source.for_manifest() for source in preset.sources()}
+    passed_over = {stage: dict(sorted(job.passed_over[stage].items())) for stage in ("captioned", "distractors")}
     configuration = {
         "preset": json.loads(json.dumps(preset.as_json())),
         "sources": fingerprint(sources),
@@ -93,6 +94,7 @@ def export(
         "class_names": fingerprint(_class_names(job)),
         "listed": listed,
         "rejected": fingerprint(sorted(rejected)),
+        "passed_over": passed_over,
     }
     done = job.stages.done("export", configuration)
     if done and (finished := _written(options.out, done.counts["bytes_id"])):
@@ -103,6 +105,8 @@ def export(
         "duplicates": duplicates,
         "warnings": {entry.id: entry.facts["warning"] for entry in entries if entry.facts["warning"]},
         "counts": counts,
+        "rejected": dict(sorted(Counter(item.stage for item in rejected).items())),
+        "passed_over": passed_over,
         "expected": {key: value for key, value in asdict(preset.expected).items() if value is not None},
     }
     card = dataset_card(preset, counts, duplicates, listed)
@@ -152,7 +156,7 @@ def _counts(entries: list[ReducedImage], queries: list[Query]) -> dict[str, Any]
 
 
 def _corpus(
-    job: Job, entries: list[ReducedImage], scores: dict[str, float], twins: dict[str, list[str]]
+    job: Job, entries: list[ReducedImage], scores: dict[str, float | None], twins: dict[str, list[str]]
 ) -> Iterator[CorpusImage]:
     names = _class_names(job)
     for entry in entries:
@@ -161,7 +165,7 @@ def _corpus(
         row |= {
             "captioned": bool(facts["captions"]),
             "class_name": names.get(facts["wnid"], ""),
-            "vehicle_score": scores.get(entry.id, -1.0) if facts["captions"] else -1.0,
+            "vehicle_score": scores.get(entry.id) if facts["captions"] else None,
             "duplicates": twins.get(entry.id, []),
         }
         yield CorpusImage(entry.id, entry.jpeg(), row)

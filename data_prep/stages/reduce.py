@@ -14,7 +14,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,9 +24,10 @@ from PIL import Image
 from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
 from data_prep.preset import RESAMPLE
+from data_prep.sources import PassedOver
 from data_prep.stages.decoding import ImageRejected, decode
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
-from mteb_vehicle_search.files import new_file, write_whole
+from mteb_vehicle_search.files import new_file, safe_name, write_whole
 from mteb_vehicle_search.settings import usable_cores
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
     """
     if policy.resample not in RESAMPLE:
         raise ValueError(f"resample must be one of {sorted(RESAMPLE)}, not {policy.resample!r}")
-    image, warning = decode(data, apply_exif=apply_exif)
+    image, warning = decode(data, apply_exif=apply_exif, colour_profile=policy.colour_profile)
     width, height = image.size
     size = target_size(width, height, policy.shortest_side_px)
     small = image if size == image.size else image.resize(size, Image.Resampling[policy.resample.upper()])
@@ -139,7 +139,7 @@ def _prepare_or_reject(image: SourceImage, policy: ImagePolicy) -> Prepared | Im
     if image.problem:
         return ImageRejected(image.problem)
     try:
-        return prepare(image.data, policy, apply_exif=image.apply_exif)
+        return prepare(image.data, policy, apply_exif=policy.turns(captioned=bool(image.captions)))
     except ImageRejected as rejected:
         return rejected
 
@@ -202,17 +202,23 @@ def read_reduced(path: Path) -> Iterator[ReducedImage]:
 EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
 
 
-def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float] | None) -> Marker:
+def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float | None] | None) -> Marker:
     """Reduce the kept captioned images; None keeps all."""
     configuration = {
         "source": job.described,
         "selection": "all" if kept is None else fingerprint(sorted(kept)),
-        "images": asdict(job.preset.images),
+        "images": job.preset.images.as_json(),
     }
 
-    def images() -> Iterator[SourceImage]:
-        found = (image for image in source.images() if kept is None or image.id in kept)
-        return job.reporter.track(found, "captioned", source.count() if kept is None else len(kept))
+    def images(passed: PassedOver) -> Iterator[SourceImage]:
+        def chosen() -> Iterator[SourceImage]:
+            for image in source.images(passed):
+                if kept is None or image.id in kept:
+                    yield image
+                else:
+                    passed["not selected"] += 1
+
+        return job.reporter.track(chosen(), "captioned", source.count() if kept is None else len(kept))
 
     marker = _reduce(job, "captioned", configuration, images)
     if kept is not None:
@@ -222,27 +228,26 @@ def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float] |
     return marker
 
 
-def reduce_distractors(job: Job, source: DistractorSource) -> Iterator[Marker]:
+def reduce_distractors(job: Job, source: DistractorSource, shards: list[Shard]) -> Iterator[Marker]:
     """Reduce the distractors, shard by shard; a source's shard is released when its images are safe."""
-    classes = job.preset.distractor_classes()
-    wanted = set(classes.indices) if classes else set()
-    splits = {*job.preset.distractors.splits, ""}
-    shards = [shard for shard in source.shards(wanted) if shard.split in splits]
+    wanted = job.preset.wanted_classes()
+    job.stages.tell_changes("distractors", [_shard_stage(shard) for shard in shards])
     for number, shard in enumerate(job.reporter.track(shards, "distractors", len(shards), unit="shard")):
         configuration = {
-            "part": shard.name,
+            "shard": shard.name,
             "source": shard.fingerprint(),
-            "classes": sorted(wanted),
-            "images": asdict(job.preset.images),
+            # A shard of one class does not depend on the others.
+            "classes": sorted(wanted) if shard.class_index < 0 else [shard.class_index],
+            "images": job.preset.images.as_json(),
         }
 
-        def images(number: int = number, shard: Shard = shard) -> Iterator[SourceImage]:
+        def images(passed: PassedOver, number: int = number, shard: Shard = shard) -> Iterator[SourceImage]:
             source.prefetch(shard)
-            if number + 1 < len(shards) and not job.stages.path(_shard_stage(number + 1)).is_file():
+            if number + 1 < len(shards) and not job.stages.path(_shard_stage(shards[number + 1])).is_file():
                 source.prefetch(shards[number + 1])
-            return source.images(shard, wanted)
+            return source.images(shard, wanted, passed)
 
-        yield _reduce(job, _shard_stage(number), configuration, images)
+        yield _reduce(job, _shard_stage(shard), configuration, images)
         source.release(shard)
         if sum(job.inputs.values()) >= EARLY_CHECK:
             job.check_rejects()
@@ -261,24 +266,30 @@ def merge(job: Job, markers: list[Marker]) -> list[ReducedImage]:
     return [found[identifier] for identifier in sorted(found)]
 
 
-def _reduce(job: Job, stage: str, configuration: dict[str, Any], images: Callable[[], Iterator[SourceImage]]) -> Marker:
+def _reduce(
+    job: Job, stage: str, configuration: dict[str, Any], images: Callable[[PassedOver], Iterator[SourceImage]]
+) -> Marker:
     what = stage.partition("/")[0]
     marker = job.stages.done(stage, configuration)
     if marker is None:
-        stream = prepare_all(images(), job.preset.images, workers=job.options.workers)
+        passed = PassedOver()
+        stream = prepare_all(images(passed), job.preset.images, workers=job.options.workers)
         done = write_reduced(_reduced_path(job, stage), stream, what)
-        marker = job.stages.finish(stage, configuration, done.files, {"images": done.images}, done.rejected)
+        counts = {"images": done.images, "passed_over": dict(sorted(passed.items()))}
+        marker = job.stages.finish(stage, configuration, done.files, counts, done.rejected)
     job.rejected += marker.rejected
     job.inputs[what] += marker.counts["images"] + len(marker.rejected)
+    # Markers of earlier versions do not tell.
+    job.passed_over[what].update(marker.counts.get("passed_over", {}))
     return marker
 
 
-def _shard_stage(number: int) -> str:
-    return f"distractors/part-{number:05d}"
+def _shard_stage(shard: Shard) -> str:
+    return f"distractors/{safe_name(shard.name)}"
 
 
 def _reduced_path(job: Job, stage: str) -> Path:
-    return job.options.work / (stage if "/" in stage else f"{stage}/part-00000")
+    return job.options.work / (f"{stage}.images" if "/" in stage else f"{stage}/part-00000")
 
 
 def _entries(job: Job, marker: Marker) -> Iterator[ReducedImage]:

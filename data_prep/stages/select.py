@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from data_prep.job import Job
+from data_prep.hub import require_answer
+from data_prep.job import BuildOptions, Job
 from data_prep.markers import fingerprint
 from data_prep.preset import Selection
 from data_prep.stages.classify import score_images, summed_scores
@@ -31,6 +32,24 @@ PUBLISHED_URL = (
 )
 PUBLISHED_SHA256 = "f4e4c1d3122ac1894b5a2b4a8b3eb0c99ec455f1834dbcd53e24452867dc8c59"
 PUBLISHED_BYTES = 413_446
+
+
+def check_selection(options: BuildOptions) -> None:
+    """Make sure that the list that `options.selection` names can be had.
+
+    Raises:
+        BuildError: It is missing or is no list.
+        SourceError: It would be downloaded, and its server does not answer.
+    """
+    if options.selection == "published":
+        if not _is_published(options.work / "published.csv"):
+            require_answer(PUBLISHED_URL)
+    elif options.selection is not None:
+        read_selection(Path(options.selection), options.preset.captioned.source)
+
+
+def _is_published(path: Path) -> bool:
+    return path.is_file() and file_sha256(path) == PUBLISHED_SHA256
 
 
 def apply_rule(scores: Iterable[tuple[str, float]], rule: Selection) -> dict[str, float]:
@@ -50,7 +69,7 @@ def selection_digest(ids: Iterable[str]) -> str:
 def published_file(folder: Path) -> Path:
     """Return the published list, downloaded into `folder` once and checked."""
     path = folder / "published.csv"
-    if path.is_file() and file_sha256(path) == PUBLISHED_SHA256:
+    if _is_published(path):
         return path
     try:
         with urllib.request.urlopen(PUBLISHED_URL, timeout=60) as response:
@@ -137,11 +156,11 @@ class Selected(NamedTuple):
     """The captioned images that are kept.
 
     Attributes:
-        scores: Id -> summed probability (-1: not classified); None if all images are kept.
+        scores: Id -> summed probability (None: not classified); None if all images are kept.
         compared: How the selection compares with the published one, JSON for the manifest.
     """
 
-    scores: dict[str, float] | None
+    scores: dict[str, float | None] | None
     compared: dict[str, Any]
 
 
@@ -155,15 +174,15 @@ def select(job: Job, source: CaptionedSource) -> Selected:
     rule = None
     if listed is not None:
         ids = read_selection(published_file(work) if listed == "published" else Path(listed), preset.captioned.source)
-        scores = ((identifier, -1.0) for identifier in ids)
         configuration: dict[str, Any] = {"list": selection_digest(ids)}
+        kept: dict[str, float | None] = dict.fromkeys(sorted(ids))
     elif preset.classifier:
         rule, classes = preset.selection, preset.selection_classes()
         if rule is None or classes is None:
             raise BuildError("A classifier needs [selection] in the preset.")
         files, configuration = _classify(job, source, classes)
         configuration |= {"classes": classes.indices, "rule": asdict(rule)}
-        scores = summed_scores(files, classes.indices)
+        kept = {**apply_rule(summed_scores(files, classes.indices), rule)}
     else:
         return Selected(None, {})
     expected = preset.expected
@@ -176,14 +195,13 @@ def select(job: Job, source: CaptionedSource) -> Selected:
         configuration["published"] = selection_digest(known)
     marker = job.stages.done("select", configuration)
     if marker is None:
-        kept = apply_rule(scores, rule) if rule else dict(sorted(scores))
         if not kept:
             raise BuildError("The selection keeps no image at all.", "Lower selection.threshold in the preset.")
         compared = compare(kept, expected.captioned, expected.selection_sha256, known)
         write_whole(path, json.dumps(kept, indent=0).encode())
         marker = job.stages.finish("select", configuration, [path], compared)
-    for line in describe(marker.counts):
-        job.reporter.say(line)
+    tell = job.reporter.say if marker.counts.get("same", True) else job.reporter.warn
+    tell("\n".join(describe(marker.counts)))
     return Selected(json.loads(path.read_text(encoding="utf-8")), marker.counts)
 
 
@@ -195,6 +213,8 @@ def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[lis
         raise BuildError("The preset has no classifier.")
     device = choose_device(options.device)
     configuration = {"classifier": classifier_identity(classifier, preset.folder), "device": device.partition(":")[0]}
+    if decoding := preset.images.decoding:
+        configuration["decoding"] = decoding
     whole = {**configuration, "batch_size": options.batch_size, "source": job.described}
     marker = job.stages.done("classify", whole)
     if marker is None:
@@ -202,11 +222,12 @@ def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[lis
         def scorer() -> Any:
             made = load_scorer(classifier, preset.folder, device)
             if warning := check_classes(made, classes):
-                job.reporter.say(f"Warning: {warning}")
+                job.reporter.warn(warning)
             return made
 
         images = job.reporter.track(source.images(), "classify", source.count())
-        files, rejected = score_images(job.stages, images, scorer, configuration, options.workers, options.batch_size)
+        how = (configuration, options.workers, options.batch_size, preset.images)
+        files, rejected = score_images(job.stages, images, scorer, *how)
         marker = job.stages.finish("classify", whole, files, {"chunks": len(files)}, rejected)
     files = [options.work / name for name in sorted(marker.outputs)]
     job.rejected += marker.rejected

@@ -151,7 +151,13 @@ class EvalSet:
 
     def provenance(self) -> pa.Table:
         """Return one row per image, in the order of `corpus_ids()`; columns of `Provenance`."""
-        return self.read("provenance")
+        import pyarrow as pa
+
+        table = self.read("provenance")
+        # Sets of earlier versions say -1 where there is none.
+        scores = [None if score is None or score < 0 else score for score in table["vehicle_score"].to_pylist()]
+        at = table.column_names.index("vehicle_score")
+        return table.set_column(at, table.schema.field(at), pa.array(scores, pa.float32()))
 
     @cached_property
     def images_id(self) -> str:

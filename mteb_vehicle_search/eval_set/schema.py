@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 if TYPE_CHECKING:
@@ -24,15 +24,36 @@ class ImagePolicy:
         shortest_side_px: Length of the shorter side after the resize, in pixels; images are never enlarged.
         resample: Name of Pillow's resampling filter.
         jpeg_quality: Quality that Pillow's JPEG encoder was given (1-95).
+        exif: Which images were turned upright as their EXIF orientation says: "distractors" only, as the original
+            evaluation did, "all" or "none".
+        colour_profile: What became of an embedded colour profile: "drop" keeps the stored numbers and forgets what they
+            mean, as the original evaluation did; "srgb" turns the colours into sRGB, which models are trained on.
     """
 
     shortest_side_px: int = 160
     resample: str = "bicubic"
     jpeg_quality: int = 75
+    exif: str = "distractors"
+    colour_profile: str = "drop"
+
+    @property
+    def decoding(self) -> dict[str, str]:
+        """The options of decoding that are not those of the original evaluation."""
+        usual = {f.name: f.default for f in fields(self) if f.name in ("exif", "colour_profile")}
+        return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what it says; `decoding`, which sets of earlier versions do not know, only where it says something."""
+        first = {name: value for name, value in asdict(self).items() if name not in ("exif", "colour_profile")}
+        return first | self.decoding
+
+    def turns(self, *, captioned: bool) -> bool:
+        """Tell whether the EXIF orientation of an image counts."""
+        return self.exif == "all" or (self.exif == "distractors" and not captioned)
 
 
 class CorpusImage(NamedTuple):
-    """One image of the corpus: id, JPEG bytes, and a provenance row (the fields of `Provenance`, no None).
+    """One image of the corpus: id, JPEG bytes, and a provenance row (the fields of `Provenance`).
 
     `duplicates` may be absent from the row and is then empty.
     """
@@ -74,7 +95,7 @@ class Provenance(NamedTuple):
     class_index: int  # ImageNet-1k class; -1 without one
     wnid: str  # WordNet id of the class; "" without one
     class_name: str  # its lemmas; "" without one
-    vehicle_score: float  # summed probability of the vehicle classes; -1 if not classified
+    vehicle_score: float | None  # summed probability of the selection's classes; None if not classified
     width: int  # of the original, in pixels
     height: int  # likewise
     sha256: str  # of the source's bytes, hexadecimal
@@ -82,11 +103,15 @@ class Provenance(NamedTuple):
     duplicates: list[str]  # ids of the images that show the same, exactly or nearly
 
 
+MAY_BE_EMPTY = {"vehicle_score"}  # Columns of the provenance table that have no value where there is none.
+
+
 def schemas() -> dict[str, pa.Schema]:
     """Return the columns of each table: "corpus", "queries", "qrels", "provenance", "rejected"."""
     import pyarrow as pa
 
-    kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float: pa.float32(), list[str]: pa.list_(pa.string())}
+    kinds: dict[Any, pa.DataType] = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float | None: pa.float32()}
+    kinds[list[str]] = pa.list_(pa.string())
     text, image = pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {"id": {"dtype": "string", "_type": "Value"}, "image": {"mode": "RGB", "_type": "Image"}}
     stated = {"huggingface": json.dumps({"info": {"features": features}})}
@@ -162,7 +187,9 @@ def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Itera
         digest.update(_line(fields))
 
     add("format", FORMAT_VERSION)
-    add("policy", *asdict(policy).values())
+    add("policy", policy.shortest_side_px, policy.resample, policy.jpeg_quality)
+    for option in policy.decoding.items():
+        add("policy", *option)
     for corpus_id in sorted(corpus_ids):
         add("corpus", corpus_id)
     for query in sorted(queries):

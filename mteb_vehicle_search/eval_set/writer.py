@@ -7,7 +7,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.manifest import manifest_problem
 from mteb_vehicle_search.eval_set.schema import (
     FORMAT_VERSION,
+    MAY_BE_EMPTY,
     ROWS_PER_GROUP,
     CorpusImage,
     ImagePolicy,
@@ -89,7 +89,7 @@ def write_eval_set(
             "task_name": about.task_name or camel_case(about.name),
             "content_id": content_id(ids, queries, qrels, about.policy),
             **digests,
-            "policy": asdict(about.policy),
+            "policy": about.policy.as_json(),
             "counts": {**counts, "sources": dict(sorted(sources.items()))},
             "preset": dict(about.preset),
             "notes": dict(about.notes),
@@ -157,7 +157,7 @@ def _write_images(
         path.rename(path.with_name(f"test-{number:05d}-of-{len(paths):05d}.parquet"))
     (partial / "provenance").mkdir()
     table = pa.Table.from_pylist(provenance, schema=schemas()["provenance"])
-    if empty := [name for name in table.column_names if table[name].null_count]:
+    if empty := [name for name in table.column_names if table[name].null_count and name not in MAY_BE_EMPTY]:
         raise EvalSetError(f"Provenance has empty values in {', '.join(empty)}.")
     pq.write_table(table, partial / "provenance" / "test-00000-of-00001.parquet", compression="zstd")
     originals = [row["sha256"] for row in provenance]

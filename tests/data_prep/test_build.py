@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from small_sources import (
 
 from data_prep.build import BuildOptions, build
 from data_prep.job import Job
-from data_prep.markers import Stages
+from data_prep.markers import Marker, Stages
+from data_prep.plan import plan
 from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.sources import Shard, SourceImage
 from data_prep.stages import reduce
@@ -107,7 +109,7 @@ def test_provenance_says_where_each_image_comes_from(built):
     distractor = rows["imagenet/train/n01443537_4"]
     wanted = {"source": "imagenet", "split": "train", "class_index": 1, "class_name": NAMES[1], "captioned": False}
     assert {key: distractor[key] for key in wanted} == wanted
-    assert (distractor["width"], distractor["height"], distractor["vehicle_score"]) == (300, 220, -1)
+    assert (distractor["width"], distractor["height"], distractor["vehicle_score"]) == (300, 220, None)
     assert rows["flickr30k/1000"]["vehicle_score"] > 0.6
     assert rows["flickr30k/1008"]["split"] == "val"
 
@@ -261,14 +263,15 @@ def image(name: str, sound: bool = True, **more) -> SourceImage:
 class PartedSource:
     """A source of distractors that writes down what it is asked for, in order."""
 
+    download_gb = 0.0
+
     def __init__(self, shards: dict[str, list[SourceImage]], split: str = "train") -> None:
         self.given, self.split = shards, split
         self.events: list[tuple] = []
         self.at_release = lambda shard: None
 
-    def shards(self, wanted=None):
+    def shards(self, wanted=None, splits=("train", "val")):
         """Return one part for each name; "val..." and "any..." are of other splits."""
-        self.events.append(("parts", wanted))
         splits = {"val": "val", "any": ""}
         return [Shard(name, "", 1, splits.get(name[:3], "train")) for name in self.given]
 
@@ -276,7 +279,7 @@ class PartedSource:
         """Write it down."""
         self.events.append(("prefetch", shard.name))
 
-    def images(self, shard, wanted):
+    def images(self, shard, wanted, passed):
         """Write it down."""
         self.events.append(("images", shard.name, wanted))
         return iter(self.given[shard.name])
@@ -298,7 +301,11 @@ class CaptionedImages(PartedSource):
         """Return how many there are, and two more, as a source that does not know of two bad ones."""
         return len(self.given["all"]) + 2
 
-    def images(self):
+    def check(self):
+        """It is whole."""
+        return []
+
+    def images(self, passed):
         """Yield all."""
         yield from self.given["all"]
 
@@ -311,6 +318,11 @@ def job(tmp_path: Path, **changes) -> Job:
     return Job(options, Recorder(), Stages(options.work), {"form": "test"})
 
 
+def all_distractors(one: Job, source: PartedSource) -> Iterator[Marker]:
+    """Reduce all shards of a source."""
+    return reduce_distractors(one, source, source.shards())
+
+
 def marked(one: Job) -> list[str]:
     root = one.options.work / "stages"
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.json"))
@@ -321,9 +333,8 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
     one = job(tmp_path)
     safe = []
     source.at_release = lambda shard: safe.append(marked(one))
-    markers = list(reduce_distractors(one, source))
+    markers = list(all_distractors(one, source))
     assert source.events == [
-        ("parts", set()),
         ("prefetch", "a"),
         ("prefetch", "b"),
         ("images", "a", set()),
@@ -336,7 +347,7 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
         ("images", "c", set()),
         ("release", "c"),
     ]
-    names = [f"distractors/part-{n:05d}" for n in range(3)]
+    names = [f"distractors/{name}" for name in "abc"]
     assert safe == [names[:1], names[:2], names]
     assert [marker.stage for marker in markers] == names
     assert one.inputs == Counter(distractors=3)
@@ -347,12 +358,11 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
 def test_parts_that_are_done_are_neither_fetched_nor_read_but_released(tmp_path):
     """A build that was killed before it released a part leaves a download behind."""
     shards = {name: [image(f"x/{name}")] for name in "abcd"}
-    list(reduce_distractors(job(tmp_path), PartedSource(shards)))
-    (tmp_path / "out.build" / "stages" / "distractors" / "part-00001.json").unlink()
+    list(all_distractors(job(tmp_path), PartedSource(shards)))
+    (tmp_path / "out.build" / "stages" / "distractors" / "b.json").unlink()
     source, again = PartedSource(shards), job(tmp_path)
-    list(reduce_distractors(again, source))
+    list(all_distractors(again, source))
     assert source.events == [
-        ("parts", set()),
         ("release", "a"),
         ("prefetch", "b"),
         ("images", "b", set()),
@@ -367,15 +377,39 @@ def test_parts_that_are_done_are_neither_fetched_nor_read_but_released(tmp_path)
     ("splits", "names"),
     [(("train",), ["a", "any"]), (("val",), ["val", "any"]), (("train", "val"), ["a", "val", "any"])],
 )
-def test_only_wanted_splits_and_classes_are_read(tmp_path, splits, names):
+def test_only_wanted_splits_and_classes_are_read(tmp_path, monkeypatch, splits, names):
     """A part of an unknown split may hold any."""
     source = PartedSource({name: [image(f"x/{name}")] for name in ("a", "val", "any")})
     one = job(tmp_path, preset={"distractors": Distractors("imagenet", "orig49", splits)})
-    list(reduce_distractors(one, source))
+    _from(monkeypatch, CaptionedImages({"all": []}), source)
+    shards = plan(one.options).shards
+    list(reduce_distractors(one, source, shards))
     wanted = set(load_preset("original").distractor_classes().indices)
-    assert source.events[0] == ("parts", wanted)
     assert [event[1:] for event in source.events if event[0] == "images"] == [(name, wanted) for name in names]
     assert one.reporter.tracked == [("distractors", len(names))]
+
+
+def test_a_part_of_one_class_does_not_depend_on_the_others(tmp_path):
+    """The parts of a changed class set that were done stay done, and one line tells it."""
+    source = PartedSource({})
+    says = []
+
+    def read(classes: str, *indexes: int) -> list[str]:
+        one = job(tmp_path, preset={"distractors": Distractors("imagenet", classes)})
+        one.stages = Stages(one.options.work, says.append)
+        source.events.clear()
+        shards = [Shard(f"train/{index}", "", 1, "train", index) for index in indexes]
+        source.given = {shard.name: [image(f"x/{shard.name}")] for shard in shards}
+        list(reduce_distractors(one, source, shards))
+        return [event[1] for event in source.events if event[0] == "images"]
+
+    assert read("orig49", 1, 3, 5) == ["train/1", "train/3", "train/5"]
+    assert says == []
+    assert read("wordnet", 2, 3, 5) == ["train/2"]
+    assert says == [
+        "Stage 'distractors' has other parts than before: 2 of 3 are done, and 1 that were done are not used any more."
+    ]
+    assert read("orig49", 1, 3, 5) == []
 
 
 def test_a_part_is_read_again_for_other_classes_and_when_it_changed(tmp_path):
@@ -385,8 +419,7 @@ def test_a_part_is_read_again_for_other_classes_and_when_it_changed(tmp_path):
     def read(classes: str, stamp: str = "") -> int:
         one = job(tmp_path, preset={"distractors": Distractors("imagenet", classes)})
         source.events.clear()
-        source.shards = lambda wanted: [Shard("a", "", 1, "train", stamp=stamp)]
-        list(reduce_distractors(one, source))
+        list(reduce_distractors(one, source, [Shard("a", "", 1, "train", stamp=stamp)]))
         return sum(event[0] == "images" for event in source.events)
 
     assert read("orig49") == 1
@@ -401,7 +434,7 @@ def test_the_folder_of_downloads_goes_when_all_is_read(tmp_path):
     download = one.options.work / "download"
     (download / "data").mkdir(parents=True)
     (download / "data" / "shard").write_bytes(b"x")
-    reducing = reduce_distractors(one, PartedSource({"a": [image("x/a")], "b": [image("x/b")]}))
+    reducing = all_distractors(one, PartedSource({"a": [image("x/a")], "b": [image("x/b")]}))
     for _ in range(2):
         next(reducing)
         assert download.is_dir()
@@ -415,7 +448,7 @@ def test_too_many_rejects_stop_a_build_before_its_end(tmp_path, monkeypatch, ear
     assert reduce.EARLY_CHECK == 2_000
     monkeypatch.setattr(reduce, "EARLY_CHECK", early)
     source = PartedSource({name: [image(f"x/{name}{n}", sound=n > 0) for n in range(3)] for name in "abc"})
-    reducing = reduce_distractors(job(tmp_path), source)
+    reducing = all_distractors(job(tmp_path), source)
     if early == 100:
         list(reducing)
     else:
@@ -428,11 +461,11 @@ def test_refused_images_are_rows_of_their_stage_in_this_run_and_the_next(tmp_pat
     source = PartedSource({"a": [image("x/1"), image("x/2", sound=False), image("x/3")]})
     for _ in range(2):
         one = job(tmp_path)
-        (marker,) = reduce_distractors(one, source)
-        assert marker.counts == {"images": 2}
+        (marker,) = all_distractors(one, source)
+        assert marker.counts == {"images": 2, "passed_over": {}}
         assert one.rejected == [Rejected("x/2", "distractors", "gone")]
         assert one.inputs == Counter(distractors=3)
-    assert [entry.id for entry in read_reduced(one.options.work / "distractors" / "part-00000")] == ["x/1", "x/3"]
+    assert [entry.id for entry in read_reduced(one.options.work / "distractors" / "a.images")] == ["x/1", "x/3"]
 
 
 def test_all_captioned_images_are_kept_without_a_selection(tmp_path):
@@ -459,6 +492,7 @@ def test_selected_images_are_kept_and_those_that_are_missing_are_named(tmp_path)
         Rejected("x/8", "captioned", missing),
     ]
     assert one.inputs == Counter(captioned=2)
+    assert one.passed_over == {"captioned": {"not selected": 1}}
 
 
 def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
@@ -472,7 +506,7 @@ def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
     one = job(tmp_path)
     one.options = replace(one.options, workers=3)
     reduce_captioned(one, CaptionedImages({"all": []}), None)
-    list(reduce_distractors(one, PartedSource({"a": []})))
+    list(all_distractors(one, PartedSource({"a": []})))
     assert given == [(one.preset.images, 3)] * 2
 
 
@@ -480,24 +514,24 @@ def test_entries_of_all_parts_are_merged_by_id_and_the_second_of_an_id_is_refuse
     one = job(tmp_path, allow_rejects=True)
     captioned = reduce_captioned(one, CaptionedImages({"all": [image("x/5"), image("x/2")]}), None)
     shards = {"a": [image("x/3"), image("x/1")], "b": [image("x/2"), image("x/3"), image("x/0")]}
-    entries = merge(one, [captioned, *reduce_distractors(one, PartedSource(shards))])
+    entries = merge(one, [captioned, *all_distractors(one, PartedSource(shards))])
     assert [entry.id for entry in entries] == ["x/0", "x/1", "x/2", "x/3", "x/5"]
     assert [entry.path.relative_to(one.options.work).as_posix() for entry in entries] == [
-        "distractors/part-00001",
-        "distractors/part-00000",
+        "distractors/b.images",
+        "distractors/a.images",
         "captioned/part-00000",
-        "distractors/part-00000",
+        "distractors/a.images",
         "captioned/part-00000",
     ]
     assert one.rejected == [
         Rejected("x/2", "export", "the id stands twice; the first is in captioned/part-00000"),
-        Rejected("x/3", "export", "the id stands twice; the first is in distractors/part-00000"),
+        Rejected("x/3", "export", "the id stands twice; the first is in distractors/a.images"),
     ]
 
 
 def test_ids_that_stand_twice_may_be_too_many(tmp_path):
     one = job(tmp_path)
-    markers = list(reduce_distractors(one, PartedSource({"a": [image("x/1")], "b": [image("x/1")]})))
+    markers = list(all_distractors(one, PartedSource({"a": [image("x/1")], "b": [image("x/1")]})))
     with pytest.raises(BuildError, match="1 of 2 inputs were refused"):
         merge(one, markers)
 
@@ -529,7 +563,7 @@ def test_a_build_from_any_two_sources_holds_every_image_and_caption(tmp_path, mo
     assert texts == {f"{n}_caption_{c:02d}": f"caption {n}{'abc'[c]}" for n in range(3) for c in range(3)}
     assert eval_set.manifest["notes"]["counts"]["splits"] == {"val": 3}
     rows = eval_set.provenance().to_pylist()
-    assert {row["vehicle_score"] for row in rows} == {-1.0}
+    assert {row["vehicle_score"] for row in rows} == {None}
     assert [row["sha256"] for row in rows[:3]] == [hashlib.sha256(photo.data).hexdigest() for photo in photos]
 
 
@@ -538,7 +572,7 @@ def test_a_build_holds_its_lock_and_gives_it_back(tmp_path, monkeypatch):
     one = job(tmp_path)
 
     class Watching(CaptionedImages):
-        def images(self):
+        def images(self, passed):
             with pytest.raises(BuildError, match="Another build is working on"), locked(one.options.work):
                 pass
             seen.append(True)
@@ -548,6 +582,7 @@ def test_a_build_holds_its_lock_and_gives_it_back(tmp_path, monkeypatch):
     with pytest.raises(BuildError, match="stop"):
         build(one.options, Reporter(quiet=True))
     assert seen == [True]
+    assert not one.options.work.exists(), "nothing was done"
     with locked(one.options.work):
         pass
 

@@ -22,6 +22,7 @@ from data_prep import build, cli
 from data_prep.job import BuildOptions
 from data_prep.plan import Plan
 from data_prep.preset import load_preset
+from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
@@ -95,15 +96,17 @@ def test_the_plan_writes_nothing(small, tmp_path, capsys):
 def test_the_plan_names_a_missing_source(small, tmp_path, capsys):
     _, arguments = small
     changed = [*arguments, "--imagenet", str(tmp_path / "nowhere"), "--out", str(tmp_path / "o"), "--dry-run"]
-    assert cli.main(changed) == 0
-    assert "NOT READY" in capsys.readouterr().out
+    assert cli.main(changed) == 1
+    said = capsys.readouterr()
+    assert "NOT READY" in said.out
+    assert said.err.splitlines()[-2] == f"error: there is no folder {tmp_path / 'nowhere'} with ImageNet-1k"
 
 
 def test_the_plan_says_when_the_disk_is_too_small(small, tmp_path, capsys, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr("data_prep.plan.shutil.disk_usage", lambda path: usage)
     assert cli.main([*small[1], "--out", str(tmp_path / "o"), "--dry-run"]) == 1
-    assert "not enough space" in capsys.readouterr().out
+    assert "GB are free on the disk" in capsys.readouterr().err
 
 
 def test_inspect_counts_and_draws(small, tmp_path, capsys):
@@ -150,12 +153,11 @@ def test_without_flags_the_original_is_built_from_the_hub_where_the_task_looks(a
     assert cli.main(["build", "--preset", "mini"]) == 1
     home = settings.home() / "data"
     original, mini = load_preset("original"), load_preset("mini")
-    hub = {"flickr30k": "hub", "imagenet": "hub"}
     assert asked == [
-        (BuildOptions(original, home / "vehicle-image-search", hub, workers=5), False),
-        (BuildOptions(mini, home / "vehicle-image-search-mini", hub, workers=5), False),
-        (BuildOptions(original, tmp_path / "mine", hub, workers=5), False),
-        (BuildOptions(mini, home / "vehicle-image-search-mini", hub, workers=5), False),
+        (BuildOptions(original, home / "vehicle-image-search", workers=5), False),
+        (BuildOptions(mini, home / "vehicle-image-search-mini", workers=5), False),
+        (BuildOptions(original, tmp_path / "mine", workers=5), False),
+        (BuildOptions(mini, home / "vehicle-image-search-mini", workers=5), False),
     ]
 
 
@@ -172,11 +174,11 @@ def test_a_set_of_another_name_is_not_replaced_by_the_original(asked, capsys, mo
 def test_every_flag_of_build_arrives(asked, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     line = "build --preset mini --out sets/a --flickr30k f --imagenet i --selection l --workers 3 --device cpu "
-    line += "--batch-size 7 --rebuild select --rebuild export --allow-rejects --quiet"
+    line += "--batch-size 7 --rebuild select --rebuild export --allow-rejects --allow-incomplete --quiet"
     assert cli.main(line.split()) == 1
     sources = {"flickr30k": "f", "imagenet": "i"}
     wanted = BuildOptions(
-        *(load_preset("mini"), tmp_path / "sets" / "a", sources, "l", 3, "cpu", 7, ("select", "export"), True)
+        *(load_preset("mini"), tmp_path / "sets" / "a", sources, "l", 3, "cpu", 7, ("select", "export"), True, True)
     )
     assert asked == [(wanted, True)]
 
@@ -214,14 +216,16 @@ def test_a_dry_run_shows_the_plan_and_whether_there_is_space(asked, monkeypatch,
 
     def plan(options):
         planned.append(options)
-        return Plan([("disk", "a" * 100), ("[b]", "2")], needed, free)
+        found = Plan([("disk", "a" * 100), ("[b]", "2")], needed_gb=needed, free_gb=free, warnings=["Look."])
+        found.captioned, found.distractors = CaptionedScenes(), DistractorScenes()
+        return found
 
     monkeypatch.setattr("data_prep.build.plan", plan)
     assert cli.main(["build", "--preset", "mini", "--dry-run"]) == status
-    shown = capsys.readouterr().out
+    shown, told = capsys.readouterr()
+    assert told == "warning: Look.\n"
     assert asked == []
     assert planned[0].preset == load_preset("mini")
-    assert ("There is not enough space on the disk." in shown) == bool(status)
     assert "Plan" in shown
     assert "[b]" in shown
     assert sum(len(run) for run in re.findall("a{5,}", shown)) == 100, "longer cells are not cut"
@@ -419,3 +423,28 @@ def test_python_m_is_the_same_command(small, tmp_path, monkeypatch, arguments, s
         runpy.run_module("data_prep", run_name="__main__")
     assert stop.value.code == status
     assert "main" in runpy.run_module("data_prep.__main__", run_name="data_prep.__main__")  # Importing it runs nothing.
+
+
+def test_a_package_of_the_users_own_that_hides_ours_is_named(tmp_path):
+    """Found first where PYTHONPATH names a folder with one; the import of ours would fail without a word."""
+    (tmp_path / "data_prep").mkdir()
+    (tmp_path / "data_prep" / "__init__.py").touch()
+    (tmp_path / "work").mkdir()
+    code = "import sys; from mteb_vehicle_search.cli import data_main; sys.exit(data_main(['build', '--help']))"
+    here = os.pathsep.join(filter(None, sys.path))
+    for first, status in ((str(tmp_path), 1), ("", 0)):
+        path = os.pathsep.join(filter(None, [first, here]))
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": path},
+            cwd=tmp_path / "work",
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status
+        ours = Path(cli.__file__).parent
+        said = (
+            f"error: Another package called data_prep, in {tmp_path / 'data_prep'}, hides the one of this command, in "
+            f"{ours}.\nTake it out of PYTHONPATH, or rename it.\n"
+        )
+        assert done.stderr == (said if status else "")

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import format_twins
@@ -90,8 +91,74 @@ def test_forms_give_one_content_id_and_the_same_bytes(home, reference, tmp_path,
     other = EvalSet.open(tmp_path / "out")
     assert other.content_id == reference.content_id
     assert list(other.images()) == list(reference.images())
+    # What was passed over is of the form, such as other classes among the rows of a shard.
+    mine, its = (dict(each.manifest["notes"]) for each in (other, reference))
+    passed = [notes.pop("passed_over") for notes in (mine, its)]
+    assert passed[0]["captioned"]["not selected"] == passed[1]["captioned"]["not selected"] == 20
     if flickr30k != "parquet_without_splits":  # Which cannot tell the splits.
-        assert digest(other.folder) == digest(reference.folder)
+        without_notes = [{**each.manifest, "notes": notes} for each, notes in ((other, mine), (reference, its))]
+        assert without_notes[0] == without_notes[1]
+        files = [digest(each.folder) for each in (other, reference)]
+        assert all(found.pop("manifest.json") for found in files)
+        assert files[0] == files[1]
+
+
+TARS = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory):
+    """The twins' tars."""
+    return format_twins.write_imagenet(tmp_path_factory.mktemp("tars"), "tar")
+
+
+@pytest.mark.parametrize("place", range(12))
+@pytest.mark.parametrize("damage", ["zeroed", "garbled", "cut", "empty"])
+@pytest.mark.parametrize("name", TARS)
+def test_a_damaged_tar_never_builds_in_silence(home, tars, tmp_path, capsys, name, damage, place):
+    """Where a member begins and in its middle, the inner tars and their members among them."""
+    shutil.copytree(tars, tmp_path / "imagenet")
+    spoil(tmp_path / "imagenet" / name, damage, place)
+    format_twins.write_flickr30k(tmp_path / "flickr30k", "folder", format_twins.captioned_files(2))
+    (tmp_path / "list.txt").write_text("".join(f"{file.filename}\n" for file in format_twins.captioned_files(2)))
+    options = ["build", "--preset", str(home / "twins.toml"), "--selection", str(tmp_path / "list.txt"), "--quiet"]
+    options += ["--flickr30k", str(tmp_path / "flickr30k"), "--imagenet", str(tmp_path / "imagenet")]
+    status = cli.main([*options, "--out", str(tmp_path / "out"), "--allow-rejects"])
+    told = capsys.readouterr()
+    if status:
+        assert "error: " in told.err
+        return
+    # Nothing was lost but what stands in the table of rejects, and images of classes that nobody wants.
+    built = EvalSet.open(tmp_path / "out")
+    rejected = {row["id"] for row in built.rejected().to_pylist()}
+    assert {image for image in built.corpus_ids() if image.startswith("imagenet")} | rejected == {
+        f"imagenet/{file.split}/{file.stem}"
+        for file in format_twins.classed_files()
+        if file.class_index in format_twins.VEHICLES
+    }
+    for identifier in rejected:
+        assert identifier in told.out
+
+
+def spoil(path: Path, damage: str, place: int) -> None:
+    """Damage a tar at one of twelve places: a header for even ones, the middle of what follows it for odd ones."""
+    with tarfile.open(path) as tar:
+        found = tar.getmembers()
+    member = found[len(found) * (place // 2 + 1) // 7]
+    at = member.offset if place % 2 == 0 else member.offset_data + member.size // 2 // 512 * 512
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[at:]
+    elif damage == "zeroed":
+        content[at : at + 2048] = bytes(2048)
+    elif damage == "garbled":
+        content[at : at + 2048] = bytes(byte ^ 0x55 for byte in content[at : at + 2048])
+    else:
+        # A member without bytes, as where a disk was full.
+        info = tarfile.TarInfo(member.name)
+        following = found[found.index(member) + 1].offset if member is not found[-1] else tar.offset
+        content[member.offset : following] = info.tobuf()
+    path.write_bytes(content)
 
 
 def test_all_forms_are_covered():

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,6 +20,7 @@ import huggingface_hub
 import pytest
 from folder_hub import FolderHub
 from hub_server import HubServer
+from small_sources import without_warnings
 
 from data_prep import cli, hub
 from data_prep import hub as hub_models
@@ -236,11 +242,65 @@ def test_the_gate_of_imagenet_is_explained_on_the_command_line(data, server, tmp
     )
     for token, status in (("", 401), ("bad", 403)):
         done = server.run(COMMAND.format(command), tmp_path / "home", token)
-        assert (done.returncode, done.stderr) == (1, "error: " + gate.format(status))
+        assert (done.returncode, without_warnings(done.stderr)) == (1, "error: " + gate.format(status))
     done = server.run(COMMAND.format([*command, "--dry-run"]), tmp_path / "home")
-    assert "NOT READY: the hub refuses the list of files of ILSVRC/imagenet-1k (HTTP 401)" in " ".join(
-        done.stdout.replace("│", " ").split()
-    )
+    assert (done.returncode, without_warnings(done.stderr)) == (1, "error: " + gate.format(401))
+    assert re.search("^imagenet +NOT READY *$", done.stdout, flags=re.MULTILINE)
+
+
+def test_without_a_network_everything_that_needs_it_is_told_at_once(tmp_path):
+    """The hub's own client would try for minutes, and the rest of the build would be planned meanwhile."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # Refuses connections, as long as nobody listens.
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        home = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "VEHICLE_SEARCH_HOME": str(tmp_path / "v")}
+        keep = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND.format(["build", "--dry-run"])],
+            env={**keep, **home, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "NO_PROXY": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {address} cannot be reached: "), done.stderr
+    assert done.stderr.count("cannot be reached") == 1
+    for row in ("flickr30k", "imagenet", "classifier"):
+        assert re.search(rf"^{row} ", done.stdout, flags=re.MULTILINE)
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_hub_that_does_not_answer_is_asked_for_seconds_and_once(monkeypatch):
+    monkeypatch.setattr(hub, "REACH_S", 0.2)
+    monkeypatch.setattr(hub, "_heard", {})
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for _ in range(2):
+            with pytest.raises(SourceError) as caught:
+                hub.require_answer(address)
+            assert caught.value.message.startswith(f"{address} cannot be reached: ")
+        assert caught.value.hint == "Check the connection (and HTTPS_PROXY), or name local copies."
+        silent.settimeout(1)
+        silent.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            silent.accept()
+        # After half a minute it is asked again; one that answered, whatever it said, never.
+        hub._heard[address] = ("gone", 0.0)
+        monkeypatch.setattr(hub, "_ask", lambda address: "")
+        hub.require_answer(address)
+        monkeypatch.setattr(hub, "_ask", lambda address: pytest.fail("asked again"))
+        hub.require_answer(address)
+
+
+def test_a_name_that_takes_long_to_look_up(monkeypatch):
+    monkeypatch.setattr(hub, "REACH_S", -0.9)
+    waiting = threading.Event()
+    monkeypatch.setattr(hub.urllib.request, "urlopen", lambda *asked, **more: waiting.wait(30))
+    assert hub._ask("http://nowhere") == "no answer in -1 s"
+    waiting.set()
 
 
 @pytest.fixture
@@ -350,7 +410,14 @@ def test_a_private_push_to_a_public_repository_is_refused(data, server, tmp_path
 
 
 def test_a_push_without_a_login_is_explained(data, server, tmp_path):
-    done = server.run(COMMAND.format(["push", str(data / "out"), "my-lab/cars"]), tmp_path / "home")
+    command = COMMAND.format(["push", str(data / "out"), "my-lab/cars"])
+    done = server.run(command, tmp_path / "home")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "error: my-lab/cars cannot be written: there is no login to the hub on this computer\n"
+        "Run: hf auth login (with a token that may write)\n"
+    )
+    done = server.run(command, tmp_path / "home", "bad")
     assert done.returncode == 1
     assert done.stderr.endswith(
         "error: the hub refuses my-lab/cars (HTTP 401): it does not exist or needs a login\n"

@@ -93,10 +93,23 @@ def test_a_reason_is_said_once_for_all_parts_of_a_stage(tmp_path):
         assert stages.done(stage, {"x": x}) is None
     assert [message.partition("'")[2].partition("'")[0] for message in messages] == [
         "distractors",
-        "distractors",
         "captioned",
     ]
-    assert [message.rpartition(" ")[2] for message in messages] == ["2.", "3.", "2."]
+    assert messages[0] == "Stage 'distractors' is stale and is done again: x was 1, is 2."
+
+
+def test_other_parts_than_before_are_one_line(tmp_path):
+    messages = []
+    stages = Stages(tmp_path, messages.append)
+    for name in "abc":
+        stages.finish(f"distractors/{name}", {})
+    stages.finish("captioned", {})
+    stages.tell_changes("distractors", [f"distractors/{name}" for name in "abcd"])
+    assert messages == [], "an interrupted build goes on"
+    stages.tell_changes("distractors", [f"distractors/{name}" for name in "bcd"])
+    assert messages == [
+        "Stage 'distractors' has other parts than before: 2 of 3 are done, and 1 that were done are not used any more."
+    ]
 
 
 def test_a_stage_that_was_never_done_says_nothing(tmp_path):

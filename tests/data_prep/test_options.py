@@ -27,6 +27,7 @@ def test_defaults():
         "batch_size": 32,
         "rebuild": (),
         "allow_rejects": False,
+        "allow_incomplete": False,
     }
 
 
@@ -36,6 +37,14 @@ def test_one_worker_for_each_core_that_may_be_used(monkeypatch, tmp_path):
     assert BuildOptions(load_preset("mini"), tmp_path).workers == 3
     (tmp_path / "cpu.max").write_text("200000 100000")
     assert BuildOptions(load_preset("mini"), tmp_path).workers == 2
+
+
+def test_a_link_is_where_it_points_to(tmp_path):
+    """The work folder lies beside the result, and not beside the link, which may be on another disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "set")
+    options = BuildOptions(load_preset("mini"), tmp_path / "link")
+    assert (options.out, options.work) == (tmp_path / "disk" / "set", tmp_path / "disk" / "set.build")
 
 
 def test_the_work_folder_lies_beside_the_result():

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_sources import write_flickr30k, write_imagenet, write_preset
+from small_sources import WNIDS, train_classifier, write_flickr30k, write_imagenet, write_preset
 
-from data_prep import hub as hub_models
 from data_prep import plan as planning
 from data_prep.build import build
 from data_prep.job import BuildOptions
@@ -17,7 +16,8 @@ from data_prep.markers import STAGES, Stages
 from data_prep.plan import plan
 from data_prep.preset import Classifier, Expected, load_preset
 from data_prep.sources.registry import SOURCES
-from mteb_vehicle_search.errors import BuildError, SourceError
+from data_prep.stages import classifiers, select
+from mteb_vehicle_search.errors import BuildError, SourceError, VehicleSearchError
 from mteb_vehicle_search.terminal import Reporter
 
 
@@ -31,6 +31,17 @@ class Source:
         """Return what was given."""
         return self.described
 
+    def check(self):
+        """It looks whole."""
+        return []
+
+    def count(self):
+        """It does not know."""
+
+    def shards(self, wanted, splits):
+        """There are none."""
+        return []
+
 
 @pytest.fixture
 def sources(monkeypatch):
@@ -41,7 +52,7 @@ def sources(monkeypatch):
     }
     monkeypatch.setattr(BuildOptions, "open_captioned", lambda options: given["captioned"])
     monkeypatch.setattr(BuildOptions, "open_distractors", lambda options: given["distractors"])
-    monkeypatch.setattr(hub_models, "model_gb", lambda *what: 0.5)
+    monkeypatch.setattr(classifiers, "model_gb", lambda *what: 0.5)
     return given
 
 
@@ -125,7 +136,10 @@ def test_the_products_are_estimated_from_what_is_known(sources, tmp_path, preset
 def test_constants():
     assert (planning.IMAGE_KB, planning.SCORES_KB) == (10.5, 4.0)
     assert planning.SHARDS_IN_FLIGHT_GB == 1.0
-    assert (SOURCES["flickr30k"].images, SOURCES["imagenet"].per_class) == (31_014, 1_350)
+    assert (SOURCES["flickr30k"].images, SOURCES["imagenet"].per_class) == (
+        31_014,
+        {"train": (732, 1_300), "val": (50, 50)},
+    )
 
 
 @pytest.mark.parametrize("name", ["captioned", "distractors"])
@@ -136,7 +150,10 @@ def test_a_source_that_is_not_ready_says_why(sources, tmp_path, monkeypatch, nam
     monkeypatch.setattr(BuildOptions, f"open_{name}", refuse)
     found = plan(original(tmp_path))
     row = {"captioned": "flickr30k", "distractors": "imagenet"}[name]
-    assert shown(found)[row] == "NOT READY: it is not there\nGet it."
+    assert shown(found)[row] == "NOT READY"
+    assert [str(problem) for problem in found.problems] == ["it is not there\nGet it."]
+    with pytest.raises(SourceError, match="it is not there"):
+        found.require()
     assert f"{row} download" not in shown(found)
     left = 1.0 if name == "captioned" else 4.0
     assert found.needed_gb == pytest.approx(left + 0.5 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
@@ -144,10 +161,11 @@ def test_a_source_that_is_not_ready_says_why(sources, tmp_path, monkeypatch, nam
 
 @pytest.mark.parametrize(
     ("selection", "row"),
-    [("published", "published"), ("/a/list", "/a/list")],
+    [("published", "published"), (__file__, __file__)],
 )
 def test_with_a_list_no_classifier_is_looked_for(sources, tmp_path, monkeypatch, selection, row):
-    monkeypatch.setattr(hub_models, "model_gb", lambda *what: pytest.fail("looked for the classifier"))
+    monkeypatch.setattr(classifiers, "model_gb", lambda *what: pytest.fail("looked for the classifier"))
+    monkeypatch.setattr(select, "require_answer", lambda address: None)
     rows = shown(plan(original(tmp_path, selection=selection)))
     assert rows["selection"] == row
     assert "classifier" not in rows
@@ -161,7 +179,7 @@ def test_a_preset_without_classifier_takes_all_captioned_images(sources, tmp_pat
 
 def test_the_files_of_the_classifier_are_asked_for(sources, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(hub_models, "model_gb", lambda *what: asked.append(what) or 0.25)
+    monkeypatch.setattr(classifiers, "model_gb", lambda *what: asked.append(what) or 0.25)
     chosen = replace(load_preset("original"), classifier=Classifier("timm", "lite0", "c" * 40))
     found = plan(original(tmp_path, preset=chosen))
     assert asked == [("timm/lite0", "c" * 40, ("model.safetensors",))]
@@ -173,18 +191,19 @@ def test_a_classifier_that_is_not_ready_says_why(sources, tmp_path, monkeypatch)
     def refuse(*what):
         raise SourceError("no such model")
 
-    monkeypatch.setattr(hub_models, "model_gb", refuse)
+    monkeypatch.setattr(classifiers, "model_gb", refuse)
     found = plan(original(tmp_path))
-    assert shown(found)["classifier"] == "NOT READY: no such model"
+    assert shown(found)["classifier"] == "NOT READY"
+    assert [str(problem) for problem in found.problems] == ["no such model"]
     assert "classifier download" not in shown(found)
     assert found.needed_gb == pytest.approx(4 + 1 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
 
 
 def test_a_local_build_downloads_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_models, "model_gb", lambda *what: pytest.fail("looked for the classifier"))
+    monkeypatch.setattr(classifiers, "model_gb", lambda *what: pytest.fail("looked for the classifier"))
     write_flickr30k(tmp_path / "f", 1)
     write_imagenet(tmp_path / "i", 1, 1)
-    (tmp_path / "classifier").mkdir()
+    train_classifier(tmp_path / "classifier", steps=0)
     preset = load_preset(str(write_preset(tmp_path)))
     found = plan(
         BuildOptions(preset, tmp_path / "out", {"flickr30k": str(tmp_path / "f"), "imagenet": str(tmp_path / "i")})
@@ -224,7 +243,7 @@ def test_a_target_that_holds_other_things_is_refused(sources, tmp_path):
     (tmp_path / "sets" / "out").mkdir(parents=True)
     (tmp_path / "sets" / "out" / "thesis.doc").write_bytes(b"")
     with pytest.raises(BuildError, match=r"holds other things, which a build would delete: thesis\.doc"):
-        plan(original(tmp_path))
+        plan(original(tmp_path)).require()
 
 
 def named(tmp_path: Path, name: str, task_name: str = "") -> BuildOptions:
@@ -242,7 +261,11 @@ def named(tmp_path: Path, name: str, task_name: str = "") -> BuildOptions:
         ("vehicle-image-search", "VehicleImageSearchMini", "that of the set vehicle-image-search-mini"),
     ],
 )
-@pytest.mark.parametrize("work", [plan, lambda options: build(options, Reporter(quiet=True))], ids=["plan", "build"])
+@pytest.mark.parametrize(
+    "work",
+    [lambda options: plan(options).require(), lambda options: build(options, Reporter(quiet=True))],
+    ids=["plan", "build"],
+)
 def test_the_name_of_another_task_is_refused_before_any_work(tmp_path, name, task_name, taken, work):
     with pytest.raises(BuildError) as caught:
         work(named(tmp_path, name, task_name))
@@ -261,7 +284,7 @@ def test_the_tasks_of_evaluation_sets_are_not_taken(tmp_path, monkeypatch):
     monkeypatch.setitem(_TASKS_REGISTRY, "CatSearch", others)
     assert ("task", "CarSearch") in plan(named(tmp_path, "car-search")).rows
     with pytest.raises(BuildError, match=r"CatSearch is taken: CatSearch of some_package.tasks"):
-        plan(named(tmp_path, "cat-search"))
+        plan(named(tmp_path, "cat-search")).require()
     for name, task in (("vehicle-image-search", "VehicleImageSearch"), ("vehicle-image-search", "Cars")):
         assert ("task", task) in plan(named(tmp_path, name, task)).rows
 
@@ -272,3 +295,102 @@ def test_the_tasks_of_our_own_sets_are_all_known():
     own = {load_preset(name).task.lower(): load_preset(name).name for name in ("original", "mini")}
     assert own == planning.OWN_TASKS
     assert {task.metadata.name.lower() for task in OWN_TASKS} == set(own)
+
+
+class TestWhatIsMissing:
+    """Everything that a build lacks is told at once, by the build and by its dry run."""
+
+    @pytest.fixture
+    def options(self, tmp_path):
+        """A build of small data that can start."""
+        write_flickr30k(tmp_path / "f", 4)
+        write_imagenet(tmp_path / "i", 1, 1)
+        train_classifier(tmp_path / "classifier", steps=0)
+        sources = {"flickr30k": str(tmp_path / "f"), "imagenet": str(tmp_path / "i")}
+        return BuildOptions(load_preset(str(write_preset(tmp_path))), tmp_path / "out", sources, device="cpu")
+
+    def test_nothing_is(self, options):
+        found = plan(options)
+        assert found.problems == []
+        assert found.require() == (found.captioned, found.distractors)
+
+    def test_a_class_the_classifier_and_the_output_are_named_at_once(self, options, tmp_path):
+        (tmp_path / "i" / "train" / WNIDS[1]).rename(tmp_path / "elsewhere")
+        (tmp_path / "classifier" / "model.safetensors").unlink()
+        (tmp_path / "out").write_bytes(b"")
+        for work in (lambda: plan(options).require(), lambda: build(options, Reporter(quiet=True))):
+            with pytest.raises(BuildError) as caught:
+                work()
+            told = str(caught.value)
+            assert told.startswith("The build cannot start, for 3 reasons:\n1. ")
+            for what in (f"{tmp_path / 'out'} is not a folder.", f"has no class folder {WNIDS[1]}", "lacks model.safe"):
+                assert what in told
+        assert not options.work.exists()
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ({"out": "folder/file/out"}, r"out\.build cannot be made: .*file is not a folder"),
+            ({"device": "cuda:9"}, "There is no device 'cuda:9' here"),
+            ({"selection": "nothing.txt"}, "There is no selection nothing.txt"),
+            ({"sources": {"flickr30k": "nowhere"}}, "there is no folder nowhere with Flickr30k"),
+        ],
+    )
+    def test_what_an_option_names_is_looked_for(self, options, tmp_path, change, says):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "file").touch()
+        if "out" in change:
+            change = {"out": tmp_path / change["out"]}
+        if "sources" in change:
+            change = {"sources": {**options.sources, **change["sources"]}}
+        with pytest.raises(VehicleSearchError, match=says):
+            plan(replace(options, **change)).require()
+
+    def test_a_source_that_the_preset_does_not_use_is_no_silence(self, tmp_path):
+        options = BuildOptions(load_preset("mini"), tmp_path / "out", {"imagenet": "nofolder"})
+        with pytest.raises(BuildError, match="The preset vehicle-image-search-mini uses no imagenet: --imagenet has"):
+            plan(options).require()
+
+    def test_only_splits_that_are_used_are_looked_for(self, options, tmp_path):
+        shutil.rmtree(tmp_path / "i" / "train")
+        with pytest.raises(SourceError, match=r"there is no folder .*train"):
+            plan(options).require()
+        preset = replace(options.preset, distractors=replace(options.preset.distractors, splits=("val",)))
+        assert plan(replace(options, preset=preset)).problems == []
+
+    def test_a_folder_that_may_not_be_written(self, options, tmp_path, monkeypatch):
+        monkeypatch.setattr("mteb_vehicle_search.files.os.access", lambda path, mode: False)
+        with pytest.raises(BuildError, match=r"out\.build cannot be written: .* may not be written into"):
+            plan(options).require()
+
+    def test_what_looks_incomplete_is_refused_unless_it_is_wanted(self, options, tmp_path):
+        csv = tmp_path / "f" / "flickr_annotations_30k.csv"
+        lines = csv.read_text(encoding="utf-8").splitlines(keepends=True)
+        csv.write_text("".join(lines[:-1]), encoding="utf-8")
+        with pytest.raises(BuildError, match="is the file cut short") as caught:
+            plan(options).require()
+        assert caught.value.hint == "Get the missing part, or go on with what is there: --allow-incomplete"
+        found = plan(replace(options, allow_incomplete=True))
+        assert found.problems == []
+        assert any("is the file cut short" in warning for warning in found.warnings)
+
+    def test_what_is_less_than_the_whole_is_told(self, options):
+        assert plan(options).warnings == [
+            "flickr30k: 4 images are there; the whole data set has 31,014.",
+            f"imagenet: a class has 732 to 1,300 train images, but 3 of 3 have other numbers here "
+            f"({', '.join(f'{WNIDS[kind]} 1' for kind in range(3))}).",
+            f"imagenet: a class has 50 val images, but 3 of 3 have other numbers here "
+            f"({', '.join(f'{WNIDS[kind]} 1' for kind in range(3))}).",
+        ]
+
+    def test_a_disk_that_is_too_small(self, options, tmp_path, monkeypatch):
+        usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+        monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: usage)
+        (warning,) = [text for text in plan(options).warnings if "disk" in text]
+        assert warning == "About 0.21 GB are needed; 0.00 GB are free on the disk."
+
+    def test_what_is_done_needs_no_room_again(self, options, tmp_path):
+        before = plan(options).needed_gb
+        options.work.mkdir()
+        (options.work / "images").write_bytes(bytes(1_000_000))
+        assert plan(options).needed_gb == pytest.approx(before - 0.001)

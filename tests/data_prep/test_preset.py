@@ -128,7 +128,13 @@ def test_defaults(tmp_path):
         "task_name": "",
         "classifier": None,
         "selection": None,
-        "images": {"shortest_side_px": 160, "resample": "bicubic", "jpeg_quality": 75},
+        "images": {
+            "shortest_side_px": 160,
+            "resample": "bicubic",
+            "jpeg_quality": 75,
+            "exif": "distractors",
+            "colour_profile": "drop",
+        },
         "duplicates": {"policy": "report", "max_distance": 4},
         "expected": {"captioned": None, "distractors": None, "queries": None, "selection_sha256": None},
         "folder": tmp_path,
@@ -255,6 +261,20 @@ LIMITS = [
         "images.jpeg_quality must be 1 to 95",
     ),
     (
+        MINIMAL + '[images]\nexif = "x"\n',
+        'exif = "x"',
+        [f'exif = "{name}"' for name in ("distractors", "all", "none")],
+        ['exif = "x"', 'exif = "captioned"'],
+        "images.exif must be 'distractors' or 'all' or 'none'",
+    ),
+    (
+        MINIMAL + '[images]\ncolour_profile = "x"\n',
+        'colour_profile = "x"',
+        [f'colour_profile = "{name}"' for name in ("drop", "srgb")],
+        ['colour_profile = "x"', 'colour_profile = "sRGB"'],
+        "images.colour_profile must be 'drop' or 'srgb'",
+    ),
+    (
         MINIMAL + '[duplicates]\npolicy = "x"\n',
         'policy = "x"',
         ['policy = "report"', 'policy = "remove"'],
@@ -343,7 +363,8 @@ def test_a_preset_knows_its_folder_and_does_not_tell_it(tmp_path, monkeypatch):
     found = load_preset("p.toml")
     assert found.folder == tmp_path
     assert found == load_preset(path)
-    assert found.as_json() == {key: value for key, value in asdict(found).items() if key != "folder"}
+    told = {key: value for key, value in asdict(found).items() if key != "folder"}
+    assert found.as_json() == {**told, "images": found.images.as_json()}
     assert {item.name for item in fields(Preset)} - set(found.as_json()) == {"folder"}
     assert load_preset("mini").folder == PRESETS
     with pytest.raises(BuildError, match="unknown key 'folder' in the top level"):

@@ -10,7 +10,7 @@ from small_set import small_set
 from data_prep import hub as hub_models
 from data_prep.hub import push, terms_warning
 from data_prep.sources.registry import SOURCES
-from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.eval_set import EvalSet
 
 
@@ -24,7 +24,20 @@ def uploads(monkeypatch):
         return f"https://huggingface.co/datasets/{repository}"
 
     monkeypatch.setattr(hub_models, "upload_folder", upload)
+    monkeypatch.setenv("HF_TOKEN", "a token")
     return sent
+
+
+def test_a_login_is_asked_for_before_anything_else(tmp_path, uploads, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.setattr(hub_models, "verify", lambda folder: pytest.fail("read the set before the login was known"))
+    with pytest.raises(SourceError) as caught:
+        push(tmp_path / "set", "me/cars")
+    assert str(caught.value) == (
+        "me/cars cannot be written: there is no login to the hub on this computer\n"
+        "Run: hf auth login (with a token that may write)"
+    )
+    assert uploads == []
 
 
 def test_a_sound_set_is_sent_as_a_private_one(tmp_path, uploads):

@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from small_sources import NAMES, WNIDS, jpeg, picture, write_flickr30k, write_imagenet
 
 from data_prep.build import BuildOptions, build
@@ -25,11 +26,13 @@ from data_prep.sources import Shard
 from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.stages import classifiers as scorers
+from mteb_vehicle_search.files import safe_name
 from mteb_vehicle_search.terminal import Reporter
 
 # "chunks" are the resumable pieces of "classify".
 ALL = {"classify", "chunks", "select", "captioned", "distractors", "duplicates", "export"}
 CLASSIFIED = {"classify", "chunks"}
+DECODED = {"classify", "chunks", "captioned", "distractors", "export"}
 IMAGES = {"captioned", "distractors", "duplicates", "export"}
 PRESET = """
 name = "carts"
@@ -92,6 +95,10 @@ def _write_classes(path: Path, kinds: tuple[int, ...], names: dict[int, str] = N
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+def _write_weights(home: Path, value: float) -> None:
+    save_file({"weight": np.full(3, value, dtype=np.float32)}, home / "classifier" / "model.safetensors")
+
+
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
     """Sources, preset and a finished build of them, in a folder that tests copy: no path in it is absolute."""
@@ -102,7 +109,9 @@ def pristine(tmp_path_factory):
         for split in ("train", "val"):
             shutil.rmtree(home / "imagenet" / split / WNIDS[kind])
     (home / "classifier").mkdir()
-    (home / "classifier" / "model.safetensors").write_bytes(b"the weights")
+    for name in ("config.json", "preprocessor_config.json"):
+        (home / "classifier" / name).write_bytes(b"{}")
+    _write_weights(home, 1.0)
     _write_classes(home / "kept.tsv", (0, 1))
     _write_classes(home / "carts.tsv", (0, 1))
     (home / "carts.toml").write_text(PRESET, encoding="utf-8")
@@ -209,6 +218,7 @@ OPTIONS = {
         Change({"select", "export"}, options={"rebuild": ("select", "export")}),
     ],
     "allow_rejects": [Change(set(), options={"allow_rejects": True})],
+    "allow_incomplete": [Change(set(), options={"allow_incomplete": True})],
 }
 
 KEYS = {
@@ -216,7 +226,9 @@ KEYS = {
     "task_name": [Change({"export"}, {'name = "carts"': 'name = "carts"\ntask_name = "CartSearch"'})],
     "title": [Change({"export"}, {'"Cart Search"': '"Car Search"'})],
     "description": [Change({"export"}, {"[captioned]": 'description = "x"\n[captioned]'})],
-    "captioned.source": [Change(ALL - {"distractors"}, {'"flickr30k"': '"drawn"'})],
+    "captioned.source": [
+        Change(ALL - {"distractors"}, {'"flickr30k"': '"drawn"'}, options={"sources": {"imagenet": "imagenet"}})
+    ],
     "captioned.captions": [Change({"duplicates", "export"}, {'"flickr30k"': '"flickr30k"\ncaptions = 4'})],
     "classifier.library": [Change(CLASSIFIED | {"export"}, {'"transformers"': '"timm"'})],
     "classifier.model": [Change(CLASSIFIED | {"export"}, {'"classifier"': '"other"'}, do=_rename_classifier)],
@@ -241,12 +253,17 @@ KEYS = {
         Change({"select", "captioned", "duplicates", "export"}, {"threshold = 0.6": "share = 1.0"}),
     ],
     "distractors.source": [
-        Change({"distractors", "duplicates", "export"}, {'"imagenet"\nclasses = "carts.tsv"': '"drawn"'})
+        Change(
+            {"distractors", "duplicates", "export"},
+            {'"imagenet"\nclasses = "carts.tsv"': '"drawn"'},
+            options={"sources": {"flickr30k": "flickr30k"}},
+        )
     ],
     "distractors.classes": [
         Change({"export"}, {"carts.tsv": "kept.tsv"}),
+        # Shards of one class do not depend on the others.
         Change(
-            {"distractors", "duplicates", "export"},
+            {"duplicates", "export"},
             {"carts.tsv": "one.tsv"},
             do=lambda home: _write_classes(home / "one.tsv", (0,)),
         ),
@@ -257,6 +274,9 @@ KEYS = {
     ],
     "images.shortest_side_px": [Change(IMAGES, {"= 32": "= 33"})],
     "images.resample": [Change(IMAGES, {"= 32": '= 32\nresample = "box"'})],
+    # Pictures without EXIF and profile are decoded again, to the same bytes.
+    "images.exif": [Change(DECODED, {"= 32": '= 32\nexif = "all"'})],
+    "images.colour_profile": [Change(DECODED, {"= 32": '= 32\ncolour_profile = "srgb"'})],
     "images.jpeg_quality": [Change(IMAGES, {"= 32": "= 32\njpeg_quality = 74"})],
     "duplicates.policy": [Change({"duplicates", "export"}, {'"remove"': '"report"'})],
     "duplicates.max_distance": [Change({"duplicates", "export"}, {"max_distance = 2": "max_distance = 3"})],
@@ -290,6 +310,7 @@ def _publish(home: Path) -> None:
 
 
 FIRST, SECOND = WNIDS[0], WNIDS[1]
+VAL = safe_name(f"val/{FIRST}")
 PHOTOS = "flickr30k/flickr30k-images"
 INPUTS = {
     "kept photo": Change(
@@ -314,9 +335,9 @@ INPUTS = {
         options={"allow_rejects": True},
         do=lambda home: (home / "imagenet" / "train" / FIRST / f"{FIRST}_8.JPEG").write_bytes(b""),
     ),
-    "weights": Change(CLASSIFIED, do=lambda home: (home / "classifier/model.safetensors").write_bytes(b"the Weights")),
+    "weights": Change(CLASSIFIED, do=lambda home: _write_weights(home, 2.0)),
     "file of the classifier": Change(
-        CLASSIFIED, do=lambda home: (home / "classifier" / "config.json").write_bytes(b"{}")
+        CLASSIFIED, do=lambda home: (home / "classifier" / "config.json").write_bytes(b'{"x": 1}')
     ),
     "classes of the selection": Change(
         {"select", "captioned", "duplicates", "export"}, do=lambda home: _write_classes(home / "kept.tsv", (0,))
@@ -325,7 +346,7 @@ INPUTS = {
         {"select", "export"}, do=lambda home: _write_classes(home / "kept.tsv", (0, 1, 4))
     ),
     "classes of the distractors": Change(
-        {"distractors", "duplicates", "export"}, do=lambda home: _write_classes(home / "carts.tsv", (1,))
+        {"duplicates", "export"}, do=lambda home: _write_classes(home / "carts.tsv", (1,))
     ),
     "name of a class": Change(
         {"export"}, do=lambda home: _write_classes(home / "carts.tsv", (0, 1), {0: "barrow", 1: "green cart"})
@@ -360,9 +381,9 @@ WORK = {
     "selection": Change({"select"}, do=_flip("out.build/selection.json")),
     "captioned images": Change({"captioned"}, do=_flip("out.build/captioned/part-00000")),
     "captioned index": Change({"captioned"}, do=_truncate("out.build/captioned/part-00000.index")),
-    "a part's images": Change({"distractors"}, do=_unlink("out.build/distractors/part-00002")),
-    "a part's index": Change({"distractors"}, do=_flip("out.build/distractors/part-00002.index")),
-    "a part's marker": Change({"distractors"}, do=_unlink(f"{MARKERS}/distractors/part-00002.json")),
+    "a part's images": Change({"distractors"}, do=_unlink(f"out.build/distractors/{VAL}.images")),
+    "a part's index": Change({"distractors"}, do=_flip(f"out.build/distractors/{VAL}.images.index")),
+    "a part's marker": Change({"distractors"}, do=_unlink(f"{MARKERS}/distractors/{VAL}.json")),
     "duplicates": Change({"duplicates"}, do=_flip("out.build/duplicates.json")),
     "half a marker": Change({"export"}, do=_truncate(f"{MARKERS}/export.json")),
     "the result is gone": Change({"export"}, do=lambda home: shutil.rmtree(home / "out")),
@@ -430,7 +451,7 @@ def test_only_the_part_that_changed_is_read_again(home):
     """Parts are: train of both classes, val of both."""
     _replace_picture(f"imagenet/val/{FIRST}/{FIRST}_7.JPEG", 0, 93)(home)
     build(_options(), Reporter(quiet=True))
-    assert {stage for stage in _written(home / "out.build") if "/" in stage} == {"distractors/part-00002"}
+    assert {stage for stage in _written(home / "out.build") if "/" in stage} == {f"distractors/{VAL}"}
 
 
 def test_a_mended_photo_ends_the_refusal(home):
@@ -459,8 +480,8 @@ OTHER = {"name": "train/n2", "size_bytes": 11, "split": "val", "class_index": 4,
 
 @pytest.mark.parametrize("name", [item.name for item in fields(Shard)])
 def test_a_part_is_known_by_all_but_its_place(name):
-    if name == "location":
-        assert replace(PART, location="/elsewhere").fingerprint() == PART.fingerprint()
+    if name in ("location", "images"):  # The stamp tells another number of images.
+        assert replace(PART, location="/elsewhere", images=7).fingerprint() == PART.fingerprint()
     else:
         assert replace(PART, **{name: OTHER[name]}).fingerprint() != PART.fingerprint()
 

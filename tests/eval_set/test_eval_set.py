@@ -3,8 +3,8 @@
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_set import jpeg, provenance, small_set
@@ -97,6 +97,30 @@ def test_content_id_covers_what_is_asked_and_searched(part, value):
     assert content_id(*changed) != content_id(*BASE)
 
 
+@pytest.mark.parametrize(("option", "value"), [("exif", "all"), ("exif", "none"), ("colour_profile", "srgb")])
+def test_options_of_decoding_leave_ids_of_earlier_sets_alone_and_make_others(option, value):
+    """The published set's id, and Mini's, are those from before there were such options."""
+    usual, other = ImagePolicy(), ImagePolicy(**{option: value})
+    assert usual.as_json() == {"shortest_side_px": 160, "resample": "bicubic", "jpeg_quality": 75}
+    assert other.as_json() == {**usual.as_json(), option: value}
+    assert ImagePolicy(**other.as_json()) == other
+    policies = (usual, other, ImagePolicy(exif="all", colour_profile="srgb"))
+    assert len({content_id(["a"], [], [], policy) for policy in policies}) == 3
+
+
+def test_a_score_is_there_or_not_also_in_sets_of_earlier_versions(tmp_path):
+    made = small_set(tmp_path / "set", captioned=2, distractors=2)
+    scores = made.provenance()["vehicle_score"].to_pylist()
+    assert sorted(score is None for score in scores) == [False, False, True, True]
+    path = made.folder / "provenance" / "test-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    assert table["vehicle_score"].to_pylist() == scores
+    earlier = pa.array([-1.0 if score is None else score for score in scores], pa.float32())
+    at = table.column_names.index("vehicle_score")
+    pq.write_table(table.set_column(at, table.schema.field(at), earlier), path)
+    assert EvalSet.open(made.folder).provenance()["vehicle_score"].to_pylist() == scores
+
+
 def test_the_content_id_covers_the_format(monkeypatch):
     before = content_id(*BASE)
     monkeypatch.setattr("mteb_vehicle_search.eval_set.schema.FORMAT_VERSION", 2)
@@ -104,7 +128,7 @@ def test_the_content_id_covers_the_format(monkeypatch):
 
 
 def test_the_policy_of_the_published_evaluation_is_the_default():
-    assert asdict(ImagePolicy()) == {"shortest_side_px": 160, "resample": "bicubic", "jpeg_quality": 75}
+    assert ImagePolicy().as_json() == {"shortest_side_px": 160, "resample": "bicubic", "jpeg_quality": 75}
 
 
 def test_a_reader_keeps_128_images_in_memory():

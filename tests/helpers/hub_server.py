@@ -18,6 +18,7 @@ from hub_uploads import Uploads
 
 _RESOLVE = re.compile(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _TREE = re.compile(r"/api/(?:datasets|models)/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?")
+_AUTH = re.compile(r"/api/(?:datasets|models)/([^/]+/[^/]+)/auth-check")
 _INFO = re.compile(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/revision/([^/]+))?")
 
 
@@ -112,6 +113,9 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 self._resolve(*map(unquote, match.groups()))
             elif match := _TREE.fullmatch(raw):
                 self._tree(*(unquote(group or "") for group in match.groups()))
+            elif match := _AUTH.fullmatch(raw):
+                if self._allowed(unquote(match[1]), "a" * 40):  # Whatever the revision.
+                    self.send_json({})
             elif match := _INFO.fullmatch(raw):
                 self._info(unquote(match[1]), unquote(match[2] or "main"))
             else:

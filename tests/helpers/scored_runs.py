@@ -51,7 +51,7 @@ def write_world(
             "class_index": -1,
             "wnid": "",
             "class_name": ("", "moped", "trailer truck, tractor trailer", "")[number % 4],
-            "vehicle_score": -1.0,
+            "vehicle_score": None,
             "width": 24,
             "height": 16,
             "sha256": "",

@@ -66,7 +66,7 @@ def write_set(folder: Path, title: str = "Small <set>", **about: Any) -> EvalSet
             "class_index": -1,
             "wnid": "",
             "class_name": "" if captioned else CLASSES[number % 3],
-            "vehicle_score": -1.0,
+            "vehicle_score": None,
             "width": 160 + number,
             "height": 160,
             "sha256": "",

@@ -25,7 +25,7 @@ def provenance(number: int, captioned: bool) -> dict:
         "class_index": -1 if captioned else 817,
         "wnid": "" if captioned else "n04285008",
         "class_name": "" if captioned else "sports car",
-        "vehicle_score": 0.9 if captioned else -1.0,
+        "vehicle_score": 0.9 if captioned else None,
         "width": 40,
         "height": 32,
         "sha256": f"{number:064x}",

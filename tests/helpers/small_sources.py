@@ -145,6 +145,11 @@ captioned = 30
     return path
 
 
+def without_warnings(text: str) -> str:
+    """Return what was shown but for warnings, as that small data have fewer images than the real."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("warning: "))
+
+
 class Recorder(Reporter):
     """A quiet reporter that remembers what was tracked."""
 

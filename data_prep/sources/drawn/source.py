@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from data_prep.sources import Shard, SourceImage
+from data_prep.sources import SPLITS, PassedOver, Shard, SourceImage
 from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
 from data_prep.sources.drawn.pictures import draw
 
@@ -36,20 +36,24 @@ class CaptionedScenes(_Scenes):
     def count(self) -> int:
         return sum(bool(scene.captions) for scene in self._scenes)
 
-    def images(self) -> Iterator[SourceImage]:
+    def check(self) -> list[str]:
+        """Nothing can be missing."""
+        return []
+
+    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
         return (self._image(scene, "drawn") for scene in self._scenes if scene.captions)
 
 
 class DistractorScenes(_Scenes):
     """The scenes without captions, in one shard and of no class."""
 
-    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+    def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         return [Shard("scenes", "", 0, "")]
 
     def prefetch(self, shard: Shard) -> None:
         """Nothing to download."""
 
-    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+    def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         return (self._image(scene, "drawn_distractor") for scene in self._scenes if not scene.captions)
 
     def release(self, shard: Shard) -> None:

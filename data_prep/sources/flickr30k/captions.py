@@ -22,6 +22,11 @@ _COLUMNS = {"raw", "split", "filename"}
 _FILE_NAME = re.compile(r"[0-9A-Za-z_.-]+\.jpe?g", re.IGNORECASE)
 
 
+def is_image_name(name: str) -> bool:
+    """Whether it can be the name of an image: bare, and of a JPEG file."""
+    return _FILE_NAME.fullmatch(name) is not None
+
+
 class Row(NamedTuple):
     """One line of the captions file."""
 
@@ -77,7 +82,7 @@ def caption_row(filename: Any, split: Any, captions: Any, where: str) -> Row:
     Raises:
         SourceError: If the name is not a bare JPEG name, there are not five captions, or the split is unknown.
     """
-    if not isinstance(filename, str) or not _FILE_NAME.fullmatch(filename):
+    if not isinstance(filename, str) or not is_image_name(filename):
         raise SourceError(f"{where}: {filename!r} is not the name of a JPEG file", EXPECTED)
     if not isinstance(captions, list) or len(captions) != 5 or not all(isinstance(c, str) for c in captions):
         raise SourceError(f"{where}: {filename} does not have five captions but {captions!r:.80}", EXPECTED)
@@ -87,14 +92,9 @@ def caption_row(filename: Any, split: Any, captions: Any, where: str) -> Row:
 
 
 def captioned_image(row: Row, data: bytes, problem: str = "") -> SourceImage:
-    """The image of a row, or why it could not be read.
-
-    Its EXIF orientation is not applied, as in the original evaluation.
-    """
+    """The image of a row, or why it could not be read."""
     stem = row.filename.rpartition(".")[0]
     blank = [number for number, caption in enumerate(row.captions, start=1) if not caption.strip()]
     if blank and not problem:
         data, problem = b"", f"caption {blank[0]} is empty"
-    return SourceImage(
-        f"flickr30k/{stem}", data, "flickr30k", row.split, captions=row.captions, apply_exif=False, problem=problem
-    )
+    return SourceImage(f"flickr30k/{stem}", data, "flickr30k", row.split, captions=row.captions, problem=problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,9 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.sources import SourceImage
+from data_prep.sources import PassedOver, SourceImage
 from data_prep.sources.flickr30k.captions import EXPECTED, caption_row, captioned_image
 from mteb_vehicle_search.errors import SourceError
+
+_NUMBERED = re.compile(r"(.*?)(\d{4,})(?:-of-(\d{4,}))?")  # test-00000-of-00009, 0000
 
 
 class ParquetFlickr30k:
@@ -28,7 +31,28 @@ class ParquetFlickr30k:
         self.location = location
 
     def count(self) -> int:
-        return sum(pq.read_metadata(path).num_rows for path in self.shards)
+        rows = 0
+        for path in self.shards:
+            with _reading(path) as file:
+                rows += file.metadata.num_rows
+        return rows
+
+    def check(self) -> list[str]:
+        """See `CaptionedSource.check`: the numbers in the names tell which files are missing.
+
+        Raises:
+            SourceError: Files of a numbered set are missing, or one is damaged.
+        """
+        for path in self.shards:
+            with _reading(path):
+                pass
+        numbered = [match for path in self.shards if (match := _NUMBERED.fullmatch(path.stem))]
+        for stem, of in sorted({(match[1], match[3]) for match in numbered}):
+            held = {int(match[2]) for match in numbered if (match[1], match[3]) == (stem, of)}
+            if absent := sorted(set(range(int(of) if of else max(held) + 1)) - held):
+                listed = ", ".join(map(str, absent[:10]))
+                raise SourceError(f"{self.location} lacks {len(absent)} of the parquet files: {listed}", EXPECTED)
+        return []
 
     def describe(self) -> dict[str, Any]:
         facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards]
@@ -40,7 +64,7 @@ class ParquetFlickr30k:
             "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
         }
 
-    def images(self) -> Iterator[SourceImage]:
+    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
         """The images in ascending order of file name as a string, which is the captions file's order."""
         order: list[tuple[str, Path, int, int]] = []
         for path in self.shards:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.hub import HubRepository
-from data_prep.sources import MAX_FILE_BYTES, CaptionedSource, SourceImage, entry_sizes, read_image_file
+from data_prep.sources import (
+    MAX_FILE_BYTES,
+    CaptionedSource,
+    PassedOver,
+    SourceImage,
+    entries,
+    entry_sizes,
+    not_an_image,
+    read_image_file,
+)
 from data_prep.sources.flickr30k import IMAGES
 from data_prep.sources.flickr30k.captions import (
     CSV_NAME,
@@ -20,6 +29,7 @@ from data_prep.sources.flickr30k.captions import (
     ZIP_NAME,
     Row,
     captioned_image,
+    is_image_name,
     read_annotations,
 )
 from data_prep.sources.flickr30k.parquet import ParquetFlickr30k
@@ -29,6 +39,7 @@ from mteb_vehicle_search.files import file_sha256
 REPOSITORY = HubRepository("nlphuji/flickr30k", "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7")
 CONVERSION = HubRepository("nlphuji/flickr30k", "refs/convert/parquet")
 ZIP_GB = 4.39
+UNNAMED = "images that no row of the captions file names"
 
 
 def open_source(src: str | Path) -> CaptionedSource:
@@ -48,7 +59,7 @@ def open_source(src: str | Path) -> CaptionedSource:
         if archive:
             return ZipFlickr30k(annotations, archive)
         raise SourceError(f"{annotations} is there, but no images: neither a zip nor {FOLDER_NAME}/", EXPECTED)
-    if shards := sorted(p for p in folder.rglob("*.parquet") if p.is_file()):
+    if shards := sorted(p for p in folder.rglob("*.parquet") if p.is_file() and not not_an_image(p.name)):
         return ParquetFlickr30k(shards, folder)
     found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
     raise SourceError(f"{folder} does not hold Flickr30k; found: {found}", EXPECTED)
@@ -72,6 +83,23 @@ class _Local:
     def count(self) -> int:
         return len(self.rows)
 
+    def check(self) -> list[str]:
+        """See `CaptionedSource.check`; a captions file that was cut at the end of a row looks like a whole one."""
+        held, named = self._names(PassedOver()), {row.filename for row in self.rows}
+        if absent := [row.filename for row in self.rows if row.filename not in held]:
+            raise SourceError(
+                f"{self.location} has no {absent[0]}, but {self.annotations.name} names it"
+                + (f", and {len(absent) - 1:,} others like it" if absent[1:] else ""),
+                self.absent_hint,
+            )
+        if len(named) == IMAGES or not (unnamed := held - named):
+            return []
+        return [
+            f"{self.annotations} names {len(named):,} images, which is not the {IMAGES:,} of Flickr30k, and "
+            f"{len(unnamed):,} images of {self.location.name} are named by no row, first {min(unnamed)}: is the file "
+            "cut short?"
+        ]
+
     def describe(self) -> dict[str, Any]:
         facts = (file_sha256(self.annotations), self._image_facts())
         return {
@@ -82,28 +110,44 @@ class _Local:
             "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
         }
 
+    absent_hint = ""
+
     def _image_facts(self) -> Any:
         """What changes when the images do, without reading their bytes."""
         raise NotImplementedError
+
+    def _names(self, passed: PassedOver) -> set[str]:
+        """The names of the images that are there; `passed` counts files that are none."""
+        raise NotImplementedError
+
+    def _pass_over(self, passed: PassedOver | None) -> None:
+        """Count what no row of the captions file names."""
+        if passed is not None and (unnamed := len(self._names(passed) - {row.filename for row in self.rows})):
+            passed[UNNAMED] += unnamed
 
 
 class FolderFlickr30k(_Local):
     """A captions file and a folder of images."""
 
     form = "folder"
+    absent_hint = "Unpack the images again: an unpacking may have been interrupted."
 
     def _image_facts(self) -> Any:
         return entry_sizes(self.location)
 
-    def images(self) -> Iterator[SourceImage]:
+    def _names(self, passed: PassedOver) -> set[str]:
+        names = (path.name for path in entries(self.location, passed) if path != self.annotations)
+        return _images_among(names, passed)
+
+    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
+        self._pass_over(passed)
         for row in self.rows:
             path = self.location / row.filename
             try:
                 data, problem = read_image_file(path)
             except FileNotFoundError:
                 raise SourceError(
-                    f"{path} is missing, but {self.annotations.name} names it",
-                    "Unpack the images again: an unpacking may have been interrupted.",
+                    f"{path} is missing, but {self.annotations.name} names it", self.absent_hint
                 ) from None
             yield captioned_image(row, data, problem)
 
@@ -112,20 +156,25 @@ class ZipFlickr30k(_Local):
     """A captions file and a zip, whose members are read one by one and never extracted."""
 
     form = "zip"
+    absent_hint = "Get the zip and the captions file that belong together."
 
     def _image_facts(self) -> Any:
         status = self.location.stat()
         return status.st_size, status.st_mtime_ns
 
-    def images(self) -> Iterator[SourceImage]:
+    def _names(self, passed: PassedOver) -> set[str]:
         with _open_zip(self.location) as archive:
-            members = self._members(archive)
+            return _images_among(self._members(archive, passed), passed)
+
+    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
+        self._pass_over(passed)
+        with _open_zip(self.location) as archive:
+            members = self._members(archive, PassedOver())
             for row in self.rows:
                 member = members.get(row.filename)
                 if member is None:
                     raise SourceError(
-                        f"{self.location} has no {row.filename}, but {self.annotations.name} names it",
-                        "Get the zip and the captions file that belong together.",
+                        f"{self.location} has no {row.filename}, but {self.annotations.name} names it", self.absent_hint
                     )
                 try:
                     with archive.open(member) as file:
@@ -134,10 +183,15 @@ class ZipFlickr30k(_Local):
                     data, problem = b"", f"zip member {member.filename} is damaged: {error}"
                 yield captioned_image(row, data, problem)
 
-    def _members(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-        """The images by bare name. Names never become paths; those that point out of the zip are passed over."""
+    def _members(self, archive: zipfile.ZipFile, passed: PassedOver) -> dict[str, zipfile.ZipInfo]:
+        """The files by bare name. Names never become paths; those that point out of the zip are passed over."""
         members: dict[str, zipfile.ZipInfo] = {}
-        for member in filter(_is_member, archive.infolist()):
+        for member in archive.infolist():
+            if member.is_dir():
+                continue
+            if reason := _leads_out(member.filename) or not_an_image(member.filename):
+                passed[reason] += 1
+                continue
             name = PurePosixPath(member.filename).name
             if name in members:
                 raise SourceError(
@@ -170,10 +224,20 @@ class HubFlickr30k:
         files = [CSV_NAME, ZIP_NAME] if self._used is self.dataset else ["TEST/test/*.parquet"]
         return {"form": self.form, "location": self._used.repo, "revision": self._used.commit(), "files": files}
 
-    def images(self) -> Iterator[SourceImage]:
+    def check(self) -> list[str]:
+        """See `CaptionedSource.check`; of what is not downloaded yet, whether the hub would give it."""
+        cached = [self.dataset.cached(name) for name in (CSV_NAME, ZIP_NAME)]
+        if cached[0] and cached[1]:
+            return ZipFlickr30k(cached[0], cached[1]).check()
+        self.dataset.files()
+        return []
+
+    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
         if self._local is None:
             self._local = self._fetch()
-        return self._local.images()
+        for doubt in self._local.check():
+            raise SourceError(doubt, "Get the captions file and the images again.")
+        return self._local.images(passed)
 
     def _fetch(self) -> ZipFlickr30k | ParquetFlickr30k:
         cached = [self.dataset.cached(name) for name in (CSV_NAME, ZIP_NAME)]
@@ -200,10 +264,20 @@ def _one_of(folder: Path, name: str, pattern: str) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _is_member(member: zipfile.ZipInfo) -> bool:
-    parts = PurePosixPath(member.filename).parts
-    outside = ".." in parts or member.filename.startswith("/")
-    return not member.is_dir() and not outside and "__MACOSX" not in parts and not parts[-1].startswith("._")
+def _images_among(names: Iterable[str], passed: PassedOver) -> set[str]:
+    found = set()
+    for name in names:
+        if is_image_name(name):
+            found.add(name)
+        else:
+            passed["files whose names are not those of JPEG images"] += 1
+    return found
+
+
+def _leads_out(name: str) -> str:
+    """Why a member is passed over: its name points out of the zip; "" if it does not."""
+    outside = ".." in PurePosixPath(name).parts or name.startswith("/")
+    return "names that lead out of the archive" if outside else ""
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_prep.sources import DistractorSource, Source
+from data_prep.sources import DistractorSource, PerClass, Source
 
 BIBTEX = """\
 @article{russakovsky2015imagenet,
@@ -48,5 +48,6 @@ SOURCE = Source(
     terms="ImageNet: non-commercial research and education only; copies must not be published.",
     cite=("Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 2015.",),
     bibtex=BIBTEX,
-    per_class=1_350,
+    # ILSVRC 2012: 732 to 1,300 training images of a class, 50 for validation (Russakovsky et al., 2015, table 2).
+    per_class={"train": PerClass(732, 1_300), "val": PerClass(50, 50)},
 )

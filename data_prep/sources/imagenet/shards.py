@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.sources import SourceImage
+from data_prep.sources import SPLITS, UNWANTED, PassedOver, SourceImage
 from data_prep.sources.imagenet.classes import classed_image, wnids
 from mteb_vehicle_search.errors import SourceError
 
@@ -22,7 +22,7 @@ EXPECTED = (
 SHARD = re.compile(r"(train|validation)-(\d{5})-of-(\d{5})\.parquet")
 
 
-def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage]:
+def read_shard(path: Path, split: str, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
     """The wanted images of one of the hub's shards, in its order.
 
     Reads the labels first (a few kilobytes), then only the row groups with a wanted image, and makes Python objects of
@@ -42,6 +42,8 @@ def read_shard(path: Path, split: str, wanted: set[int]) -> Iterator[SourceImage
                     f"{path}, row {odd[0]}: label {labels[odd[0]]} is no ImageNet-1k class",
                     "Delete the file and get it again.",
                 )
+            if passed is not None:
+                passed[UNWANTED] += int((~np.isin(labels, classes)).sum())
             start = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
@@ -68,24 +70,30 @@ def _check_layout(schema: Any, path: Path) -> None:
     raise SourceError(f"{path} is not in the hub's layout: {columns:.200}", EXPECTED)
 
 
-def complete_set(files: dict[str, Any], where: str) -> dict[str, Any]:
-    """The shards among `files`, train first.
+def complete_set(files: dict[str, Any], where: str, splits: Sequence[str] = SPLITS) -> dict[str, Any]:
+    """The shards of the splits among `files`, train first.
 
     Raises:
         SourceError: If some of the numbers that the names promise are missing.
     """
-    complete = {}
+    complete, missing = {}, []
     for split in ("train", "validation"):
+        if split_of(split) not in splits:
+            continue
         matches = [match for match in map(SHARD.fullmatch, files) if match and match[1] == split]
         found, totals = {int(match[2]): match[0] for match in matches}, {int(match[3]) for match in matches}
         if len(totals) != 1:
             what = "no shards" if not found else "shards of several sets"
-            raise SourceError(f"{where} holds {what} for {split}", EXPECTED)
+            missing.append(SourceError(f"{where} holds {what} for {split}", EXPECTED))
+            continue
         absent = sorted(set(range(*totals)) - set(found))
         if absent:
             listed = ", ".join(map(str, absent[:10])) + (" ..." if len(absent) > 10 else "")
-            raise SourceError(f"{where} lacks {len(absent)} of the {split} shards: {listed}", "Download them as well.")
+            what = f"{where} lacks {len(absent)} of the {split} shards: {listed}"
+            missing.append(SourceError(what, "Download them as well."))
         complete |= {name: files[name] for _, name in sorted(found.items())}
+    if missing:
+        raise SourceError("; ".join(error.message for error in missing), missing[0].hint)
     return complete
 
 

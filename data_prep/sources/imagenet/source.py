@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from data_prep.hub import HubFile, HubRepository
-from data_prep.sources import DistractorSource, Shard, SourceImage
+from data_prep.sources import SPLITS, DistractorSource, PassedOver, Shard, SourceImage
 from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet
 from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
 from data_prep.sources.imagenet.tars import TarImagenet
@@ -46,21 +46,21 @@ class ShardImagenet(LocalImagenet):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.paths = complete_set({p.name: p for p in sorted(root.glob("*.parquet"))}, str(root))
+        self.paths = {p.name: p for p in sorted(root.glob("*.parquet")) if SHARD.fullmatch(p.name)}
 
     def describe(self) -> dict[str, Any]:
-        return super().describe() | {"files": list(self.paths)}
+        return super().describe() | {"files": sorted(self.paths, key=lambda name: (split_of(name), name))}
 
-    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+    def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         """The shards; each can hold any class."""
         shards = []
-        for name, path in self.paths.items():
+        for name, path in complete_set(self.paths, str(self.root), splits).items():
             status = path.stat()
             shards.append(Shard(name, str(path), status.st_size, split_of(name), stamp=str(status.st_mtime_ns)))
         return shards
 
-    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
-        return read_shard(Path(shard.location), shard.split, wanted)
+    def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
+        return read_shard(Path(shard.location), shard.split, wanted, passed)
 
 
 class HubImagenet:
@@ -89,11 +89,14 @@ class HubImagenet:
         commit = self.dataset.commit()
         return {"form": self.form, "location": self.dataset.repo, "revision": commit, "files": list(self._files)}
 
-    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+    def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         """The shards; each can hold any class, since train is shuffled."""
+        if not all(self.dataset.cached(file.path) for file in self._files.values()):
+            self.dataset.check_access()
         return [
             Shard(name, file.path, file.size_bytes, split_of(name), stamp=file.sha256 or self.dataset.commit())
             for name, file in self._files.items()
+            if split_of(name) in splits
         ]
 
     def prefetch(self, shard: Shard) -> None:
@@ -113,14 +116,14 @@ class HubImagenet:
         # A daemon, so that Ctrl-C does not wait for half a gigabyte.
         threading.Thread(target=download, name=f"download {shard.name}", daemon=True).start()
 
-    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+    def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         self.prefetch(shard)
         try:
             path = self._downloads[shard.name].result()
         except BaseException:
             self._downloads.pop(shard.name, None)
             raise
-        yield from read_shard(path, shard.split, wanted)
+        yield from read_shard(path, shard.split, wanted, passed)
 
     def release(self, shard: Shard) -> None:
         future = self._downloads.pop(shard.name, None)

@@ -6,14 +6,23 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources import MAX_FILE_BYTES, Shard, SourceImage, entries, read_image_file
+from data_prep.sources import (
+    SPLITS,
+    UNWANTED,
+    PassedOver,
+    Shard,
+    SourceImage,
+    entries,
+    not_an_image,
+    read_image_file,
+)
 from data_prep.sources.imagenet.classes import class_indexes, classed_image, wnids
 from data_prep.sources.imagenet.folders import LocalImagenet, class_folders, folder_images, has_classes
+from data_prep.sources.tar import members, opened, read_member
 from mteb_vehicle_search.errors import SourceError
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
@@ -31,16 +40,37 @@ class TarImagenet(LocalImagenet):
 
     @staticmethod
     def fits(root: Path) -> bool:
-        """Whether `root` has the training tar and some form of validation."""
-        return (root / TRAIN_TAR).is_file() and ((root / VAL_TAR).is_file() or (root / "val").is_dir())
+        """Whether `root` has one of the tar files."""
+        return (root / TRAIN_TAR).is_file() or (root / VAL_TAR).is_file()
 
-    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+    def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         """One shard per inner tar, then validation: the tar, the flat folder, or its class folders."""
+        missing: list[SourceError] = []
+        shards: list[Shard] = []
+        for split, find in (("train", self._train_shards), ("val", self._val_shards)):
+            if split in splits:
+                try:
+                    shards += find(wanted)
+                except SourceError as error:
+                    missing.append(error)
+        if len(missing) > 1:
+            raise SourceError("; ".join(error.message for error in missing), missing[0].hint)
+        if missing:
+            raise missing[0]
+        return shards
+
+    def _train_shards(self, wanted: set[int] | None) -> list[Shard]:
         train = self.root / TRAIN_TAR
+        if not train.is_file():
+            if has_classes(self.root / "train"):
+                return class_folders([self.root / "train"], wanted)
+            raise SourceError(
+                f"there is neither {train} nor a folder train/ of classes", "Every split that is used must be there."
+            )
         stamp = str(train.stat().st_mtime_ns)
         shards = []
-        with _opened(train) as tar:
-            for member in tar:
+        with opened(train) as tar:
+            for member in members(tar, train):
                 wnid = member.name.rpartition("/")[2].removesuffix(".tar")
                 index = class_indexes().get(wnid, -1)
                 if member.isfile() and index >= 0 and (wanted is None or index in wanted):
@@ -52,24 +82,36 @@ class TarImagenet(LocalImagenet):
             raise SourceError(
                 f"{train} lacks {len(absent)} of the inner tars: {listed}", "It may be cut short; get it again."
             )
-        shards.sort(key=lambda shard: shard.name)
-        if has_classes(self.root / "val"):
-            return shards + class_folders(self.root / "val", wanted)
-        name, val = ("val.tar", self.root / VAL_TAR) if (self.root / VAL_TAR).is_file() else ("val", self.root / "val")
-        status = val.stat()
-        return [*shards, Shard(name, str(val), status.st_size, "val", stamp=str(status.st_mtime_ns))]
+        return sorted(shards, key=lambda shard: shard.name)
 
-    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+    def _val_shards(self, wanted: set[int] | None) -> list[Shard]:
+        if has_classes(self.root / "val"):
+            return class_folders([self.root / "val"], wanted)
+        name, val = ("val.tar", self.root / VAL_TAR) if (self.root / VAL_TAR).is_file() else ("val", self.root / "val")
+        if not val.exists():
+            raise SourceError(
+                f"there is neither {self.root / VAL_TAR} nor a folder val/", "Every split that is used must be there."
+            )
+        # Without it the images have no classes: better known now than behind the training set.
+        truth = ground_truth(self.root)
+        if val.is_dir():
+            _require_all(val, {path.name for path in entries(val)}, truth, wanted)
+        status = val.stat()
+        return [Shard(name, str(val), status.st_size, "val", stamp=str(status.st_mtime_ns))]
+
+    def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
+        passed = PassedOver() if passed is None else passed
         if shard.class_index >= 0 and shard.class_index not in wanted:
             return iter(())
-        if shard.split == "train":
-            return _train_images(shard)
-        return folder_images(shard) if shard.class_index >= 0 else self._val_images(shard, wanted)
+        if shard.class_index < 0:
+            return self._val_images(shard, wanted, passed)
+        return _train_images(shard, passed) if shard.name.endswith(".tar") else folder_images(shard, passed)
 
-    def _val_images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+    def _val_images(self, shard: Shard, wanted: set[int], passed: PassedOver) -> Iterator[SourceImage]:
         truth = ground_truth(self.root)
         path = Path(shard.location)
-        for name, read in _flat_files(path) if path.is_dir() else _tar_files(path):
+        seen = set()
+        for name, read in _flat_files(path, passed) if path.is_dir() else _tar_files(path, passed):
             match = _VAL_NAME.fullmatch(name)
             number = int(match[1]) if match else 0
             if not 1 <= number <= len(truth):
@@ -77,56 +119,55 @@ class TarImagenet(LocalImagenet):
                     f"{path}: {name!r} has no line in {GROUND_TRUTH}",
                     "Only the validation images ILSVRC2012_val_<8 digits>.JPEG may be there.",
                 )
-            if truth[number - 1] in wanted:
-                data, problem = read()
-                yield classed_image(name, data, "val", truth[number - 1], problem)
+            if truth[number - 1] not in wanted:
+                passed[UNWANTED] += 1
+                continue
+            seen.add(name)
+            data, problem = read()
+            yield classed_image(name, data, "val", truth[number - 1], problem)
+        _require_all(path, seen, truth, wanted)
 
 
-def _train_images(shard: Shard) -> Iterator[SourceImage]:
+def _require_all(path: Path, names: set[str], truth: list[int], wanted: set[int] | None) -> None:
+    """Raise a SourceError if `path` lacks validation images of wanted classes."""
+    numbers = (number for number, index in enumerate(truth, start=1) if wanted is None or index in wanted)
+    if absent := [name for name in (f"ILSVRC2012_val_{number:08d}.JPEG" for number in numbers) if name not in names]:
+        others = f" and {len(absent) - 1:,} others" if absent[1:] else ""
+        raise SourceError(
+            f"{path} lacks {absent[0]}{others} of the wanted classes, which {GROUND_TRUTH} names", "Get it again."
+        )
+
+
+def _train_images(shard: Shard, passed: PassedOver) -> Iterator[SourceImage]:
     where = f"{shard.location}, inner tar {wnids()[shard.class_index]}.tar"
     # The inner tar is read where it lies: a member is no more than a stretch of the outer file.
     inner = tarfile.TarInfo(shard.name)
     inner.offset_data, inner.size = shard.offset, shard.size_bytes
-    with _opened(shard.location) as outer, _opened(where, fileobj=outer.extractfile(inner)) as tar:
-        for member in tar:
-            if not member.isdir():
-                data, problem = _read(tar, member, where)
-                yield classed_image(member.name, data, "train", shard.class_index, problem)
+    count = 0
+    with opened(shard.location) as outer, opened(where, outer.extractfile(inner)) as tar:
+        for member in members(tar, where):
+            if reason := not_an_image(member.name):
+                passed[reason] += 1
+                continue
+            data, problem = read_member(tar, member, where)
+            count += 1
+            yield classed_image(member.name, data, "train", shard.class_index, problem)
+    if not count:
+        raise SourceError(f"{where} holds no image", "Get the file again.")
 
 
-def _tar_files(path: Path) -> Iterator[tuple[str, Any]]:
-    with _opened(path) as tar:
-        for member in tar:
-            if not member.isdir():
-                yield member.name.rpartition("/")[2], lambda member=member: _read(tar, member, str(path))
+def _tar_files(path: Path, passed: PassedOver) -> Iterator[tuple[str, Any]]:
+    with opened(path) as tar:
+        for member in members(tar, path):
+            if reason := not_an_image(member.name):
+                passed[reason] += 1
+            else:
+                yield member.name.rpartition("/")[2], lambda member=member: read_member(tar, member, path)
 
 
-def _flat_files(folder: Path) -> Iterator[tuple[str, Any]]:
-    for path in entries(folder):
+def _flat_files(folder: Path, passed: PassedOver) -> Iterator[tuple[str, Any]]:
+    for path in entries(folder, passed):
         yield path.name, lambda path=path: read_image_file(path)
-
-
-@contextmanager
-def _opened(path: Path | str, fileobj: Any = None) -> Iterator[tarfile.TarFile]:
-    """The tar file for as long as it is read; what is wrong with it is an error that names `path`."""
-    try:
-        with tarfile.open(None if fileobj else path, "r:", fileobj=fileobj) as tar:
-            yield tar
-    except tarfile.TarError as error:
-        raise SourceError(f"{path} is damaged: {error}", "Get the file again.") from error
-
-
-def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> tuple[bytes, str]:
-    if not member.isfile():
-        return b"", "is a link or a device in the tar, not a file"
-    stream = tar.extractfile(member)
-    try:
-        data = stream.read(MAX_FILE_BYTES + 1) if stream is not None else b""
-    except tarfile.ReadError:
-        data = b""
-    if len(data) != min(member.size, MAX_FILE_BYTES + 1):
-        raise SourceError(f"{where} ends within {member.name}", "It is cut short; get the file again.")
-    return data, ""
 
 
 DEVKIT = "ILSVRC2012_devkit_t12"

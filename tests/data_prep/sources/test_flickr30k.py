@@ -11,6 +11,7 @@ import pytest
 from folder_hub import FolderHub
 from format_twins import FLICKR_FORMS, captioned_files, write_flickr30k
 
+from data_prep.sources import PassedOver
 from data_prep.sources.flickr30k import open_flickr30k
 from data_prep.sources.flickr30k import source as flickr30k
 from data_prep.sources.flickr30k import source as flickr30k_source
@@ -60,7 +61,6 @@ def test_every_form_gives_what_the_csv_says_in_its_order(tmp_path, form):
     assert [i.data for i in images] == [f.data for f in files]
     assert [i.captions for i in images] == [f.captions for f in files]
     assert [i.split for i in images] == ["" if form == "parquet_without_splits" else f.split for f in files]
-    assert not any(i.apply_exif for i in images)
 
 
 def test_odd_white_space_and_escapes_survive(tmp_path):
@@ -312,6 +312,86 @@ def test_zip_members_that_point_outside_and_litter_are_no_images(tmp_path, name)
         f"{tmp_path}/b/{ZIP_NAME} has no {FIRST}, but {CSV_NAME} names it\n"
         "Get the zip and the captions file that belong together."
     )
+
+
+@pytest.mark.parametrize("form", ["zip", "folder"])
+class TestEndOfTheCaptions:
+    """A CSV that was cut at the end of a row is a whole CSV by itself."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, form):
+        """Six images, of which the captions file names four."""
+        folder = write_flickr30k(tmp_path / "data", form, FILES)
+        self._write(folder, FILES[:4])
+        return folder
+
+    @staticmethod
+    def _write(folder, files):
+        """The captions alone."""
+        csv = write_flickr30k(folder / f"captions of {len(files)}", "zip", files) / CSV_NAME
+        csv.replace(folder / CSV_NAME)
+
+    def test_images_that_no_row_names_are_a_doubt(self, folder, form):
+        (doubt,) = open_flickr30k(folder).check()
+        where = "flickr30k-images.zip" if form == "zip" else "flickr30k-images"
+        assert doubt == (
+            f"{folder / CSV_NAME} names 4 images, which is not the 31,014 of Flickr30k, and {len(FILES) - 4} images of "
+            f"{where} are named by no row, first {min(f.filename for f in FILES[4:])}: is the file cut short?"
+        )
+
+    def test_there_is_none_if_every_image_is_named_or_the_count_is_right(self, folder, form, monkeypatch):
+        monkeypatch.setattr("data_prep.sources.flickr30k.source.IMAGES", 4)
+        assert open_flickr30k(folder).check() == []
+        monkeypatch.undo()
+        self._write(folder, FILES)
+        assert open_flickr30k(folder).check() == []
+
+    def test_they_are_counted_as_passed_over(self, folder, form):
+        passed = PassedOver()
+        assert len(list(open_flickr30k(folder).images(passed))) == 4
+        litter = {"files of the operating system": len(FILES)} if form == "zip" else {}
+        assert passed == {"images that no row of the captions file names": len(FILES) - 4, **litter}
+
+    def test_images_that_are_missing_are_known_at_once(self, folder, form):
+        names = sorted(f"{number}.jpg" for number in (1, 2, 3))
+        self._write(folder, (*FILES, *(FILES[0]._replace(filename=name) for name in names)))
+        with pytest.raises(SourceError, match=r"has no 1\.jpg, but .* names it, and 2 others like it\n"):
+            open_flickr30k(folder).check()
+
+
+def test_other_files_beside_the_images_are_counted(tmp_path):
+    folder = write_flickr30k(tmp_path, "folder", FILES[:2])
+    for name in ("README.txt", "a b.jpg", ".hidden", "Thumbs.db"):
+        (folder / "flickr30k-images" / name).touch()
+    passed, source = PassedOver(), open_flickr30k(folder)
+    assert (source.check(), len(list(source.images(passed)))) == ([], 2)
+    assert passed == {
+        "files whose names are not those of JPEG images": 2,
+        "hidden files": 1,
+        "files of the operating system": 1,
+    }
+    # In one folder with the images lies the captions file, which is used.
+    for path in (folder / "flickr30k-images").iterdir():
+        path.rename(folder / path.name)
+    (folder / "flickr30k-images").rmdir()
+    passed = PassedOver()
+    assert len(list(open_flickr30k(folder).images(passed))) == 2
+    assert passed["files whose names are not those of JPEG images"] == 2
+
+
+def test_a_file_that_is_missing_among_numbered_ones(tmp_path):
+    folder = write_flickr30k(tmp_path, "parquet", FILES)
+    assert open_flickr30k(folder).check() == []
+    (folder / "0001.parquet").rename(folder / "0003.parquet")
+    with pytest.raises(SourceError, match="lacks 2 of the parquet files: 1, 2\n"):
+        open_flickr30k(folder).check()
+    (folder / "0003.parquet").rename(folder / "test-00001-of-00003.parquet")
+    (folder / "0000.parquet").rename(folder / "test-00000-of-00003.parquet")
+    with pytest.raises(SourceError, match="lacks 1 of the parquet files: 2\n"):
+        open_flickr30k(folder).check()
+    (folder / "test-00000-of-00003.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SourceError, match="is damaged"):
+        open_flickr30k(folder).check()
 
 
 def test_resource_forks_beside_the_images_are_no_images(tmp_path):

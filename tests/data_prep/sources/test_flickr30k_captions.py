@@ -152,7 +152,6 @@ def test_the_image_of_a_row():
     assert (image.id, image.data, image.problem) == ("flickr30k/a.b_1", b"bytes", "")
     assert (image.source, image.split, image.captions) == ("flickr30k", "val", tuple(FIVE))
     assert (image.class_index, image.wnid) == (-1, "")
-    assert image.apply_exif is False  # As in the original evaluation.
 
 
 @pytest.mark.parametrize(("place", "blank"), [(1, ""), (3, " \t"), (5, "\n")])

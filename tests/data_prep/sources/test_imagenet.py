@@ -53,7 +53,10 @@ def test_parts_are_stable_and_tell_when_they_change(tmp_path, form):
     path = Path(shards[0].location)
     if path.is_dir():
         path = next(path.iterdir())
-    path.write_bytes(path.read_bytes() + bytes(10240))
+    if path.suffix == ".tar":
+        os.utime(path, ns=(1, 2))
+    else:
+        path.write_bytes(path.read_bytes() + bytes(10240))
     changed = open_imagenet(folder).shards(WANTED)
     assert [p.fingerprint() for p in shards] != [p.fingerprint() for p in changed]
 
@@ -312,6 +315,22 @@ def test_what_is_in_the_hubs_cache_need_not_be_downloaded(repository, work, shar
     first = "data/train-00000-of-00003.parquet"
     repository.download(hub.HubFile(first, -1, ""))
     assert source.download_gb == pytest.approx((sum(sizes.values()) - sizes[first]) / 1e9)
+
+
+def test_access_is_asked_for_with_the_list_unless_all_is_there(repository, work, shards, monkeypatch):
+    """The hub gives the list of a gated data set to everybody, and its files to those who accepted its terms."""
+
+    def refuse():
+        raise SourceError("accept the terms")
+
+    monkeypatch.setattr(repository, "check_access", refuse)
+    with pytest.raises(SourceError, match="accept the terms"):
+        HubImagenet(repository, work).shards({0})
+    for path, data in shards.items():
+        (repository.cache / path).parent.mkdir(parents=True, exist_ok=True)
+        (repository.cache / path).write_bytes(data)
+    assert len(HubImagenet(repository, work).shards({0})) == 5
+    assert [shard.split for shard in HubImagenet(repository, work).shards({0}, ["val"])] == ["val", "val"]
 
 
 def test_a_shard_is_downloaded_read_and_deleted(repository, work):

@@ -113,7 +113,7 @@ def test_an_image_of_a_class():
     image = classed_image(f"train/{WAGON}_1_{WAGON}.JPEG", b"bytes", "train", 436)
     assert (image.id, image.data, image.problem) == (f"imagenet/train/{WAGON}_1", b"bytes", "")
     assert (image.source, image.split, image.class_index, image.wnid) == ("imagenet", "train", 436, WAGON)
-    assert (image.captions, image.apply_exif) == ((), True)
+    assert image.captions == ()
 
 
 def test_an_odd_name_makes_a_reject_with_an_id_of_its_own():

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from format_twins import write_imagenet
 
-from data_prep.sources import Shard
+from data_prep.sources import PassedOver, Shard
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet, class_folders, folder_images, has_classes
 from mteb_vehicle_search.errors import SourceError
 
 # Of beach wagon (436) and tench (0), which come in another order by name than by index here.
 TENCH, WAGON = "n01440764", "n02814533"
+UNPACK = "Every wanted class must be there: unpack these again."
 
 
 def write(folder: Path, *names: str, data: bytes = b"bytes") -> Path:
@@ -58,7 +59,7 @@ def test_a_wanted_class_that_is_missing(root, split):
     (root / split / WAGON).rename(root / "elsewhere")
     with pytest.raises(SourceError) as caught:
         FolderImagenet(root).shards({0, 436})
-    assert str(caught.value) == f"{root}/{split} has no class folder {WAGON}\nEvery wanted class must be there."
+    assert str(caught.value) == f"{root}/{split} has no class folder {WAGON}\n{UNPACK}"
 
 
 def test_of_all_classes_each_must_be_there(tmp_path):
@@ -67,25 +68,52 @@ def test_of_all_classes_each_must_be_there(tmp_path):
     for place in (1, 999):
         (tmp_path / "train" / wnids()[place]).symlink_to(tmp_path / "train" / TENCH)
     with pytest.raises(SourceError, match=f"has no class folder {wnids()[2]}"):
-        class_folders(tmp_path / "train", None)
+        class_folders([tmp_path / "train"], None)
     for wnid in wnids()[2:999]:
         (tmp_path / "train" / wnid).symlink_to(tmp_path / "train" / TENCH)
-    assert [shard.class_index for shard in class_folders(tmp_path / "train", None)] == list(range(1000))
+    assert [shard.class_index for shard in class_folders([tmp_path / "train"], None)] == list(range(1000))
 
 
 @pytest.mark.parametrize("names", [[], [".DS_Store"]])
 def test_an_empty_class(tmp_path, names):
     write(tmp_path / "train" / TENCH, *names)
     with pytest.raises(SourceError) as caught:
-        class_folders(tmp_path / "train", {0})
-    assert str(caught.value) == f"{tmp_path}/train/{TENCH} holds no images\nUnpack this class again."
+        class_folders([tmp_path / "train"], {0})
+    assert str(caught.value) == f"in {tmp_path}/train there are no images in {TENCH}\n{UNPACK}"
+
+
+def test_everything_that_is_missing_is_named_at_once(root):
+    (root / "train" / WAGON).rename(root / "elsewhere")
+    (root / "val" / TENCH / "ILSVRC2012_val_00000000.JPEG").unlink()
+    wanted = {0, 436, *range(1, 8)}
+    with pytest.raises(SourceError) as caught:
+        FolderImagenet(root).shards(wanted)
+    named = ", ".join(sorted(wnids()[number] for number in wanted - {0})[:5])
+    absent = ", ".join(sorted(wnids()[number] for number in wanted - {0, 436})[:5])
+    assert str(caught.value) == (
+        f"{root}/train has no class folder {named} and 3 more; {root}/val has no class folder {absent} and 2 more; "
+        f"in {root}/val there are no images in {TENCH}\n{UNPACK}"
+    )
+    assert [shard.name for shard in FolderImagenet(root).shards({0}, ["train"])] == [f"train/{TENCH}"]
+    (root / "val").rename(root / "train-of-another-set")
+    with pytest.raises(SourceError, match=f"there is no folder {root}/val\n"):
+        FolderImagenet(root).shards({0})
+
+
+def test_parts_know_how_many_images_they_hold(root):
+    write(root / "train" / TENCH, "a", "b", ".hidden", "Thumbs.db")
+    assert [shard.images for shard in FolderImagenet(root).shards({0})] == [3, 1]
+    passed = PassedOver()
+    shard = FolderImagenet(root).shards({0})[0]
+    assert len(list(FolderImagenet(root).images(shard, {0}, passed))) == 3
+    assert passed == {"hidden files": 1, "files of the operating system": 1}
 
 
 def test_the_size_of_a_part_is_that_of_its_files(tmp_path):
     folder = write(tmp_path / "train" / TENCH, "a", "b", data=b"12345")
     write(folder, ".hidden", data=b"1234567")
     (folder / "folder").mkdir()
-    assert [shard.size_bytes for shard in class_folders(tmp_path / "train", {0})] == [10]
+    assert [shard.size_bytes for shard in class_folders([tmp_path / "train"], {0})] == [10]
 
 
 CHANGES = {
@@ -103,9 +131,9 @@ CHANGES = {
 @pytest.mark.parametrize(("change", "new"), CHANGES.values(), ids=CHANGES)
 def test_the_stamp_tells_that_a_class_changed(tmp_path, change, new):
     folder = write(tmp_path / "train" / TENCH, "a", "b")
-    before = class_folders(tmp_path / "train", {0})[0]
+    before = class_folders([tmp_path / "train"], {0})[0]
     change(folder)
-    assert (class_folders(tmp_path / "train", {0})[0].stamp != before.stamp) is new
+    assert (class_folders([tmp_path / "train"], {0})[0].stamp != before.stamp) is new
 
 
 def test_images_come_by_name_and_hidden_files_are_passed_over(tmp_path):
@@ -150,8 +178,8 @@ def test_no_folder_has_no_classes(tmp_path):
     assert not has_classes(tmp_path / "file")
 
 
-@pytest.mark.parametrize(("there", "ok"), [(["train", "val"], True), (["train"], False), (["val"], False)])
-def test_a_tree_has_train_and_validation(tmp_path, there, ok):
+@pytest.mark.parametrize(("there", "ok"), [(["train", "val"], True), (["train"], True), (["val"], True), ([], False)])
+def test_a_tree_has_train_or_validation(tmp_path, there, ok):
     for split in there:
         write(tmp_path / split / TENCH, "a")
     assert FolderImagenet.fits(tmp_path) is ok

@@ -157,7 +157,7 @@ def test_a_whole_set_is_ordered_train_first_by_number():
 
 
 INCOMPLETE = {
-    "nothing": ([], f"here holds no shards for train\n{EXPECTED}"),
+    "nothing": ([], f"here holds no shards for train; here holds no shards for validation\n{EXPECTED}"),
     "no validation": (names("train", [0], 1), f"here holds no shards for validation\n{EXPECTED}"),
     "no train": (names("validation", [0], 1), f"here holds no shards for train\n{EXPECTED}"),
     "two sets": ([*WHOLE, *names("train", [3], 4)], f"here holds shards of several sets for train\n{EXPECTED}"),
@@ -182,6 +182,13 @@ INCOMPLETE = {
         "here lacks 11 of the train shards: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 ...\nDownload them as well.",
     ),
 }
+
+
+def test_only_splits_that_are_used_must_be_whole():
+    files = names("validation", [0], 1) + names("train", [1], 2)
+    assert list(complete_set(dict.fromkeys(files), "here", ["val"])) == names("validation", [0], 1)
+    with pytest.raises(SourceError, match="lacks 1 of the train shards"):
+        complete_set(dict.fromkeys(files), "here", ["train"])
 
 
 @pytest.mark.parametrize(("files", "says"), INCOMPLETE.values(), ids=INCOMPLETE)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
 
+from data_prep.sources import PassedOver
+from data_prep.sources import tar as tar_files
 from data_prep.sources.imagenet import tars as imagenet_tars
 from data_prep.sources.imagenet.classes import wnids
-from data_prep.sources.imagenet.tars import TRAIN_TAR, VAL_TAR, TarImagenet
+from data_prep.sources.imagenet.tars import GROUND_TRUTH, TRAIN_TAR, VAL_TAR, TarImagenet
 from mteb_vehicle_search.errors import SourceError
 
 TENCH, SHARK, WAGON = wnids()[0], wnids()[2], wnids()[436]
@@ -65,15 +68,14 @@ def test_names_are_those_of_the_published_files():
     [
         ([TRAIN_TAR, VAL_TAR], True),
         ([TRAIN_TAR, "val/"], True),
-        ([TRAIN_TAR], False),
-        ([VAL_TAR], False),
+        ([TRAIN_TAR], True),
+        ([VAL_TAR], True),
         (["val/"], False),
-        ([TRAIN_TAR, "val"], False),
         ([f"{TRAIN_TAR}/", "val/"], False),
-        ([TRAIN_TAR, f"{VAL_TAR}/"], False),
+        ([f"{TRAIN_TAR}/", f"{VAL_TAR}/"], False),
     ],
 )
-def test_train_and_some_form_of_validation_must_be_there(tmp_path, there, ok):
+def test_one_of_the_tars_must_be_there(tmp_path, there, ok):
     for name in there:
         (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
     assert TarImagenet.fits(tmp_path) is ok
@@ -193,7 +195,8 @@ def test_only_files_are_inner_tars(root, kind):
 def test_folders_in_a_tar_are_passed_over_and_links_and_devices_are_rejects(root):
     odd = [("a/", "folder"), (f"a/{WAGON}_7.JPEG", "link"), (f"{WAGON}_8.JPEG", "device"), (f"a/{WAGON}_9.JPEG", b"9")]
     (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of(*odd))))
-    (root / VAL_TAR).write_bytes(tar_of(("v/", "folder"), (f"v/{val_name(1)}", b"1"), (val_name(2), "link")))
+    val = [("v/", "folder"), (f"v/{val_name(1)}", b"1"), (val_name(2), "link"), (val_name(4), b"4")]
+    (root / VAL_TAR).write_bytes(tar_of(*val))
     source = TarImagenet(root)
     train, val = source.shards({436})
     images = [*source.images(train, {0, 436}), *source.images(val, {0, 436})]
@@ -204,6 +207,7 @@ def test_folders_in_a_tar_are_passed_over_and_links_and_devices_are_rejects(root
         (f"{WAGON}_9", b"9", ""),
         ("ILSVRC2012_val_00000001", b"1", ""),
         ("ILSVRC2012_val_00000002", b"", problem),
+        ("ILSVRC2012_val_00000004", b"4", ""),
     ]
 
 
@@ -213,7 +217,8 @@ def test_a_validation_image_without_a_class(root, name, flat):
     if flat:
         (root / VAL_TAR).unlink()
         (root / "val").mkdir()
-        (root / "val" / name).touch()
+        for each in (val_name(1), name):
+            (root / "val" / each).touch()
     else:
         (root / VAL_TAR).write_bytes(tar_of((name, b"x")))
     source = TarImagenet(root)
@@ -230,12 +235,63 @@ def test_the_ground_truth_is_looked_for_beside_the_tar(root, monkeypatch):
     asked = []
     monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: (asked.append(root), [436] * 4)[1])
     assert len(read(root, {436})) == 2 + 4
-    assert asked == [root]
+    assert {*asked} == {root}
+
+
+def test_only_splits_that_are_used_must_be_there(root):
+    (root / VAL_TAR).rename(root / "elsewhere")
+    assert [shard.name for shard in TarImagenet(root).shards({0}, ["train"])] == [f"train/{TENCH}.tar"]
+    with pytest.raises(SourceError) as caught:
+        TarImagenet(root).shards({0, 2})
+    assert str(caught.value) == (
+        f"{root}/{TRAIN_TAR} lacks 1 of the inner tars: {SHARK}.tar; there is neither {root}/{VAL_TAR} nor a folder "
+        "val/\nIt may be cut short; get it again."
+    )
+    (root / "elsewhere").rename(root / VAL_TAR)
+    (root / TRAIN_TAR).unlink()
+    assert [shard.name for shard in TarImagenet(root).shards({0}, ["val"])] == ["val.tar"]
+    with pytest.raises(SourceError, match=f"there is neither {root}/{TRAIN_TAR} nor a folder train/ of classes\n"):
+        TarImagenet(root).shards({0})
+    (root / "train" / TENCH).mkdir(parents=True)
+    (root / "train" / TENCH / f"{TENCH}_1.JPEG").write_bytes(b"unpacked")
+    assert read(root, {0})[0] == (f"imagenet/train/{TENCH}_1", b"unpacked")
+
+
+def test_a_validation_image_that_the_ground_truth_names_is_missing(root):
+    (root / VAL_TAR).write_bytes(tar_of(*((val_name(n), b"x") for n in (1, 3))))
+    source = TarImagenet(root)
+    says = f"{root}/{VAL_TAR} lacks {val_name(2)} and 1 others of the wanted classes, which {GROUND_TRUTH} names\n"
+    with pytest.raises(SourceError, match=re.escape(says)):
+        list(source.images(source.shards({0})[-1], {0}))
+    assert len(list(source.images(source.shards({436})[-1], {436}))) == 1
+    (root / VAL_TAR).unlink()
+    (root / "val").mkdir()
+    (root / "val" / val_name(4)).touch()
+    with pytest.raises(SourceError, match=f"lacks {val_name(2)} of the wanted classes"):
+        TarImagenet(root).shards({0})
+
+
+def test_what_is_passed_over_is_counted(root):
+    noise = [("._x.JPEG", b"x"), ("@eaDir/x.JPEG", b"x"), (f"{WAGON}_1.JPEG", b"1")]
+    (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of(*noise))))
+    (root / VAL_TAR).write_bytes(tar_of((".hidden", b"x"), *((val_name(n), b"x") for n in range(1, 5))))
+    source, passed = TarImagenet(root), PassedOver()
+    images = [image for shard in source.shards({436}) for image in source.images(shard, {436}, passed)]
+    assert len(images) == 2
+    assert passed == {"hidden files": 2, "files of the operating system": 1, "of classes that are not wanted": 3}
+
+
+def test_an_inner_tar_without_images(root):
+    (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of((".DS_Store", b"x")))))
+    source = TarImagenet(root)
+    with pytest.raises(SourceError, match=f"inner tar {WAGON}.tar holds no image\n"):
+        list(source.images(source.shards({436})[0], {436}))
 
 
 @pytest.mark.parametrize(("size", "given"), [(0, 0), (9, 9), (10, 10), (11, 11), (12, 11), (600, 11)])
 def test_images_are_read_to_one_byte_above_the_limit(root, monkeypatch, size, given):
-    monkeypatch.setattr(imagenet_tars, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(tar_files, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: [436, 0, 0, 0])
     data = bytes(range(256)) * 3
     (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of((f"{WAGON}_1.JPEG", data[:size])))))
     (root / VAL_TAR).write_bytes(tar_of((val_name(1), data[:size])))
@@ -257,10 +313,11 @@ def test_an_inner_tar_that_ends_within_an_image(root):
 
 
 def test_an_inner_tar_is_read_to_its_own_end(root):
-    """It has no end of its own here, and the next member of the training tar follows."""
+    """Cut where an image ends, it has no end of its own; the next member of the training tar follows."""
     member = inner(WAGON, 1)[:1024]
     (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", member), (f"{TENCH}.tar", inner(TENCH, 1))))
-    assert [name[-2:] for name, _ in read(root, {436})] == ["_1", "01"]
+    with pytest.raises(SourceError, match=f"inner tar {WAGON}.tar is damaged: it is cut short at byte 1,024"):
+        read(root, {436})
 
 
 def test_a_validation_tar_that_ends_within_an_image(root):

@@ -43,6 +43,99 @@ def timm_weights(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def timm_folder(timm_weights, tmp_path_factory):
+    """A classifier as timm writes one to a folder: four classes, and another preprocessing than the library's own."""
+    import timm
+    from timm.models import save_for_hf
+
+    torch.manual_seed(1)
+    model = timm.create_model(TIMM, num_classes=4)
+    model.pretrained_cfg["mean"] = model.pretrained_cfg["std"] = (0.25, 0.5, 0.75)
+    folder = tmp_path_factory.mktemp("local") / "lite"
+    save_for_hf(model, folder, safe_serialization=True)
+    return folder
+
+
+ALL_FOUR = ClassSet("four", tuple(ImageClass(n, f"n{n:08d}", f"name {n}", "") for n in range(4)))
+
+
+class TestLocalClassifiers:
+    """Of both libraries by folder: checked in a moment, and loaded as the library itself would."""
+
+    def test_a_timm_folder_is_the_librarys_own(self, timm_folder):
+        import timm
+        from timm.data import create_transform, resolve_model_data_config
+
+        named = Classifier("timm", timm_folder.name)
+        assert scorers.check_files(named, timm_folder.parent, ALL_FOUR) == 0.0
+        scorer = load_scorer(named, timm_folder.parent, "cpu")
+        model = timm.create_model(f"local-dir:{timm_folder}", pretrained=True).eval()
+        transform = create_transform(**resolve_model_data_config(model), is_training=False)
+        assert scorer.classes == 4
+        image = picture(1, 7)
+        assert np.array_equal(scorer.pixels(image), transform(image).numpy())
+        with torch.inference_mode():
+            wanted = model(transform(image)[None]).softmax(-1)[0].numpy()
+        assert np.allclose(scorer.probabilities([scorer.pixels(image)], 1)[0], wanted, atol=1e-6)
+
+    def test_a_transformers_folder(self, vit):
+        assert scorers.check_files(Classifier("transformers", vit.name), vit.parent, ALL_FOUR) == 0.0
+
+    def test_the_other_library_is_named(self, vit, timm_folder):
+        for folder, said, wanted in ((vit, "timm", "transformers"), (timm_folder, "transformers", "timm")):
+            with pytest.raises(BuildError) as caught:
+                scorers.check_files(Classifier(said, folder.name), folder.parent, ALL_FOUR)
+            assert str(caught.value) == (
+                f'The classifier in {folder} is of {wanted}, not of {said}.\nSay so in the preset: library = "{wanted}"'
+            )
+
+    @pytest.mark.parametrize(
+        ("library", "name"),
+        [
+            ("timm", "config.json"),
+            ("timm", "model.safetensors"),
+            ("transformers", "config.json"),
+            ("transformers", "preprocessor_config.json"),
+            ("transformers", "model.safetensors"),
+        ],
+    )
+    def test_a_file_that_is_missing_is_named(self, vit, timm_folder, tmp_path, library, name):
+        folder = tmp_path / "mine"
+        shutil.copytree(vit if library == "transformers" else timm_folder, folder)
+        (folder / name).rename(tmp_path / "elsewhere")
+        with pytest.raises(BuildError, match=rf"The classifier in {folder} lacks {name}; found: ") as caught:
+            scorers.check_files(Classifier(library, "mine"), tmp_path, ALL_FOUR)
+        assert caught.value.hint.startswith("Name a folder with config.json")
+
+    def test_weights_that_are_cut_short(self, timm_folder, tmp_path):
+        folder = tmp_path / "mine"
+        shutil.copytree(timm_folder, folder)
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        with pytest.raises(BuildError, match=rf"{weights} is damaged: .*\nGet the file again"):
+            scorers.check_files(Classifier("timm", "mine"), tmp_path, ALL_FOUR)
+
+    @pytest.mark.parametrize("content", ["{", "[1]", "\ud800"])
+    def test_a_configuration_that_is_none(self, timm_folder, tmp_path, content):
+        folder = tmp_path / "mine"
+        shutil.copytree(timm_folder, folder)
+        (folder / "config.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+        with pytest.raises(BuildError, match=r"config\.json (cannot be read|holds no settings but a list)"):
+            scorers.check_files(Classifier("timm", "mine"), tmp_path, ALL_FOUR)
+
+    def test_too_few_classes_are_known_before_anything_is_loaded(self, vit, timm_folder):
+        five = ClassSet("five", (*ALL_FOUR.classes, ImageClass(4, "n00000004", "name 4", "")))
+        for library, folder in (("timm", timm_folder), ("transformers", vit)):
+            with pytest.raises(BuildError, match="The class set 'five' names class 4; the classifier has 4"):
+                scorers.check_files(Classifier(library, folder.name), folder.parent, five)
+
+    def test_of_one_on_the_hub_its_size_is_asked_for(self, tmp_path, monkeypatch):
+        sizes = {("timm/lite0", "rev", ("model.safetensors",)): 0.5}
+        monkeypatch.setattr(scorers, "model_gb", lambda *what: sizes[what])
+        assert scorers.check_files(Classifier("timm", "lite0", "rev"), tmp_path, ALL_FOUR) == 0.5
+
+
 class Fixed(Scorer):
     """Gives the first numbers of its input as logits, and remembers how it was called."""
 

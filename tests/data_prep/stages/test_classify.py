@@ -16,6 +16,7 @@ from data_prep.stages.classifiers import Scorer, TimmScorer, check_classes, choo
 from data_prep.stages.classify import score_images, summed_scores
 from data_prep.stages.decoding import decode
 from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.eval_set.schema import ImagePolicy
 
 
 @pytest.fixture(scope="module")
@@ -209,14 +210,15 @@ def test_refused_images_are_named_by_every_later_run(tmp_path, monkeypatch):
         assert [name for name, _ in summed_scores(files, [0])] == ["f/0008", "f/0012"]
 
 
-def test_the_orientation_counts_as_the_source_says(tmp_path):
+@pytest.mark.parametrize(("policy", "size"), [("distractors", (20, 8)), ("all", (8, 20)), ("none", (20, 8))])
+def test_the_orientation_counts_as_the_policy_says(tmp_path, policy, size):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = jpeg(Image.new("RGB", (20, 8)), exif=exif)
     scorer = Counting()
-    images = [SourceImage(f"f/{turn}", data, "flickr30k", "", apply_exif=turn) for turn in (False, True)]
-    score_images(Stages(tmp_path), images, scorer, {}, 1, 4)
-    assert scorer.read == [(20, 8), (8, 20)]
+    images = [SourceImage("f/1", data, "flickr30k", "", captions=("A bus.",))]
+    score_images(Stages(tmp_path), images, scorer, {}, 1, 4, ImagePolicy(exif=policy))
+    assert scorer.read == [size]
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])

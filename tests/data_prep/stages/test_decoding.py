@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pictures import huge_png, photo, saved
+from pictures import ADOBE_EXPONENT, ADOBE_RGB, huge_png, icc_profile, photo, saved
 from PIL import Image, ImageOps
 
 from data_prep.stages import decoding
@@ -404,3 +404,81 @@ def test_16_bit_grey_keeps_its_brightness(format):
     image = np.asarray(decode(saved(Image.fromarray(values), format)))
     assert image.shape == (200, 200, 3)
     assert np.array_equal(image[..., 0], np.rint(values / 257).astype(np.uint8))
+
+
+# Linear sRGB from XYZ of D50 (IEC 61966-2-1 with the Bradford adaptation, as the ICC publishes it).
+SRGB_FROM_D50 = np.linalg.inv(
+    np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+)
+
+
+def in_srgb(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of Adobe RGB in sRGB, by the formulas of both standards."""
+    linear = (pixels / 255.0) ** ADOBE_EXPONENT @ np.array(ADOBE_RGB) @ SRGB_FROM_D50.T
+    linear = np.clip(linear, 0, 1)
+    coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(255 * coded)
+
+
+class TestColourProfiles:
+    PIXELS = np.random.default_rng(5).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+    def data(self, form: str, mode: str = "RGB", profile: bytes = b"", **more) -> bytes:
+        """The pixels as a file with a profile."""
+        return saved(Image.fromarray(self.PIXELS).convert(mode), form, icc_profile=profile or icc_profile(), **more)
+
+    def test_the_numbers_stay_as_the_original_evaluation_took_them(self):
+        for form in ("PNG", "JPEG"):
+            with_profile, without = (
+                decoding.decode(saved(Image.fromarray(self.PIXELS), form, **more)).image
+                for more in ({"icc_profile": icc_profile()}, {})
+            )
+            assert np.array_equal(np.asarray(with_profile), np.asarray(without))
+
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+    def test_srgb_is_what_both_standards_say(self, mode):
+        found = decoding.decode(self.data("PNG", mode), colour_profile="srgb")
+        assert found.warning == ""
+        away = np.abs(np.asarray(found.image, dtype=int) - in_srgb(self.PIXELS))
+        assert away.max() <= 3
+        assert away.mean() < 0.5
+        assert np.abs(self.PIXELS - in_srgb(self.PIXELS)).mean() > 5, "the profile matters"
+
+    def test_a_jpeg_too_upright_and_all(self):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = self.data("JPEG", quality=95, exif=exif)
+        plain = np.asarray(decoding.decode(data).image, dtype=np.uint8)
+        found = np.asarray(decoding.decode(data, colour_profile="srgb").image, dtype=int)
+        assert found.shape == plain.shape == (50, 40, 3)
+        assert np.abs(found - in_srgb(plain)).mean() < 0.5
+
+    def test_grey_pictures_have_grey_profiles(self):
+        found = decoding.decode(self.data("PNG", "L", icc_profile(exponent=1.0, space=b"GRAY")), colour_profile="srgb")
+        grey = np.asarray(Image.fromarray(self.PIXELS).convert("L")) / 255
+        wanted = 255 * np.where(grey <= 0.0031308, 12.92 * grey, 1.055 * grey ** (1 / 2.4) - 0.055)
+        away = np.abs(np.asarray(found.image)[..., 0] - wanted)
+        # In the darkest of 255 steps the curve is steep, and the library counts in fixed point.
+        assert away.mean() < 1
+        assert away.max() <= 12
+        assert found.image.mode == "RGB"
+
+    @pytest.mark.parametrize(
+        ("mode", "profile", "says"),
+        [
+            ("RGB", b"no profile", "its colour profile cannot be used: "),
+            ("L", icc_profile(), ""),  # Grey numbers are colours too.
+            ("RGB", icc_profile(space=b"GRAY"), "its colour profile is of GRAY, not of RGB, and is not used"),
+        ],
+    )
+    def test_a_profile_that_cannot_be_used_is_dropped_with_a_word(self, mode, profile, says):
+        data = self.data("PNG", mode, profile)
+        found = decoding.decode(data, colour_profile="srgb")
+        assert found.warning.startswith(says)
+        assert bool(found.warning) == bool(says)
+        if says:
+            assert np.array_equal(np.asarray(found.image), np.asarray(decoding.decode(data).image))
+
+    def test_a_picture_without_a_profile_is_srgb_already(self):
+        data = saved(Image.fromarray(self.PIXELS), "PNG")
+        assert np.array_equal(np.asarray(decoding.decode(data, colour_profile="srgb").image), self.PIXELS)

@@ -44,7 +44,7 @@ IMAGES = {
     TWIN: (5, 0xFF0F0, (400, 320), "train", 0, "extraneous bytes"),  # The same as the one before, both uncaptioned.
     OTHER: (5, 0xFF0F0F, (41, 32), "val", 1, ""),  # The same JPEG, but of another size.
 }
-NOT_SCORED = -1.0
+NOT_SCORED = None
 SCORES = {CAR: 0.75, BUS: 0.5, TRAM: 0.25}
 MARKERS = [
     Marker("captioned", {}, {"captioned/part-00000": {"bytes": 1, "sha256": "a"}}),
@@ -200,6 +200,8 @@ def test_the_set_holds_what_the_build_finished(world):
             "splits": {"test": 1, "train": 2},
         },
         "expected": {"captioned": 3, "queries": 8},
+        "rejected": {},
+        "passed_over": {"captioned": {}, "distractors": {}},
     }
     assert not any((world.job.options.work / "export").iterdir())
 

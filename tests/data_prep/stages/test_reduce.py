@@ -197,13 +197,15 @@ def test_rejects_come_in_their_place():
     assert len(rejects) == 2
 
 
-def test_the_sources_wish_about_exif_counts():
+@pytest.mark.parametrize(("policy", "turned"), [("distractors", [0, 1]), ("all", [1, 1]), ("none", [0, 0])])
+def test_the_policy_says_which_images_are_turned(policy, turned):
+    """The original evaluation opened Flickr30k's files as they are, and let `datasets` turn ImageNet's."""
     exif = Image.Exif()
     exif[0x0112] = 6
     data = saved(photo(), exif=exif)
-    asked = [SourceImage("a", data, "flickr30k", "", apply_exif=False), SourceImage("b", data, "imagenet", "")]
-    sizes = [(r.width, r.height) for _, r in prepare_all(asked)]
-    assert sizes == [(500, 375), (375, 500)]
+    asked = [SourceImage("a", data, "flickr30k", "", captions=("A bus.",)), SourceImage("b", data, "imagenet", "")]
+    sizes = [(r.width, r.height) for _, r in prepare_all(asked, ImagePolicy(exif=policy))]
+    assert sizes == [((500, 375), (375, 500))[number] for number in turned]
 
 
 def test_only_a_few_images_are_read_ahead():

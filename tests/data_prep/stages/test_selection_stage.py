@@ -22,6 +22,7 @@ from data_prep.stages import select as selection_stage
 from data_prep.stages.select import Selected, select
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import Rejected
+from mteb_vehicle_search.terminal import Reporter
 
 SIZES = {"f/a": 10, "f/b": 30, "f/c": 20, "f/d": 40}
 
@@ -162,7 +163,7 @@ def test_a_list_takes_the_place_of_the_classifier(job, source, tmp_path):
     (tmp_path / "list.txt").write_text("d.jpg\nb.jpg\n", encoding="utf-8")
     listed = fresh(job.options, selection=str(tmp_path / "list.txt"))
     found = select(listed, source)
-    assert found.scores == {"flickr30k/b": -1.0, "flickr30k/d": -1.0}
+    assert found.scores == {"flickr30k/b": None, "flickr30k/d": None}
     assert list(found.scores) == ["flickr30k/b", "flickr30k/d"]
     assert listed.stages.finished() == {"select": 1}
     assert (source.read, listed.inputs) == (0, Counter())
@@ -181,7 +182,7 @@ def test_the_published_list_lies_in_the_work_folder(job, source, tmp_path, monke
     monkeypatch.setattr(selection, "published_file", download)
     found = select(fresh(job.options, selection="published"), source)
     assert asked == [tmp_path / "out.build"]
-    assert found.scores == {"flickr30k/b": -1.0}
+    assert found.scores == {"flickr30k/b": None}
     assert (found.compared["missing"], found.compared["extra"]) == ([], [])
 
 
@@ -210,12 +211,29 @@ def test_what_is_known_of_the_published_selection_is_compared(job, source, loade
     assert select(fresh(job.options), source).compared["missing"] == ["flickr30k/b"]
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize("same", [False, True])
+def test_a_selection_that_is_not_the_published_one_is_told_though_it_be_quiet(
+    job, source, tmp_path, capsys, quiet, same
+):
+    (tmp_path / "list.txt").write_text("b.jpg\nd.jpg\n", encoding="utf-8")
+    digest = selection.selection_digest(["flickr30k/b", "flickr30k/d"] if same else ["flickr30k/b"])
+    expected = Expected(captioned=2, selection_sha256=digest)
+    one = fresh(job.options, expected=expected, selection=str(tmp_path / "list.txt"))
+    one.reporter = Reporter(quiet)
+    select(one, source)
+    told = capsys.readouterr().err
+    assert ("warning: Selection: 2 images" in told) is not same
+    assert ("It is NOT the published one" in told) is not same
+    assert ("It is the same as the published one" in told) is (same and not quiet)
+
+
 def test_a_classifier_that_names_its_classes_otherwise_is_a_warning(job, source, loaded, tmp_path):
     rows = [f"{index}\t{WNIDS[index]}\tfish\tx" for index in range(3)]
     (tmp_path / "carts.tsv").write_text("\n".join(["index\twnid\tname\troots", *rows]) + "\n", encoding="utf-8")
     select(job, source)
     warning = job.reporter.messages[0]
-    assert warning.startswith("Warning: 3 of 3 class names differ between the classifier and the class set, first 0:")
+    assert warning.startswith("warning: 3 of 3 class names differ between the classifier and the class set, first 0:")
 
 
 def test_more_than_a_chunk_is_read_in_order(job, source, loaded, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from data_prep.sources import Source, SourceImage
+from data_prep.sources import PassedOver, Source, SourceImage
 
 COLOURS = ("red", "green", "blue")
 
@@ -29,7 +29,11 @@ class Colours:
         """Return how many there are."""
         return len(COLOURS)
 
-    def images(self) -> Iterator[SourceImage]:
+    def check(self) -> list[str]:
+        """Nothing is missing."""
+        return []
+
+    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
         """Yield the colours."""
         for name in COLOURS:
             buffer = io.BytesIO()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from data_prep.sources import Shard, Source, SourceImage
+from data_prep.sources import SPLITS, PassedOver, Shard, Source, SourceImage
 
 
 class Noise:
@@ -24,14 +24,14 @@ class Noise:
         """Say where they are."""
         return {"form": "noise", "location": self.where}
 
-    def shards(self, wanted: set[int] | None = None) -> list[Shard]:
+    def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         """Return the two."""
         return [Shard(name, self.where, 0, "train") for name in ("a", "b")]
 
     def prefetch(self, shard: Shard) -> None:
         """Nothing to download."""
 
-    def images(self, shard: Shard, wanted: set[int]) -> Iterator[SourceImage]:
+    def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         """Yield the images of a shard."""
         for number in range(2):
             generator = np.random.default_rng([ord(shard.name), number])
