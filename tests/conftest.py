@@ -16,7 +16,7 @@ def isolated(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(base / "hf"))
     monkeypatch.setenv("MTEB_CACHE", str(base / "mteb"))
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(base / "vehicle-search"))
-    for name in ("DATA", "DEVICE", "PRECISION", "PREPROCESS", "COMPILE", "KEEP_EMBEDDINGS", "NO_HOOK"):
+    for name in ("DATA", "DEVICE", "PRECISION", "PREPROCESS", "COMPILE", "KEEP_EMBEDDINGS", "NO_HOOK", "REAL"):
         monkeypatch.delenv(f"VEHICLE_SEARCH_{name}", raising=False)
     # Set, so that what `--debug` makes of it ends with the test.
     monkeypatch.setenv("VEHICLE_SEARCH_DEBUG", "0")

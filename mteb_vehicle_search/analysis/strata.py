@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
+from mteb_vehicle_search.analysis.vehicle_names import KINDS, vehicles
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.known import sets_here
@@ -116,22 +117,6 @@ def in_order(labels: Sequence[str]) -> list[str]:
     return sorted(set(labels), key=lambda label: (int((re.match(r"\d+", label) or ["0"])[0]), label))
 
 
-# In this order: what a kind has matched is taken out, so that a dirt bike is no bicycle and a golf cart no car.
-VEHICLES = {
-    "motorcycle": r"motor ?cycles?|motor ?cyclists?|motor ?bikes?|mopeds?|scooters?|dirt ?bikes?|atvs?|quads?",
-    "bicycle": r"bicycles?|bikes?|bikers?|cyclists?|bicyclists?|bmx|unicycles?|tricycles?",
-    "bus": r"bus|buses|mini ?bus(?:es)?|double[- ]deckers?|coach(?:es)?",
-    "train or tram": r"train cars?|trains?|trams?|street ?cars?|trolleys?|subways?|locomotives?|railway cars?|metro",
-    "truck": r"trucks?|lorry|lorries|pickups?|fire ?engines?|fire ?trucks?|semis?|ambulances?",
-    "tractor or machine": r"tractors?|bulldozers?|excavators?|forklifts?|backhoes?|snow ?plows?|cranes?|mowers?",
-    "cart or carriage": r"(?:golf )?carts?|carriages?|wagons?|rickshaws?|bugg(?:y|ies)",
-    "sled": r"sleds?|sleighs?|bobsleds?|bobsleighs?|snowmobiles?|dogsleds?",
-    "boat or aircraft": r"boats?|ships?|canoes?|kayaks?|ferry|ferries|planes?|airplanes?|aircraft|helicopters?",
-    "van or camper": r"vans?|mini ?vans?|campers?|rvs?|motor ?homes?|caravans?",
-    "car": r"cars?|race ?cars?|taxis?|taxicabs?|cabs?|jeeps?|convertibles?|sedans?|limousines?|limos?|suvs?"
-    r"|automobiles?|autos?|go-?karts?|karts?",
-}
-NONE_NAMED = "none named"
 LENGTHS = {"up to 8 words": 8, "9 to 12 words": 12, "13 to 16 words": 16, "17 words or more": 10**9}
 BY_VEHICLE, BY_LENGTH = "Vehicle named in the caption", "Caption length"
 RESAMPLES = 2_000
@@ -145,19 +130,10 @@ class Part(NamedTuple):
     scores: list[Interval]  # nDCG@10 of each model with its 95 % interval
 
 
-def vehicles(caption: str) -> list[str]:
-    """Return every kind of VEHICLES that a caption names, or NONE_NAMED."""
-    found, rest = [], caption
-    for kind, pattern in VEHICLES.items():
-        rest, count = re.subn(rf"\b(?:{pattern})\b", " ", rest, flags=re.IGNORECASE)
-        found += [kind] if count else []
-    return found or [NONE_NAMED]
-
-
 def groups(captions: Sequence[str]) -> dict[str, dict[str, list[int]]]:
     """Return, by division and label, the positions of the captions; one may name several vehicles."""
     divisions: dict[str, dict[str, list[int]]] = {
-        BY_VEHICLE: {label: [] for label in (*VEHICLES, NONE_NAMED)},
+        BY_VEHICLE: {kind: [] for kind in KINDS},
         BY_LENGTH: {label: [] for label in LENGTHS},
     }
     for at, caption in enumerate(captions):

@@ -14,8 +14,9 @@ from scored_runs import best, draw_scores, write_scored_run, write_world
 
 from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
 from mteb_vehicle_search.analysis.ranks import load_ranks
-from mteb_vehicle_search.analysis.strata import Part, groups, vehicles
+from mteb_vehicle_search.analysis.strata import Part, groups
 from mteb_vehicle_search.analysis.uncertainty import Interval
+from mteb_vehicle_search.analysis.vehicle_names import vehicles
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import page_data as data
