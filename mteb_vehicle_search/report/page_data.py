@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mteb_vehicle_search.analysis import strata as by_part
 from mteb_vehicle_search.analysis.columns import Entry, Row
@@ -23,6 +26,8 @@ from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import suspects
+from mteb_vehicle_search.report.thumbnails import picture_of
+from mteb_vehicle_search.report.twins import grid_of, near
 
 BLOCK = 256
 # Beyond the searched corpus more sizes than the command prints, so that the curve has a shape.
@@ -180,7 +185,7 @@ def script_data(
         "growth": [_curve(model.name, model.growth) for model in shown if model.growth],
         "strengths": [{"title": title, "parts": [p._asdict() for p in found]} for title, found in parts.items()],
     }
-    files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(eval_set, rows, facts)}
+    files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(eval_set, rows, shown, facts)}
     for start in range(0, len(rows.ids), BLOCK):
         part = slice(start, start + BLOCK)
         files[f"block{start // BLOCK}"] = {
@@ -216,14 +221,24 @@ def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
     return masks
 
 
-def _suspects(eval_set: EvalSet, rows: Rows, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _suspects(
+    eval_set: EvalSet, rows: Rows, shown: Sequence[Model], facts: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     known = (facts[image]["perceptual_hash"] for image in rows.shown)
     hashes = [int(digits, 16) if digits else None for digits in known]
     # The set's own rule says what a near duplicate is there: drawings look alike sooner than photographs.
     bits = eval_set.manifest.get("preset", {}).get("duplicates", {}).get("max_distance", 4)
+
+    @cache
+    def colours(image: int) -> np.ndarray:
+        return grid_of(picture_of(rows.shown[image], eval_set.jpeg(rows.shown[image])))
+
+    electorate = suspects.voters([model.ranks for model in shown if model.ranks])
     return {
-        "agreed": [one._asdict() for one in suspects.agreed(rows.relevant, rows.ranks, rows.wrong)],
-        "near": [one._asdict() for one in suspects.near(rows.relevant, rows.tops, hashes, bits)],
+        "voters": [one._asdict() for one in electorate],
+        "agreed": [one._asdict() for one in suspects.agreed(rows.relevant, rows.ranks, rows.wrong, electorate)],
+        "hashed": any(known is not None for known in hashes),
+        "near": [one._asdict() for one in near(rows.relevant, rows.tops, hashes, bits, colours)],
         "same": suspects.same_text(rows.ids, rows.texts),
     }
 

@@ -1,62 +1,116 @@
-"""Likely false negatives: wrong images that several models prefer, near duplicates, captions that stand twice."""
+"""Likely false negatives: wrong images that several models prefer, and captions that stand twice."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
+
+import numpy as np
+
+from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
+from mteb_vehicle_search.metrics import of_growth
 
 # More than anybody looks through; the most suspicious come first.
 MOST = 2_000
+# A run votes if it is better than chance at this level, adjusted over the runs.
+LEVEL = 0.05
+ENOUGH = 2
+
+
+class Voter(NamedTuple):
+    """One run: whether it votes, what its vote weighs (its mean reciprocal rank), and in words why or why not."""
+
+    votes: bool
+    weight: float
+    why: str
 
 
 class Suspect(NamedTuple):
-    """An image (by its number) that may be as right as the relevant one, and the rows of the page where that matters.
+    """A wrong image (by its number) that may be as right as the relevant one.
 
-    `weight` counts votes (models x queries) that put it first, or differing bits; `models` those that agree, 0 for near
-    duplicates.
+    Attributes:
+        relevant: The relevant image.
+        image: The suspect.
+        rows: The rows of the page in which a model prefers the suspect.
+        captions: How many captions the relevant image has.
+        models: How many models prefer the suspect in any of the rows.
+        rank: Median rank of the relevant image where they do.
+        agreement: Its share, by weight, of all votes on the captions of the relevant image, 0 to 1.
     """
 
     relevant: int
     image: int
     rows: list[int]
-    weight: int
+    captions: int
     models: int
+    rank: float
+    agreement: float
 
 
-def agreed(relevant: Sequence[int], ranks: Sequence[Sequence[int]], wrong: Sequence[Sequence[int]]) -> list[Suspect]:
-    """Return the wrong images that at least two models place above the same relevant image, most votes first.
+def voters(runs: Sequence[RunRanks]) -> list[Voter]:
+    """Return who votes on what is suspicious; all runs are of the same queries.
 
-    The arguments are those of `page_data.Rows`: relevant [r], ranks [m][r], wrong [m][r], -1 where there is none.
+    A model that knows nothing gives every relevant image each rank from 1 to n with equal chance, so that its distance
+    from the middle, (n + 1) / 2 - rank, is as likely to have the other sign: sign flips by image tell better models
+    from it. Of several runs of one model only the best votes.
     """
-    votes: dict[tuple[int, int], dict[int, set[int]]] = {}
-    for model, (of_model, best) in enumerate(zip(ranks, wrong)):
-        for row, (right, rank, image) in enumerate(zip(relevant, of_model, best)):
-            if rank > 1 and image >= 0:
-                votes.setdefault((right, image), {}).setdefault(row, set()).add(model)
-    found = [
-        Suspect(right, image, sorted(rows), sum(map(len, rows.values())), len(set.union(*rows.values())))
-        for (right, image), rows in votes.items()
-    ]
-    found = [one for one in found if one.models > 1]
-    return sorted(found, key=lambda one: (-one.models, -one.weight, one.rows[0], one.image))[:MOST]
+    mrr = [float(of_growth("mrr").of_rank(run.ranks).mean()) for run in runs]
+    above = [(int(run.record.info["corpus_size"]) + 1) / 2 - run.ranks for run in runs]
+    # Every pair has the cluster of its query.
+    clusters = np.repeat(runs[0].clusters, np.diff(np.append(runs[0].first, len(runs[0].query_ids))))
+    p_values = holm(sign_flip_p_values(cluster_sums(np.stack(above, axis=1), clusters).sums))
+    names = [run.record.info["model_name"] for run in runs]
+    found = []
+    for number, (name, weight, p_value) in enumerate(zip(names, mrr, p_values.tolist())):
+        best = max((n for n, other in enumerate(names) if other == name), key=lambda n: (mrr[n], -n))
+        if not (above[number].mean() > 0 and p_value <= LEVEL):
+            mean, size = runs[number].ranks.mean(), runs[number].record.info["corpus_size"]
+            why = f"not told apart from chance: mean rank {mean:,.0f} of {size:,}, p = {p_value:.2g}"
+            found.append(Voter(False, weight, why))
+        elif best != number:
+            found.append(Voter(False, weight, "another run of the same model votes"))
+        else:
+            found.append(Voter(True, weight, f"MRR {weight:.3f}"))
+    return found
 
 
-def near(
-    relevant: Sequence[int], tops: Sequence[Sequence[Sequence[int]]], hashes: Sequence[int | None], bits: int
+def agreed(
+    relevant: Sequence[int], ranks: Sequence[Sequence[int]], wrong: Sequence[Sequence[int]], electorate: Sequence[Voter]
 ) -> list[Suspect]:
-    """Return images of any top ten whose perceptual hash differs little from that of the relevant image.
+    """Return the wrong images that two voting models put first for the same caption, by agreement.
 
-    `relevant` [r] and `tops` [m][r] are those of `page_data.Rows`; `hashes` [images] have 64 bits, of which at most
-    `bits` may differ, or are None if not known.
+    `relevant` [r], `ranks` [m][r] and `wrong` [m][r] are those of `page_data.Rows`; `electorate` [m] says who votes. A
+    vote is the best image of one model for one caption, if that is a wrong one.
     """
-    found: dict[tuple[int, int], tuple[int, list[int]]] = {}
-    for row, right in enumerate(relevant):
-        for image in sorted({image for top in tops for image in top[row]} - {right}):
-            one, other = hashes[right], hashes[image]
-            if one is not None and other is not None and (distance := (one ^ other).bit_count()) <= bits:
-                found.setdefault((right, image), (distance, []))[1].append(row)
-    pairs = [Suspect(right, image, rows, distance, 0) for (right, image), (distance, rows) in found.items()]
-    return sorted(pairs, key=lambda one: (one.weight, -len(one.rows), one.rows[0], one.image))[:MOST]
+    total = math.fsum(voter.weight for voter in electorate if voter.votes)
+    captions = Counter(relevant)
+    votes: dict[tuple[int, int], dict[int, list[int]]] = {}
+    for model, voter in enumerate(electorate):
+        if voter.votes:
+            for row, (right, rank, image) in enumerate(zip(relevant, ranks[model], wrong[model])):
+                if rank > 1 and image >= 0:
+                    votes.setdefault((right, image), {}).setdefault(row, []).append(model)
+    found = []
+    for (right, image), rows in votes.items():
+        if max(map(len, rows.values())) >= ENOUGH:
+            pairs = [(model, row) for row, models in rows.items() for model in models]
+            weight = math.fsum(electorate[model].weight for model, _ in pairs)
+            found.append(
+                Suspect(
+                    right,
+                    image,
+                    sorted(rows),
+                    captions[right],
+                    len({model for model, _ in pairs}),
+                    median(ranks[model][row] for model, row in pairs),
+                    weight / (captions[right] * total),
+                )
+            )
+    return sorted(found, key=lambda one: (-one.agreement, one.rows[0], one.image))[:MOST]
 
 
 def same_text(ids: Sequence[str], texts: Sequence[str]) -> list[list[int]]:

@@ -105,12 +105,7 @@ def make_sheet(
     sizes = []
     for place, image in enumerate(images):
         y, x = divmod(place, COLUMNS)
-        try:
-            with Image.open(io.BytesIO(read[image])) as opened:
-                picture = opened.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
-            hint = "See 'vehicle-search-data verify FOLDER'."
-            raise EvalSetError(f"Image {image!r} cannot be decoded: {error}.", hint) from error
+        picture = picture_of(image, read[image])
         ratio = min(1.0, tile / max(picture.size))
         size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
         sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), (x * tile, y * tile))
@@ -118,3 +113,17 @@ def make_sheet(
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue(), sizes
+
+
+def picture_of(image: str, data: bytes) -> Image.Image:
+    """Return the picture, in RGB, that the JPEG bytes of an image hold.
+
+    Raises:
+        EvalSetError: It cannot be decoded.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return opened.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        hint = "See 'vehicle-search-data verify FOLDER'."
+        raise EvalSetError(f"Image {image!r} cannot be decoded: {error}.", hint) from error

@@ -57,7 +57,9 @@ def write_set(folder: Path, title: str = "Small <set>", **about: Any) -> EvalSet
     for number in range(CAPTIONED + DISTRACTORS):
         buffer = io.BytesIO()
         # Sides differ, so that no picture fills its tile.
-        Image.new("RGB", (160 + number, 160), colour(number)).save(buffer, "JPEG")
+        picture = Image.new("RGB", (160 + number, 160), colour(number))
+        picture.paste((0, 0, 0), (0, 0, 24, 160))
+        picture.save(buffer, "JPEG")
         captioned = number < CAPTIONED
         facts = {
             "source": image_id(number).partition("/")[0],
@@ -70,8 +72,8 @@ def write_set(folder: Path, title: str = "Small <set>", **about: Any) -> EvalSet
             "width": 160 + number,
             "height": 160,
             "sha256": "",
-            # Image 11 is a near duplicate of image 1; all others are far apart.
-            "perceptual_hash": f"{1 << 63 | 1 if number == 11 else 1 << 63 if number == 1 else 0x0F0F << number:016x}",
+            # Image 10 is a near duplicate of image 1; the hashes of all others are far apart.
+            "perceptual_hash": f"{1 << 63 | 1 if number == 10 else 1 << 63 if number == 1 else 0x0F0F << number:016x}",
         }
         images.append(CorpusImage(image_id(number), buffer.getvalue(), facts))
     return write_eval_set(

@@ -6,11 +6,13 @@ import io
 from typing import Any
 from urllib.parse import parse_qsl
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 from small_runs import (
     CAPTIONED,
+    DISTRACTORS,
     EACH,
     HOSTILE,
     MODELS,
@@ -339,11 +341,47 @@ def test_suspects_show_pictures_and_lead_to_their_query(visit):
     agreed.locator("button").click()
     assert agreed.locator(".suspect").count() == 12
     assert agreed.locator("button").inner_text() != before
-    assert "1 bit of 64 differs" in near.inner_text()
+    assert "1 bit of 64 differs, colours by at most" in near.inner_text()
     assert "2 queries" in same.inner_text()
     assert same.locator(".suspect .cut").count() == 2
     same.locator(".suspect a").nth(1).click()
     page.wait_for_function("document.querySelector('#detail .ids code').textContent === 'q15'")
+
+
+def test_suspects_say_who_voted_and_what_speaks_against_a_picture(visit):
+    page = visit()
+    agreed = page.locator("#suspect-list > section").first
+    voters = agreed.locator(".voters li").all_inner_texts()
+    assert [line.split(" votes: MRR 0.")[0] for line in voters] == MODELS
+    shares = [int(text.split("Agreement ")[1].split("\u00a0%")[0]) for text in agreed.locator(".why").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < shares[-1] <= shares[0] <= 100
+    why = agreed.locator(".why").first.inner_text()
+    assert "of 3 voting models put it first" in why
+    assert f"of {EACH} captions of the relevant picture" in why
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_one_voting_model_is_no_all_clear(visit, eval_set, tmp_path, monkeypatch, others):
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "home"))
+    write_run(eval_set, A)
+    if others:
+        ranks = np.random.default_rng(1).integers(1, CAPTIONED + DISTRACTORS + 1, QUERIES)
+        columns = {
+            "rank": pa.array(ranks, pa.int32()),
+            "above_flickr30k": pa.array(np.maximum(0, ranks - 1 - DISTRACTORS), pa.int32()),
+            "above_imagenet": pa.array(np.minimum(ranks - 1, DISTRACTORS), pa.int32()),
+        }
+        write_run(eval_set, B, about={"model_name": "org/random"}, **columns)
+    build_report(build_leaderboard([tmp_path / "home"]), eval_set, tmp_path / "site")
+    agreed = visit(folder=tmp_path / "site").locator("#suspect-list > section").first
+    assert agreed.locator(".tag").inner_text() == "unknown"
+    assert "This needs two voting models; there is one." in agreed.inner_text()
+    assert "None." not in agreed.inner_text()
+    if others:
+        line = agreed.locator(".voters li").nth(1).inner_text()
+        assert line.startswith("org/random does not vote: not told apart from chance: mean rank ")
+        assert " of 60, p = 0." in line
 
 
 def test_sections_are_linked(visit):

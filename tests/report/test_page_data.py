@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from dataclasses import replace
@@ -10,10 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hand_made_runs import entry_of, result_of
+from PIL import Image
 from scored_runs import best, draw_scores, write_scored_run, write_world
 
 from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
-from mteb_vehicle_search.analysis.ranks import load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.strata import Part, groups
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.analysis.vehicle_names import vehicles
@@ -21,6 +23,7 @@ from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import page_data as data
 from mteb_vehicle_search.report.page_data import Growth, Model, Rows, gather, growth_of, models_of, script_data
+from mteb_vehicle_search.report.thumbnails import picture_of
 
 # Two full blocks of the page's data and the beginning of a third.
 QUERIES = 2 * 256 + 40
@@ -32,7 +35,7 @@ NAMES = ["first", "second", "short"]
 def page(tmp_path_factory):
     """A world, the scores of three models, and all files of its page; the third model's record keeps one image."""
     folder = tmp_path_factory.mktemp("page data")
-    world = write_world(folder / "set", QUERIES, two_relevant=TWO_RELEVANT)
+    world = write_world(folder / "set", QUERIES, captioned=16, two_relevant=TWO_RELEVANT)
     scores = [draw_scores(world, seed) for seed in range(3)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VEHICLE_SEARCH_HOME", str(folder / "home"))
@@ -41,12 +44,12 @@ def page(tmp_path_factory):
             for name, of_model in zip(NAMES, scores)
         ]
     rows = gather(world.eval_set, runs)
-    return world, scores, rows, script_data(world.eval_set, rows, models(*NAMES), {})
+    return world, scores, rows, script_data(world.eval_set, rows, models(*runs), {})
 
 
-def models(*names: str, growth: Growth | None = None) -> list[Model]:
-    """Return models with run records, as far as the scripts' data look at them."""
-    return [Model(name, {}, number, None, growth) for number, name in enumerate(names)]
+def models(*runs: RunRanks, growth: Growth | None = None) -> list[Model]:
+    """Return the models of runs, as far as the scripts' data look at them."""
+    return [Model(run.record.info["model_name"], {}, number, run, growth) for number, run in enumerate(runs)]
 
 
 def kept(model: int) -> int:
@@ -169,8 +172,8 @@ def test_blocks_tell_how_many_captioned_images_are_above(page):
 
 def test_a_full_last_block_is_followed_by_no_empty_one(tmp_path):
     world = write_world(tmp_path / "set", 256)
-    rows = gather(world.eval_set, [write_scored_run(world, "a", draw_scores(world, 0))])
-    files = script_data(world.eval_set, rows, models("a"), {})
+    run = write_scored_run(world, "a", draw_scores(world, 0))
+    files = script_data(world.eval_set, gather(world.eval_set, [run]), models(run), {})
     assert [len(block["top"][0]) for block in blocks(files)] == [256]
 
 
@@ -247,8 +250,8 @@ def near_pairs(world, run, hashes, preset=None) -> set[tuple[str, str, int]]:
     """Return (relevant image, near duplicate, differing bits) as the page has them."""
     eval_set = hashed(world, hashes, preset)
     rows = gather(eval_set, [run])
-    found = script_data(eval_set, rows, models("a"), {})["suspects"]["near"]
-    return {(rows.shown[one["relevant"]], rows.shown[one["image"]], one["weight"]) for one in found}
+    found = script_data(eval_set, rows, models(run), {})["suspects"]["near"]
+    return {(rows.shown[one["relevant"]], rows.shown[one["image"]], one["bits"]) for one in found}
 
 
 @pytest.mark.parametrize(
@@ -280,21 +283,58 @@ def test_images_without_a_hash_are_no_duplicates(small):
     assert near_pairs(world, run, {0: "0" * 16}) == set()
 
 
-def test_suspects_have_their_three_lists(page):
+def test_a_set_without_hashes_does_not_say_that_it_has_no_duplicates(small):
+    world, run = small
+    for hashes, known in (({}, False), ({3: "0" * 16}, True)):
+        eval_set = hashed(world, hashes)
+        files = script_data(eval_set, gather(eval_set, [run]), models(run), {})
+        assert files["suspects"]["hashed"] is known
+        assert files["suspects"]["near"] == []
+
+
+def test_equal_shapes_in_other_colours_are_no_duplicates(small):
+    world, run = small
+    eval_set = hashed(world, dict.fromkeys(range(len(world.images)), "0" * 16))
+    rows = gather(eval_set, [run])
+    found = script_data(eval_set, rows, models(run), {})["suspects"]["near"]
+    pairs = {(one["relevant"], one["image"]) for one in found}
+    assert pairs == {(right, image) for right, top in zip(rows.relevant, rows.tops[0]) for image in top} - {
+        (right, right) for right in rows.relevant
+    }
+    assert {(one["bits"], one["colour"]) for one in found} == {(0, 0)}
+    # One image gets the colours of the others in another order, which its grey hash hardly notices.
+    red, green, blue = picture_of("", eval_set.jpeg(world.images[0])).split()
+    buffer = io.BytesIO()
+    Image.merge("RGB", (green, blue, red)).save(buffer, "JPEG")
+    painted = found[0]["image"]
+    original = eval_set.jpeg
+    eval_set.jpeg = lambda image: buffer.getvalue() if image == rows.shown[painted] else original(image)
+    found = script_data(eval_set, rows, models(run), {})["suspects"]["near"]
+    assert {(one["relevant"], one["image"]) for one in found} == {pair for pair in pairs if painted not in pair}
+
+
+def test_suspects_have_their_lists_and_who_votes(page):
     world, _, _, files = page
-    found = files["suspects"]
-    assert set(found) == {"agreed", "near", "same"}
+    found, core = files["suspects"], files["core"]
+    assert set(found) == {"voters", "agreed", "hashed", "near", "same"}
     rows = world.rows
+    assert [voter["votes"] for voter in found["voters"]] == [True] * len(NAMES)
+    mrr = [float(np.mean(1 / np.array(ranks))) for ranks in core["ranks"]]
+    assert [voter["weight"] for voter in found["voters"]] == pytest.approx(mrr)
     assert found["agreed"]
     for one in found["agreed"]:
-        assert set(one) == {"relevant", "image", "rows", "weight", "models"}
-        assert {files["core"]["relevant"][row] for row in one["rows"]} == {one["relevant"]}
+        assert set(one) == {"relevant", "image", "rows", "captions", "models", "rank", "agreement"}
+        assert {core["relevant"][row] for row in one["rows"]} == {one["relevant"]}
+        assert one["captions"] == core["relevant"].count(one["relevant"])
         votes = [
-            model
+            (model, row)
             for model, row in itertools.product(range(len(NAMES)), one["rows"])
-            if files["core"]["wrong"][model][row] == one["image"] and files["core"]["ranks"][model][row] > 1
+            if core["wrong"][model][row] == one["image"] and core["ranks"][model][row] > 1
         ]
-        assert (len(votes), len(set(votes))) == (one["weight"], one["models"])
+        assert len({model for model, _ in votes}) == one["models"]
+        assert np.median([core["ranks"][model][row] for model, row in votes]) == one["rank"]
+        share = sum(mrr[model] for model, _ in votes) / (one["captions"] * sum(mrr))
+        assert one["agreement"] == pytest.approx(share, abs=1e-4)
     same = {}
     for row, (query, _) in enumerate(rows):
         same.setdefault(world.captions[query], []).append(row)
@@ -310,7 +350,7 @@ def test_charts_get_their_points_and_parts(small):
     ]
     growth = Growth(points, ["exact", "measured"], None, "")
     parts = {"Length": [Part("short", 3, [Interval(0.5, 0.4, 0.6)]), Part("long", 5, [Interval(0.25, 0.0, 0.75)])]}
-    core = script_data(world.eval_set, gather(world.eval_set, [run]), models("a", growth=growth), parts)["core"]
+    core = script_data(world.eval_set, gather(world.eval_set, [run]), models(run, growth=growth), parts)["core"]
     assert core["strengths"] == [
         {
             "title": "Length",
@@ -412,7 +452,7 @@ def test_runs_that_cannot_tell_captioned_images_have_no_such_numbers(tmp_path):
     rows = gather(world.eval_set, runs)
     assert rows.captioned_above[0] is not None
     assert rows.captioned_above[1] is None
-    (block,) = blocks(script_data(world.eval_set, rows, models("a", "b"), {}))
+    (block,) = blocks(script_data(world.eval_set, rows, models(*runs), {}))
     assert block["captioned"] == [rows.captioned_above[0], None]
 
 

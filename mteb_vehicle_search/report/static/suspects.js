@@ -26,7 +26,8 @@
         make("a", { href: toQuery(row), ariaLabel: `Query ${keys[row]}` }, picture(core.relevant[row])))));
   }
 
-  function part(title, explanation, items, card) {
+  /** One list of suspects; without a single one, `none` says what that means. */
+  function part(title, explanation, items, card, { none = "None.", number = count(items.length), who = [] } = {}) {
     const list = make("ul", { className: "suspects" });
     const more = make("button", { type: "button" });
     const add = () => {
@@ -37,15 +38,38 @@
     };
     more.addEventListener("click", add);
     add();
-    return make("section", {}, make("h3", {}, `${title} `, make("span", { className: "tag" }, count(items.length))),
-      make("p", {}, items.length ? explanation : "None."), list, more);
+    return make("section", {}, make("h3", {}, `${title} `, make("span", { className: "tag" }, number)),
+      make("p", {}, explanation), ...who, items.length ? list : make("p", { className: "note" }, none), more);
   }
 
-  const { agreed, near, same } = VS.suspects;
+  const { voters, agreed, hashed, near, same } = VS.suspects;
+  const voting = voters.filter((one) => one.votes).length, enough = voting >= 2;
+
+  /** Every run, whether it votes, and why. */
+  const who = make("ul", { className: "voters" }, ...voters.map(({ votes, why }, model) =>
+    make("li", {}, make("b", {}, core.models[model]), votes ? ` votes: ${why}` : ` does not vote: ${why}`)));
+
+  const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+  const evidence = ({ agreement, models, rows, captions, rank }) =>
+    `Agreement ${percent(agreement)}: ${models} of ${plural(voting, "voting model")} put it first, for ${rows.length} of ` +
+    `${plural(captions, "caption")} of the relevant picture, which is at rank ${count(rank)} there (median).`;
+  const likeness = ({ bits, colour }) =>
+    `${plural(bits, "bit")} of 64 differ${bits === 1 ? "s" : ""}, colours by at most ${colour} of 255.`;
+
   byId("suspect-list").append(
-    part("Several models agree", "At least two models put the same wrong picture before the relevant one.", agreed,
-      (one) => pair(one, `${plural(one.models, "model")}, ${plural(one.weight, "vote")}`)),
-    part("Near duplicates", "A picture in a top ten whose perceptual hash hardly differs from that of the relevant one.", near,
-      (one) => pair(one, `${plural(one.weight, "bit")} of 64 differ${one.weight === 1 ? "s" : ""}`)),
+    part("Several models agree", "Two voting models put the same wrong picture first for one caption. A model votes " +
+      "if its ranks are better than chance (sign flips by image, 5\u00a0% over all runs), and its vote weighs as much as its " +
+      "mean reciprocal rank (MRR). Agreement is the suspect’s share, by weight, of all votes on the captions of the relevant " +
+      "picture; the most comes first.", agreed, (one) => pair(one, evidence(one)), {
+      none: enough ? "No two voting models agree on a wrong picture." :
+        `This needs two voting models; there ${voting === 1 ? "is one" : "is none"}. Nothing is known here, one way or the other.`,
+      number: enough ? count(agreed.length) : "unknown",
+      who: [who],
+    }),
+    part("Near duplicates", "A picture in a top ten that looks like the relevant one: their perceptual hashes and the colours of " +
+      "their parts hardly differ.", near, (one) => pair(one, likeness(one)), hashed ? {} : {
+      none: "The set tells no perceptual hashes, so that nothing is known here.",
+      number: "unknown",
+    }),
     part("Same text", "One caption, several queries, different pictures: at most one of them can come first.", same, shared));
 }
