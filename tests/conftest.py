@@ -1,12 +1,16 @@
 """Every test works in its own world: no user data, no hub, no network."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 # Before anything imports huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Where `real.py` looks, in this process and in those that run tests for it.
+if chosen := os.environ.pop("VEHICLE_SEARCH_REAL", ""):
+    os.environ["REAL_PHOTOGRAPHS"] = str(Path(chosen).absolute())
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +20,7 @@ def isolated(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(base / "hf"))
     monkeypatch.setenv("MTEB_CACHE", str(base / "mteb"))
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(base / "vehicle-search"))
-    for name in ("DATA", "DEVICE", "PRECISION", "PREPROCESS", "COMPILE", "KEEP_EMBEDDINGS", "NO_HOOK", "REAL"):
+    for name in ("DATA", "DEVICE", "PRECISION", "PREPROCESS", "COMPILE", "KEEP_EMBEDDINGS", "NO_HOOK"):
         monkeypatch.delenv(f"VEHICLE_SEARCH_{name}", raising=False)
     # Set, so that what `--debug` makes of it ends with the test.
     monkeypatch.setenv("VEHICLE_SEARCH_DEBUG", "0")
