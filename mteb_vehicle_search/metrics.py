@@ -51,6 +51,9 @@ class Metric(NamedTuple):
         cut: The last rank that counts; None if all count.
         of_rank: Ranks of images that are the only relevant ones of their queries [q] -> float64 [q].
         of_query: Ranks of queries with any number of relevant images -> float64 [q].
+        of_chance: The relevant images (their ranks do not count) and the size of a corpus -> float64 [q], the expected
+            score of each query if the corpus is ranked at random.
+        copy_of: The metric that it equals, but for a constant factor, where every query has one relevant image.
         scored: Whether it is one of the scores of a run.
         grows: Whether it is followed against the size of the corpus.
     """
@@ -60,8 +63,15 @@ class Metric(NamedTuple):
     cut: int | None
     of_rank: Callable[[np.ndarray], np.ndarray]
     of_query: Callable[[Grouped], np.ndarray]
+    of_chance: Callable[[Grouped, int], np.ndarray]
+    copy_of: str | None = None
     scored: bool = True
     grows: bool = True
+
+
+def _anywhere(of_rank: Callable[[np.ndarray], np.ndarray], cut: int, size: int) -> float:
+    """Return what one relevant image is worth on average if each of `size` ranks is as likely."""
+    return float(of_rank(np.arange(1.0, min(cut, size) + 1)).sum()) / size
 
 
 def _ndcg(cut: int) -> Metric:
@@ -73,15 +83,26 @@ def _ndcg(cut: int) -> Metric:
         ideal = np.add.reduceat(best_first * of_rank(of.number), of.first)
         return np.add.reduceat(of.grades * of_rank(of.ranks), of.first) / ideal
 
-    return Metric(f"ndcg_at_{cut}", f"nDCG@{cut}", cut, of_rank, of_query)
+    def of_chance(of: Grouped, size: int) -> np.ndarray:
+        best_first = of.grades[np.lexsort((-of.grades, np.repeat(of.first, of.relevant)))]
+        ideal = np.add.reduceat(best_first * of_rank(of.number), of.first)
+        return np.add.reduceat(of.grades, of.first) * _anywhere(of_rank, cut, size) / ideal
+
+    return Metric(f"ndcg_at_{cut}", f"nDCG@{cut}", cut, of_rank, of_query, of_chance)
 
 
 def _map(cut: int) -> Metric:
     def of_query(of: Grouped) -> np.ndarray:
         return np.add.reduceat(np.where(of.ranks <= cut, of.number / of.ranks, 0.0), of.first) / of.relevant
 
+    def of_chance(of: Grouped, size: int) -> np.ndarray:
+        # A relevant image at rank r has (r - 1)(m - 1) / (size - 1) of the others before it on average.
+        ranks = np.arange(1.0, min(cut, size) + 1)[None, :]
+        before = (ranks - 1) * (of.relevant[:, None] - 1) / max(size - 1, 1)
+        return ((1 + before) / ranks).sum(axis=1) / size
+
     # With one relevant image it is the reciprocal rank, which is followed already.
-    return Metric(f"map_at_{cut}", f"MAP@{cut}", cut, _mrr(cut).of_rank, of_query, grows=False)
+    return Metric(f"map_at_{cut}", f"MAP@{cut}", cut, _mrr(cut).of_rank, of_query, of_chance, grows=False)
 
 
 def _mrr(cut: int | None) -> Metric:
@@ -91,8 +112,17 @@ def _mrr(cut: int | None) -> Metric:
     def of_query(of: Grouped) -> np.ndarray:
         return np.maximum.reduceat(of_rank(of.ranks), of.first)
 
+    def of_chance(of: Grouped, size: int) -> np.ndarray:
+        expected, none_yet = np.zeros(len(of.relevant)), np.ones(len(of.relevant))
+        for rank in range(1, min(cut or size, size) + 1):
+            here = none_yet * np.minimum(1.0, of.relevant / (size - rank + 1))
+            expected += here / rank
+            none_yet -= here
+        return expected
+
     key, heading = (f"mrr_at_{cut}", f"MRR@{cut}") if cut else ("mrr", "MRR")
-    return Metric(key, heading, cut, of_rank, of_query, scored=cut is not None)
+    copy_of = f"map_at_{cut}" if cut else None
+    return Metric(key, heading, cut, of_rank, of_query, of_chance, copy_of, scored=cut is not None)
 
 
 def _recall(cut: int) -> Metric:
@@ -102,7 +132,10 @@ def _recall(cut: int) -> Metric:
     def of_query(of: Grouped) -> np.ndarray:
         return np.add.reduceat(of_rank(of.ranks), of.first) / of.relevant
 
-    return Metric(f"recall_at_{cut}", f"R@{cut}", cut, of_rank, of_query)
+    def of_chance(of: Grouped, size: int) -> np.ndarray:
+        return np.full(len(of.relevant), _anywhere(of_rank, cut, size))
+
+    return Metric(f"recall_at_{cut}", f"R@{cut}", cut, of_rank, of_query, of_chance)
 
 
 def _precision(cut: int) -> Metric:
@@ -112,8 +145,12 @@ def _precision(cut: int) -> Metric:
     def of_query(of: Grouped) -> np.ndarray:
         return np.add.reduceat((of.ranks <= cut).astype(np.float64), of.first) / cut
 
+    def of_chance(of: Grouped, size: int) -> np.ndarray:
+        return of.relevant * _anywhere(of_rank, cut, size)
+
     # With one relevant image it is a tenth of the recall.
-    return Metric(f"precision_at_{cut}", f"P@{cut}", cut, of_rank, of_query, grows=False)
+    copy_of = f"recall_at_{cut}"
+    return Metric(f"precision_at_{cut}", f"P@{cut}", cut, of_rank, of_query, of_chance, copy_of, grows=False)
 
 
 METRICS = {

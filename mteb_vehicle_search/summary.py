@@ -7,20 +7,41 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mteb_vehicle_search.analysis.chance import against_chance, random_scores
+from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.run_record import RunKey
 from mteb_vehicle_search.terminal import console, print_columns, show_in_a_run
 
 
-def show_summary(info: dict[str, Any], record: Path) -> None:
-    """Print the table that ends a run, from its `run.json`, and where its record lies; never raises."""
+def show_summary(info: dict[str, Any], record: Path, ranks: RunRanks | None = None) -> None:
+    """Print the table that ends a run, from its `run.json`, and where its record lies; never raises.
+
+    With its ranks it also says if the scores are those of chance, or if ties decide them.
+    """
     rate = f"{info['images_per_s']:,.0f}" if info.get("images_per_s") else "resumed"
 
     def table() -> None:
         _print_scores(str(info.get("title") or info["task_name"]), info, info["scores"], {"images/s": rate})
-        sys.stdout.write(f"\nrun record  {record}\n")
+        sys.stdout.writelines(
+            f"{line}\n" for line in ["", *(_caveats(ranks) if ranks else []), f"run record  {record}"]
+        )
 
     show_in_a_run(table)
+
+
+def _caveats(ranks: RunRanks) -> list[str]:
+    """Return lines on scores that say less than they seem to."""
+    lines, queries = [], len(ranks.first)
+    if not against_chance([ranks])[0].better:
+        expected = random_scores(ranks)["ndcg_at_10"]
+        lines.append(f"Not told apart from chance: a random ranking is expected to have nDCG@10 {expected:.4f}.")
+    if tied := ranks.tied_queries:
+        last, first = ranks.scores("ndcg_at_10").mean(), ranks.scores_if_first("ndcg_at_10")
+        lines.append(f"{tied:,} of {queries:,} queries hold ties: the right image ranks last among its equals.")
+        if first is not None:
+            lines.append(f"nDCG@10 is {last:.4f} so, and would be {first.mean():.4f} if it ranked first among them.")
+    return [*lines, ""] if lines else []
 
 
 def show_written(path: Path) -> None:

@@ -171,6 +171,7 @@ class EvalSetTask(AbsTaskRetrieval):
 
     def _record(self, scores: Any) -> None:
         from mteb_vehicle_search import stored_results
+        from mteb_vehicle_search.analysis.ranks import load_ranks
         from mteb_vehicle_search.run_record import write_run_record
         from mteb_vehicle_search.search.result import EXTRA_SCORES, queries_table
         from mteb_vehicle_search.summary import show_summary
@@ -182,7 +183,7 @@ class EvalSetTask(AbsTaskRetrieval):
         record = write_run_record(queries_table(outcome, self.eval_set), info)
         scores["run"] = {key: info[key] for key in RUN_KEYS}
         stored_results.await_result(self.metadata.name, self.eval_set.content_id, self._search.store)
-        show_summary(record.info, record.folder)
+        show_summary(record.info, record.folder, load_ranks(record))
 
 
 def _metadata(name: str, description: str, **changed: Any) -> EvalSetMetadata:

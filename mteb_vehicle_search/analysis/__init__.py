@@ -5,7 +5,7 @@ which `pandas.DataFrame(...)` takes; README.md shows how.
 """
 
 from mteb_vehicle_search.analysis.corpus_growth import equivalence, growth, hold_out
-from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, rank_groups
+from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, rank_ranges
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.selection import choose_runs
 from mteb_vehicle_search.analysis.strata import queries_of
@@ -22,5 +22,5 @@ __all__ = [
     "load_ranks",
     "paired_comparison",
     "queries_of",
-    "rank_groups",
+    "rank_ranges",
 ]

@@ -22,6 +22,16 @@ from mteb_vehicle_search.metrics import METRICS, scored
 from mteb_vehicle_search.run_record import RunKey
 
 Row = dict[str, Any]
+
+
+class RankRange(NamedTuple):
+    """The first and the last rank that a model may have: 1 + the models that paired tests find better, and all models
+    but those that they find worse."""
+
+    first: int
+    last: int
+
+
 SCHEMA_VERSION = 2
 
 
@@ -30,15 +40,16 @@ class Entry:
     """What is known of one run, whole from the files to the page.
 
     The result is mteb's, the ranks are of the run that gave it; one of the two may be missing. The key is what both
-    tell. In a table the entry has a name that no other has there, and as rank 1 + the number of models better by a
-    paired test (None without ranks).
+    tell. In a table the entry has a name that no other has there, its range of ranks and whether it is better than
+    chance (None without ranks).
     """
 
     result: Result | None
     ranks: RunRanks | None
     key: RunKey
     name: str = ""
-    rank: int | None = None
+    ranked: RankRange | None = None
+    better_than_chance: bool | None = None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -134,6 +145,11 @@ def _parameters(row: Row) -> str:
     return f"{count / 1e6:,.0f} M" if count >= 10_000_000 else f"{count / 1e6:.1f} M"
 
 
+def _rank(row: Row) -> str:
+    first, last = row["rank"], row["rank_last"]
+    return "–" if first is None else f"{first}" if last in (first, None) else f"{first}–{last}"
+
+
 def _interval(row: Row) -> str:
     low, high = row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]
     return "–" if low is None or high is None else f"{low:.4f}–{high:.4f}"
@@ -161,6 +177,10 @@ def _versions(entry: Entry) -> dict[str, str]:
         versions.setdefault("mteb", entry.result.mteb_version)
     given = {str(name): str(version) for name, version in versions.items()}
     return {name: given[name] for name in sorted(given) if is_text(name + given[name])}
+
+
+def _mean(scores: np.ndarray | None) -> float | None:
+    return None if scores is None else round(float(scores.mean()), 5)
 
 
 def _fact(
@@ -195,6 +215,8 @@ TABLE = {
     "corpus_size": Field(INTEGER, "images in the corpus"),
     "query_count": Field(INTEGER, "queries"),
     "sources": Field(("object", "null"), "images by source"),
+    "one_relevant": Field(("boolean", "null"), "whether every query has one relevant image; null if not known"),
+    "chance": Field(("object", "null"), "score -> its expectation under a random ranking; null if not known"),
     "rows": Field(("array",), "one for each run"),
 }
 # Which model; then come the scores, then the facts.
@@ -202,9 +224,15 @@ WHO = [
     Column(
         "rank",
         INTEGER,
-        "1 + number of models better by a paired test; null without a run record",
-        lambda entry: entry.rank,
-        Cell("who", "rank", number("rank", "d")),
+        "the first rank that it may have: 1 + number of models better by a paired test; null without a run record",
+        lambda entry: entry.ranked and entry.ranked.first,
+        Cell("who", "rank", _rank),
+    ),
+    Column(
+        "rank_last",
+        INTEGER,
+        "the last: number of models with ranks, without those worse by a paired test",
+        lambda entry: entry.ranked and entry.ranked.last,
     ),
     Column(
         "name",
@@ -238,6 +266,24 @@ FACTS = [
         "of the relevant images",
         lambda entry: entry.score("median_rank", lambda ranks: float(np.median(ranks.ranks))),
         Cell("scores", "median rank", number("median_rank", "g")),
+    ),
+    Column(
+        "better_than_chance",
+        ("boolean", "null"),
+        "whether a test tells it from a random ranking; null without a run record",
+        lambda entry: entry.better_than_chance,
+    ),
+    Column(
+        "tied_queries",
+        INTEGER,
+        "queries whose relevant image shares its score with others; null if not known",
+        lambda entry: entry.ranks and entry.ranks.tied_queries,
+    ),
+    Column(
+        "ndcg_at_10_if_first",
+        NUMBER,
+        "nDCG@10 if relevant images ranked first among their equals, not last; null if not known",
+        lambda entry: entry.ranks and _mean(entry.ranks.scores_if_first("ndcg_at_10")),
     ),
     _fact("n_parameters", INTEGER, "parameters of the model", _run_or_meta, "parameters", _parameters),
     _fact("embed_dim", INTEGER, "dimension of its vectors", _run_or_meta, "dimension", number("embed_dim", "d")),
@@ -289,9 +335,13 @@ def reported_fields() -> dict[str, Field]:
     }
 
 
-def cells_of(*tables: str) -> list[Cell]:
-    """Return the cells of a row in these tables, in their order."""
-    cells = [column.cell for column in row_columns().values() if column.cell]
+def cells_of(*tables: str, one_relevant: bool | None = None) -> list[Cell]:
+    """Return the cells of a row in these tables, in their order.
+
+    Where every query is known to have one relevant image, scores that are copies of others are left out.
+    """
+    copies = {key for key, metric in METRICS.items() if metric.copy_of and one_relevant}
+    cells = [column.cell for column in row_columns().values() if column.cell and column.key not in copies]
     cells.sort(key=lambda cell: not cell.headline)
     return [cell for table in tables for cell in cells if cell.table == table]
 
@@ -314,8 +364,11 @@ def violations(document: Any) -> list[str]:
     return found
 
 
-def from_version_1(document: Any) -> Any:
-    """Return a document of version 1 as one of this version; what is damaged in it stays so."""
+def completed(document: Any) -> Any:
+    """Return a document of an earlier version, or of the first form of this one, as one of this version.
+
+    What is damaged in it stays so.
+    """
 
     def newer(one: Any, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
         return changed(one) if isinstance(one, dict) else one
@@ -326,12 +379,14 @@ def from_version_1(document: Any) -> Any:
 
     def row(old: dict[str, Any]) -> dict[str, Any]:
         renamed = {"license" if key == "licence" else key: value for key, value in old.items()}
-        return {"name": old.get("model"), "options": {}, "preprocess": None, **renamed}
+        later = ("preprocess", "rank_last", "better_than_chance", "tied_queries", "ndcg_at_10_if_first")
+        return {"name": old.get("model"), "options": {}, **dict.fromkeys(later), **renamed}
 
     def table(old: dict[str, Any]) -> dict[str, Any]:
-        return each({"title": old.get("task"), "images_id": None, "sources_id": None, **old}, "rows", row)
+        later = ("images_id", "sources_id", "one_relevant", "chance")
+        return each({"title": old.get("task"), **dict.fromkeys(later), **old}, "rows", row)
 
-    if not isinstance(document, dict) or document.get("schema_version") != 1:
+    if not isinstance(document, dict) or document.get("schema_version") not in (1, SCHEMA_VERSION):
         return document
     new = each(each(document, "tables", table), "reported", lambda old: {**dict.fromkeys(SET), **old})
     return {**new, "schema_version": SCHEMA_VERSION}

@@ -14,7 +14,11 @@ from mteb_vehicle_search.analysis.reported import SET, is_of
 from mteb_vehicle_search.analysis.sets import ID_DIGITS, SetKey, other_pixels
 from mteb_vehicle_search.terminal import console, print_columns
 
-RANK_NOTE = "Models share a rank unless a paired test over images separates them (Holm, 5 %)."
+RANK_NOTE = (
+    "A rank is a range: from 1 + the models that a paired test over images finds better, to all but those that it "
+    "finds worse (Holm, 5 %)."
+)
+RANDOM = "random ranking"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -75,6 +79,32 @@ def difference(tables: Sequence[dict[str, Any]], table: dict[str, Any]) -> str |
     return f"{start}: {what}."
 
 
+def random_row(table: dict[str, Any]) -> list[Row]:
+    """Return what a random ranking is expected to score, as a row; none if that is not known."""
+    return [{**dict.fromkeys(row_columns()), **table["chance"], "name": RANDOM}] if table["chance"] else []
+
+
+def caveats(table: dict[str, Any]) -> list[str]:
+    """Return lines on scores that say less than they seem to: those at chance, and those that ties decide."""
+    lines = [f"Not told apart from chance: {name}." for name in _at_chance(table)]
+    for row in table["rows"]:
+        if row["tied_queries"]:
+            last, first = row["ndcg_at_10"], row["ndcg_at_10_if_first"]
+            asked = f"{row['tied_queries']:,} of {table['query_count'] or 0:,} queries hold ties"
+            lines.append(
+                f"{row['name']}: {asked}; nDCG@10 {last:.4f} as ranked, the right image last among its equals, "
+                f"{first:.4f} if first."
+                if None not in (last, first)
+                else f"{row['name']}: {asked}."
+            )
+    return lines
+
+
+def _at_chance(table: dict[str, Any]) -> list[str]:
+    names = [row["name"] for row in table["rows"] if row["better_than_chance"] is False]
+    return [", ".join(names)] if names else []
+
+
 def versions(rows: list[dict[str, Any]]) -> list[str]:
     """Return a line for each set of package versions: which models ran with it."""
     models: dict[str, list[str]] = {}
@@ -91,7 +121,7 @@ def show(document: dict[str, Any]) -> None:
 
     def add(title: str, rows: list[Row], who: list[Cell], cells: list[Cell]) -> None:
         left = {cell.heading for cell in (*who, *cells) if cell.left}
-        head, rest = ([[cell.heading, *map(cell.text, rows)] for cell in part] for part in (who, cells))
+        head, rest = ([[cell.heading, *(_shown(cell, row) for row in rows)] for cell in part] for part in (who, cells))
         print_columns(screen, title, head, rest, left)
 
     def add_reported(rows: list[Row]) -> None:
@@ -101,8 +131,10 @@ def show(document: dict[str, Any]) -> None:
 
     parts = reported_parts(document)
     for table in document["tables"]:
-        add(heading(table, document["tables"]), table["rows"], cells_of("who"), cells_of("scores", "run"))
-        for line in (difference(document["tables"], table), *versions(table["rows"])):
+        scores = cells_of("scores", one_relevant=table["one_relevant"])
+        rows = [*table["rows"], *random_row(table)]
+        add(heading(table, document["tables"]), rows, cells_of("who"), [*scores, *cells_of("run")])
+        for line in (difference(document["tables"], table), *caveats(table), *versions(table["rows"])):
             if line:
                 screen.print(line)
         screen.print()
@@ -112,6 +144,11 @@ def show(document: dict[str, Any]) -> None:
         add_reported(rows)
     if document["tables"]:
         screen.print(RANK_NOTE)
+
+
+def _shown(cell: Cell, row: Row) -> str:
+    """Return what a row has in a cell; a random ranking is no run that was made somehow."""
+    return "" if cell.table == "run" and row["name"] == RANDOM and not row["model"] else cell.text(row)
 
 
 def _model() -> list[Cell]:
@@ -145,7 +182,9 @@ def to_markdown(document: dict[str, Any]) -> str:
         lines += [f"**{_escape(heading(table, document['tables']))}**", ""]
         if line := difference(document["tables"], table):
             lines += [_escape(line), ""]
-        add(table["rows"], cells_of("who", "scores"))
+        scores = [*cells_of("who"), *cells_of("scores", one_relevant=table["one_relevant"])]
+        add([*table["rows"], *random_row(table)], scores)
+        lines += [line for text in caveats(table) for line in (_escape(text), "")]
         add(table["rows"], [*_model(), *cells_of("run")])
         lines += [line for text in versions(table["rows"]) for line in (_escape(text), "")]
         for rows in (rows for of, rows in parts if of is table):

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis import formats
-from mteb_vehicle_search.analysis.columns import SCHEMA_VERSION, Entry, Row, from_version_1, violations
+from mteb_vehicle_search.analysis.chance import against_chance, random_scores
+from mteb_vehicle_search.analysis.columns import SCHEMA_VERSION, Entry, RankRange, Row, completed, violations
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.pairing import pair_with_records
 from mteb_vehicle_search.analysis.ranks import RunRanks
@@ -91,9 +92,16 @@ def build_leaderboard(
 
 
 def _ranked(entries: list[Entry], sort: str) -> list[Entry]:
-    ranks = rank_groups({at: entry.ranks for at, entry in enumerate(entries) if entry.ranks}, sort)
+    runs = {at: entry.ranks for at, entry in enumerate(entries) if entry.ranks}
+    ranges = rank_ranges(runs, sort)
+    # All at once, as they share their random signs; those with other queries have no range either.
+    tested = against_chance([runs[at] for at in ranges])
+    better = {at: found.better for at, found in zip(ranges, tested)}
     names = shown_names([entry.key for entry in entries])
-    ranked = [replace(entry, name=names[at], rank=ranks.get(at)) for at, entry in enumerate(entries)]
+    ranked = [
+        replace(entry, name=names[at], ranked=ranges.get(at), better_than_chance=better.get(at))
+        for at, entry in enumerate(entries)
+    ]
     return sorted(ranked, key=lambda entry: _order(entry.row, sort))
 
 
@@ -120,16 +128,21 @@ def _table(key: SetKey, entries: list[Entry]) -> dict[str, Any]:
         "corpus_size": info.get("corpus_size"),
         "query_count": info.get("query_count"),
         "sources": {name: entry["images"] for name, entry in sorted(info.get("sources", {}).items())} or None,
+        "one_relevant": newest.ranks.one_relevant if newest.ranks else None,
+        "chance": random_scores(newest.ranks) if newest.ranks else None,
         "rows": [entry.row for entry in entries],
     }
 
 
-def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[int, int]:
-    """Return the rank of each run: 1 + the number of runs that are better by a paired test.
+def rank_ranges(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[int, RankRange]:
+    """Return the ranks that each run may have, from 1 + the runs that are better to the number of all but the worse.
 
-    All pairs are tested by sign flips of images at once, the p-values adjusted by Holm's method; runs that no test
-    separates share a rank. For `median_rank` the tested quantity is the mean reciprocal of the rank, cut at 10. The
-    runs, by any key, are on one evaluation set; those with other queries than the first get no rank.
+    Better and worse are what paired tests say: all pairs by sign flips of images at once, the p-values adjusted by
+    Holm's method. Then no test errs with 95 % confidence, and all true ranks lie in their ranges at once (Al Mohamad,
+    Goeman and van Zwet, "Simultaneous confidence intervals for ranks with application to ranking institutions",
+    Biometrics 78, 2022). Ranges of runs that no test separates overlap. For `median_rank` the tested quantity is the
+    mean reciprocal of the rank, cut at 10. The runs, by any key, are on one evaluation set; those with other queries
+    than the first get none.
     """
     if not runs:
         return {}
@@ -139,7 +152,7 @@ def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[i
     scores = np.stack([runs[key].scores(metric) for key in keys], axis=1)
     means = scores.mean(axis=0)
     pairs = list(combinations(range(len(keys)), 2))
-    better_by = [0] * len(keys)
+    better, worse = [0] * len(keys), [0] * len(keys)
     if pairs:
         sums = cluster_sums(scores, first.clusters).sums
         differences = np.stack([sums[:, i] - sums[:, j] for i, j in pairs], axis=1)
@@ -147,8 +160,10 @@ def rank_groups(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[i
         adjusted = holm(sign_flip_p_values(differences))
         for (i, j), p in zip(pairs, adjusted):
             if p < SIGNIFICANCE:
-                better_by[j if means[i] > means[j] else i] += 1
-    return {key: 1 + better for key, better in zip(keys, better_by)}
+                winner, loser = (i, j) if means[i] > means[j] else (j, i)
+                better[loser] += 1
+                worse[winner] += 1
+    return {key: RankRange(1 + better[at], len(keys) - worse[at]) for at, key in enumerate(keys)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -210,7 +225,7 @@ def read_leaderboard(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is not readable: {error}.") from error
-    document = from_version_1(document)
+    document = completed(document)
     wrong = violations(document)
     if wrong:
         raise ResultsError(f"{path} is not a leaderboard of version {SCHEMA_VERSION}: {wrong[0]}.")

@@ -34,6 +34,7 @@ class RunRanks:
     above: dict[str, np.ndarray]  # source -> int64 [p], images of that source above the relevant one
     grades: np.ndarray  # int64 [p], how relevant each image is, 1 and above
     top_ids: list[list[str]]  # for each pair the ids of the query's best images, at most 10
+    tied: np.ndarray | None = None  # int64 [p], images that are not relevant with the very same score; None: not known
 
     @cached_property
     def first(self) -> np.ndarray:
@@ -66,6 +67,17 @@ class RunRanks:
     def scores(self, metric: str) -> np.ndarray:
         """Return the metric of each query, float64 [q], by sorted query ids; raise a ResultsError if it is unknown."""
         return of_run(metric).of_query(Grouped.of(self.query_ids, self.ranks, self.grades))
+
+    @property
+    def tied_queries(self) -> int | None:
+        """How many queries have a relevant image that shares its score with images that are not; None: not known."""
+        return None if self.tied is None else len(np.unique(self.query_ids[self.tied > 0]))
+
+    def scores_if_first(self, metric: str) -> np.ndarray | None:
+        """Return `scores` as they were if relevant images ranked first among their equals; None if not known."""
+        if self.tied is None:
+            return None
+        return of_run(metric).of_query(Grouped.of(self.query_ids, self.ranks - self.tied, self.grades))
 
     @property
     def distractors(self) -> int:
@@ -133,7 +145,8 @@ def load_ranks(record: RunRecord) -> RunRanks:
         raise ResultsError(f"{where}: query {query_ids[int(np.argmax(twice))]} occurs twice.", RERUN)
     # Records of earlier versions were of sets without grades.
     grades = table["grade"].to_numpy().astype(np.int64) if "grade" in table.column_names else np.ones_like(ranks)
-    return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, table["top_ids"].to_pylist())
+    tied = table["tied"].to_numpy().astype(np.int64) if "tied" in table.column_names else None
+    return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, table["top_ids"].to_pylist(), tied)
 
 
 def _require_counts(record: RunRecord) -> None:
@@ -154,7 +167,7 @@ def _require_types(table: pa.Table, folder: Path) -> None:
 
     fits = {"query_id": pa.types.is_string, "relevant_id": pa.types.is_string, "top_ids": pa.types.is_list}
     for name in table.column_names:
-        if name in ("rank", "grade") or name.startswith("above_"):
+        if name in ("rank", "grade", "tied") or name.startswith("above_"):
             fits[name] = pa.types.is_integer
     for name, right in fits.items():
         if not right(table.schema.field(name).type):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mteb_vehicle_search.analysis.columns import Row, cells_of
-from mteb_vehicle_search.analysis.formats import reported_row
+from mteb_vehicle_search.analysis.formats import caveats, random_row, reported_row
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard, left_out
 from mteb_vehicle_search.analysis.reported import is_of
 from mteb_vehicle_search.analysis.selection import RUNS_HELP
@@ -214,7 +214,10 @@ def render(**content: Any) -> str:
     return page.get_template("index.html.j2").render(
         runs=[model for model in content["models"] if model.ranks],
         axis_end=max(1, math.ceil(10 * highest)) / 10,
-        score_cells=cells_of("scores"),
+        rank_cell=cells_of("who")[0],
+        score_cells=cells_of("scores", one_relevant=content["table"]["one_relevant"]),
+        random_row=random_row(content["table"]),
+        caveats=caveats(content["table"]),
         run_cells=cells_of("run"),
         bibtex=bibtex(content["table"], (one["bibtex"] for one in sources.values())),
         **content,

@@ -8,16 +8,12 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-import numpy as np
-
+from mteb_vehicle_search.analysis.chance import against_chance
 from mteb_vehicle_search.analysis.ranks import RunRanks
-from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.metrics import of_growth
 
 # More than anybody looks through; the most suspicious come first.
 MOST = 2_000
-# A run votes if it is better than chance at this level, adjusted over the runs.
-LEVEL = 0.05
 ENOUGH = 2
 
 
@@ -52,24 +48,18 @@ class Suspect(NamedTuple):
 
 
 def voters(runs: Sequence[RunRanks]) -> list[Voter]:
-    """Return who votes on what is suspicious; all runs are of the same queries.
+    """Return who votes on what is suspicious: of each model the best run, if it is better than chance.
 
-    A model that knows nothing gives every relevant image each rank from 1 to n with equal chance, so that its distance
-    from the middle, (n + 1) / 2 - rank, is as likely to have the other sign: sign flips by image tell better models
-    from it. Of several runs of one model only the best votes.
+    All runs are of the same queries.
     """
     mrr = [float(of_growth("mrr").of_rank(run.ranks).mean()) for run in runs]
-    above = [(int(run.record.info["corpus_size"]) + 1) / 2 - run.ranks for run in runs]
-    # Every pair has the cluster of its query.
-    clusters = np.repeat(runs[0].clusters, np.diff(np.append(runs[0].first, len(runs[0].query_ids))))
-    p_values = holm(sign_flip_p_values(cluster_sums(np.stack(above, axis=1), clusters).sums))
     names = [run.record.info["model_name"] for run in runs]
     found = []
-    for number, (name, weight, p_value) in enumerate(zip(names, mrr, p_values.tolist())):
+    for number, (name, weight, tested) in enumerate(zip(names, mrr, against_chance(runs))):
         best = max((n for n, other in enumerate(names) if other == name), key=lambda n: (mrr[n], -n))
-        if not (above[number].mean() > 0 and p_value <= LEVEL):
+        if not tested.better:
             mean, size = runs[number].ranks.mean(), runs[number].record.info["corpus_size"]
-            why = f"not told apart from chance: mean rank {mean:,.0f} of {size:,}, p = {p_value:.2g}"
+            why = f"not told apart from chance: mean rank {mean:,.0f} of {size:,}, p = {tested.p_value:.2g}"
             found.append(Voter(False, weight, why))
         elif best != number:
             found.append(Voter(False, weight, "another run of the same model votes"))

@@ -28,6 +28,7 @@ from mteb_vehicle_search.metrics import scored
 
 FULL = {
     "rank": 3,
+    "rank_last": 5,
     "name": "org/model[embed_dim=64]",
     "model": "org/model",
     "revision": "0123456789abcdef",
@@ -43,6 +44,9 @@ FULL = {
     "ndcg_at_10_ci_low": 0.10101,
     "ndcg_at_10_ci_high": 0.12121,
     "median_rank": 7.5,
+    "better_than_chance": True,
+    "tied_queries": 0,
+    "ndcg_at_10_if_first": 0.11111,
     "n_parameters": 149_620_737,
     "embed_dim": 512,
     "precision": "bf16",
@@ -56,7 +60,7 @@ FULL = {
     "has_run_record": True,
 }
 SHOWN = {
-    "rank": "3",
+    "rank": "3–5",
     "model": "org/model[embed_dim=64]",
     "nDCG@10": "0.1111",
     "95 % interval": "0.1010–0.1212",
@@ -106,6 +110,8 @@ def table(content_id: str = "5" * 64, rows: list[dict] | None = None, **changed:
         "corpus_size": 68_154,
         "query_count": 10_725,
         "sources": {"flickr30k": 2_145, "imagenet": 66_009},
+        "one_relevant": None,
+        "chance": None,
         "rows": [FULL] if rows is None else rows,
     }
     return {**given, **({"title": changed["task"]} if "task" in changed else {}), **changed}

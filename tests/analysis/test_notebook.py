@@ -39,7 +39,7 @@ def test_the_public_names_are_those_of_the_package():
         "load_ranks",
         "paired_comparison",
         "queries_of",
-        "rank_groups",
+        "rank_ranges",
     }
     assert all(getattr(analysis, name).__name__ == name for name in analysis.__all__)
 
