@@ -38,10 +38,16 @@ class TestWhoVotes:
         assert (voter.votes, voter.why) == (True, "MRR 0.463")
         assert voter.weight == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 10) / 4)
 
+    def test_a_little_above_the_middle_suffices_if_it_is_certain(self):
+        # The middle of 200 ranks is 100.5.
+        assert voters([self.run([100] * 40)])[0].votes
+        assert not voters([self.run([101] * 40)])[0].votes
+
     def test_random_ranks_do_not_vote_and_the_page_says_why(self):
         ranks = np.random.default_rng(5).integers(1, self.SIZE + 1, 60)
         _, voter = voters([self.run([1, 2] * 30, "org/good"), self.run(ranks, "org/random")])
         assert not voter.votes
+        assert voter.weight == pytest.approx((1 / ranks).mean())
         assert voter.why.startswith(f"not told apart from chance: mean rank {ranks.mean():,.0f} of 200, p = 0.")
 
     def test_few_random_models_vote(self):
@@ -73,6 +79,7 @@ class TestWhoVotes:
     def test_the_best_run_of_a_model_votes_for_all_of_its_runs(self):
         found = voters([self.run([2] * 40), self.run([1, 2] * 20), self.run([3] * 40, "org/b"), self.run([1, 2] * 20)])
         assert [voter.votes for voter in found] == [False, True, True, False]
+        assert [voter.weight for voter in found] == pytest.approx([1 / 2, 3 / 4, 1 / 3, 3 / 4])
         assert {found[0].why, found[3].why} == {"another run of the same model votes"}
 
     def test_several_relevant_images_of_a_query_are_one_cluster(self):

@@ -66,13 +66,21 @@ def test_the_greatest_difference_of_any_part_in_any_colour_counts(shift, twins):
         assert found == ([Twin(0, 1, [0], 0, abs(shift))] if twins else [])
 
 
+def of_parts(*odd: int) -> np.ndarray:
+    """Return the grid of an orange picture some of whose parts differ in blue."""
+    grid = np.full((8, 8, 3), (200, 120, 60), np.uint8)
+    for place, value in enumerate(odd):
+        grid[place, 5, 2] = 60 + value
+    return grid
+
+
 def test_a_flat_picture_is_nobodys_twin():
-    flat, barely = np.full((8, 8, 3), 120, np.uint8), np.full((8, 8, 3), 120, np.uint8)
-    barely[0, 0, 2] += 40
-    for grids in ([flat, flat], [flat, barely], [barely, flat], [barely, barely]):
-        assert near([0], [[[1]]], [5, 5], 0, grids.__getitem__) == []
-    barely[0, 0, 2] += 1
-    assert near([0], [[[1]]], [5, 5], 0, [barely, barely].__getitem__) == [Twin(0, 1, [0], 0, 0)]
+    flat, barely, shaped = of_parts(), of_parts(20, -20), of_parts(20, -21)
+    for one in (flat, barely, shaped):
+        for other in (flat, barely):
+            assert near([0], [[[1]]], [5, 5], 0, [one, other].__getitem__) == []
+            assert near([0], [[[1]]], [5, 5], 0, [other, one].__getitem__) == []
+    assert near([0], [[[1]]], [5, 5], 0, [shaped, shaped].__getitem__) == [Twin(0, 1, [0], 0, 0)]
 
 
 def test_only_pictures_whose_hashes_agree_are_looked_at():
