@@ -357,6 +357,8 @@ def violations(document: Any) -> list[str]:
     for i, table in enumerate(document["tables"]):
         wrong = misfits(f"tables[{i}]", table, TABLE)
         found += wrong
+        if not wrong and table["chance"] is not None:
+            found += misfits(f"tables[{i}].chance", table["chance"], dict.fromkeys((*scored(), "median_rank"), SCORE))
         for j, row in enumerate([] if wrong else table["rows"]):
             found += misfits(f"tables[{i}].rows[{j}]", row, columns)
     for i, row in enumerate(document["reported"]):

@@ -68,16 +68,18 @@ def test_with_one_relevant_image_some_scores_are_copies_of_others(relevant, size
         factor = 0.1 if key == "precision_at_10" else 1.0
         assert METRICS[key].of_query(of).tolist() == pytest.approx((factor * METRICS[other].of_query(of)).tolist())
         if relevant > 1:
-            several = asked([[1] * relevant])
+            # The first relevant image stands at rank 1 here, the next ones far behind.
+            places = np.array([1, *range(12, 11 + relevant)])
+            several = Grouped.of(np.zeros(relevant, dtype=int), places, np.ones(relevant))
             assert METRICS[key].of_query(several)[0] != pytest.approx(factor * METRICS[other].of_query(several)[0])
 
 
 class TestAgainstChance:
-    IMAGES = [f"flickr30k/{n // 5}" for n in range(200)]
-
     def run(self, ranks, **info):
         """A run of 40 images with five captions each among 1,000."""
-        return hand_made(np.asarray(ranks).tolist(), relevant_ids=self.IMAGES, corpus_size=1_000, **info)
+        images = [f"flickr30k/{n // 5:02d}" for n in range(200)]
+        queries = [f"q{n:03d}" for n in range(200)]
+        return hand_made(np.asarray(ranks).tolist(), query_ids=queries, relevant_ids=images, corpus_size=1_000, **info)
 
     def test_a_good_model_is_told_apart_and_one_that_is_worse_is_not_better(self):
         good, bad = against_chance([self.run([3] * 200), self.run([990] * 200)])
@@ -127,12 +129,8 @@ def row(name: str, **changed) -> dict:
 def table(*rows: dict, **changed) -> dict:
     given = dict.fromkeys(("task", "title"), "T") | {"content_id": "5" * 64, "sources": None}
     given |= {"images_id": None, "sources_id": None, "corpus_size": 100, "query_count": 1_000}
-    return {
-        **given,
-        "one_relevant": True,
-        "chance": {"ndcg_at_10": 0.0454, "median_rank": 50.5},
-        "rows": [*rows],
-    } | changed
+    given |= {"one_relevant": True, "chance": {"ndcg_at_10": 0.0454, "median_rank": 50.5}, "rows": [*rows]}
+    return given | changed
 
 
 def test_what_stands_below_a_table():
@@ -156,9 +154,8 @@ def test_a_random_ranking_is_a_row_of_its_own():
     assert random_row(table(chance=None)) == []
     document = {"tables": [table(row("a", versions={}, options={}))], "reported": []}
     (line,) = [text for text in to_markdown(document).splitlines() if RANDOM in text]
-    cells = dict(
-        zip([cell.heading for cell in cells_of("who", "scores", one_relevant=True)], line.strip("| ").split(" | "))
-    )
+    names = [cell.heading for cell in cells_of("who", "scores", one_relevant=True)]
+    cells = dict(zip(names, line.strip("| ").split(" | ")))
     assert (cells["rank"], cells["nDCG@10"], cells["median rank"], cells["R@1"]) == ("–", "0.0454", "50.5", "–")
 
 

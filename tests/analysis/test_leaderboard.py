@@ -31,6 +31,7 @@ from mteb_vehicle_search.analysis.leaderboard import (
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.uncertainty import cluster_sums
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.run_record import RunRecord, write_run_record
 
 ROOT = Path(__file__).parents[2]
@@ -400,7 +401,7 @@ class TestRanks:
                 alone = rank_ranges({i: runs[i], j: runs[j]})
                 if alone[i] == alone[j]:
                     assert (i, j) not in separated
-        assert 0.1 < apart / pairs < 0.9
+        assert 0.05 < apart / pairs < 0.95
 
     def test_all_true_ranks_lie_in_the_ranges_at_once(self):
         """In 95 % of worlds; 200 of them tell 0.95 from less than 0.91 (three standard errors)."""
@@ -477,7 +478,7 @@ def test_rows_are_sorted_best_first_then_by_name_and_those_without_the_score_las
 
 
 def test_the_scores_to_sort_by():
-    assert (*(name for name in row_columns() if "_at_" in name and "_ci_" not in name), "median_rank") == sortable()
+    assert (*(name for name in row_columns() if name in scored()), "median_rank") == sortable()
 
 
 def test_ranks_are_of_the_score_that_sorts(home):
