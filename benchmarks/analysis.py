@@ -1,21 +1,17 @@
 """Full simulations of the analysis: python benchmarks/analysis.py (about three minutes).
 
-Prints coverage, type-I error, the error of the extrapolation, and times; the README there quotes them. Run records in
-the runs folder are checked by holding out 90 % of their distractors as well.
+Prints type-I error and the error of the extrapolation; the README there quotes them (`coverage.py` has the intervals).
+Run records in the runs folder are checked by holding out 90 % of their distractors as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
-
-import numpy as np
 
 from mteb_vehicle_search.analysis.corpus_growth import hold_out
 from mteb_vehicle_search.analysis.ranks import load_ranks
-from mteb_vehicle_search.analysis.uncertainty import clustered_interval, paired_comparison
 from mteb_vehicle_search.run_record import RunRecord
 
 
@@ -23,23 +19,12 @@ def main() -> None:
     """Run all simulations."""
     # The simulations are those of the tests.
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-    from simulations import clustered_scores, coverage, extrapolations, far_extrapolations, type_1_error
+    from simulations import extrapolations, far_extrapolations, type_1_error
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--datasets", type=int, default=1_000, help="simulated data sets (default: 1,000)")
     args = parser.parse_args()
-    values, clusters = clustered_scores(np.random.default_rng(0), 2_145, 5)
-    other, _ = clustered_scores(np.random.default_rng(1), 2_145, 5)
-    for name, work in (
-        ("clustered_interval", lambda: clustered_interval(values, clusters)),
-        ("paired_comparison", lambda: paired_comparison(values, other, clusters)),
-    ):
-        start = time.perf_counter()
-        work()
-        print(f"{name}, 10,725 queries, 10,000 resamples: {time.perf_counter() - start:.2f} s")
     n = args.datasets
-    clustered, by_query = coverage(n, images=200, captions=5, resamples=1_000, seed=11)
-    print(f"coverage of the 95 % interval, {n} data sets: by image {clustered:.1%}, by query {by_query:.1%}")
     clustered, by_query = type_1_error(n, images=200, captions=5, flips=1_000, seed=12)
     print(f"type-I error at 5 %, {n} data sets: by image {clustered:.1%}, by query {by_query:.1%}")
     print("extrapolation of nDCG@10, 10,725 queries, from 6,601 distractors to 66,009:")

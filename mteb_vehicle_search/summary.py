@@ -9,6 +9,7 @@ from typing import Any
 
 from mteb_vehicle_search.analysis.chance import against_chance, random_scores
 from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.uncertainty import Interval, too_few
 from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.run_record import RunKey
 from mteb_vehicle_search.terminal import console, print_columns, show_in_a_run
@@ -66,9 +67,12 @@ def _print_scores(title: str, info: dict[str, Any], scores: dict[str, Any], last
     def number(key: str, form: str = ".4f") -> str:
         return format(scores[key], form) if key in scores else "–"
 
+    # Where queries have several relevant images there is no interval, and no number of images.
+    why = too_few(int(scores["ndcg_at_10_ci_images"])) if "ndcg_at_10_ci_images" in scores else ""
+    ends = Interval(0.0, scores.get("ndcg_at_10_ci_low"), scores.get("ndcg_at_10_ci_high")).ends(between=" – ")
     cells = {
         METRICS["ndcg_at_10"].heading: number("ndcg_at_10"),
-        "95 % interval": f"{number('ndcg_at_10_ci_low')} – {number('ndcg_at_10_ci_high')}",
+        "95 % interval": f"{ends} ({why})" if why else ends,
         **{METRICS[key].heading: number(key) for key in ("map_at_10", "recall_at_1", "recall_at_10")},
         "median rank": number("median_rank", "g"),
         **last,

@@ -161,7 +161,8 @@ class EvalSetTask(AbsTaskRetrieval):
     ) -> dict[str, float]:
         """Return our extra scores, computed from the exact ranks.
 
-        `ndcg_at_10_ci_low`, `ndcg_at_10_ci_high`: 95 % interval, bootstrap clustered by relevant image;
+        `ndcg_at_10_ci_low`, `ndcg_at_10_ci_high`: 95 % interval over the relevant images, as many as
+        `ndcg_at_10_ci_images` says (none if they are too few, nor where queries have several relevant images);
         `median_rank`: over all (query, relevant image) pairs; `beaten_only_by_distractors`: share of the pairs whose
         relevant image is not first and is outranked by uncaptioned images only.
         """

@@ -19,7 +19,7 @@ from mteb_vehicle_search.models import model_metas
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-WIDTH = 110
+WIDTH = 116
 # A command after "$ " and what it printed, in one fence.
 SHOWN = re.findall(r"```\n\$ (vehicle-search .+)\n((?:.*\n)+?)```", README)
 

@@ -353,7 +353,7 @@ def test_the_record_says_when_the_run_was_and_what_it_scored(data, capsys):
     started, finished = (datetime.fromisoformat(record.info[key]) for key in ("started", "finished"))
     assert moments[0] <= started <= moments[1] < moments[-1] <= finished <= after
     names = {"ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10", "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"}
-    names |= {"median_rank", "beaten_only_by_distractors"}
+    names |= {"median_rank", "beaten_only_by_distractors", "ndcg_at_10_ci_images"}
     assert record.info["scores"] == {name: scores[name] for name in names}
     assert (record.info["task_name"], record.info["content_id"]) == ("VehicleImageSearch", data.content_id)
     assert (record.info["model_name"], record.info["model_revision"]) == ("toy/encoder", "r1")

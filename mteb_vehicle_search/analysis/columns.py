@@ -17,7 +17,7 @@ from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.reported import SET
 from mteb_vehicle_search.analysis.runs import Result, holds_flickr30k
 from mteb_vehicle_search.analysis.sets import title_of
-from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
+from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, too_few
 from mteb_vehicle_search.metrics import METRICS, scored
 from mteb_vehicle_search.run_record import RunKey
 
@@ -83,7 +83,7 @@ class Entry:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """The mean nDCG@10 with its 95 % interval."""
+        """The mean nDCG@10 with its 95 % interval; None without ranks."""
         return clustered_interval(self.ranks.scores("ndcg_at_10"), self.ranks.clusters) if self.ranks else None
 
     @cached_property
@@ -151,12 +151,30 @@ def _rank(row: Row) -> str:
 
 
 def _interval(row: Row) -> str:
-    low, high = row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]
-    return "–" if low is None or high is None else f"{low:.4f}–{high:.4f}"
+    images = row["ndcg_at_10_ci_images"]
+    why = too_few(images) if images is not None else ""
+    shown = Interval(0.0, row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]).ends()
+    return f"{shown} ({why})" if why else shown
 
 
-def _end(side: str) -> Callable[[Entry], float | None]:
-    return lambda entry: entry.score(f"ndcg_at_10_ci_{side}", lambda _: getattr(entry.interval, side))
+def _end(side: str) -> Value:
+    def end(entry: Entry) -> float | None:
+        """Return what the ranks give; results of earlier versions have other ends, which may leave no width."""
+        if entry.interval is None:
+            scores = entry.result.scores if entry.result else {}
+            ends = {one: scores.get(f"ndcg_at_10_ci_{one}") for one in ("low", "high")}
+            return None if ends["low"] == ends["high"] else ends[side]
+        found = getattr(entry.interval, side)
+        return None if found is None else round(found, 5)
+
+    return end
+
+
+def _images(entry: Entry) -> int | None:
+    if entry.ranks:
+        return len(np.unique(entry.ranks.clusters))
+    images = entry.result.scores.get("ndcg_at_10_ci_images") if entry.result else None
+    return None if images is None else int(images)
 
 
 def _key(part: str) -> Value:
@@ -255,11 +273,12 @@ FACTS = [
     Column(
         "ndcg_at_10_ci_low",
         NUMBER,
-        "95 % interval, bootstrap clustered by image",
+        "95 % interval over images; null if they are too few",
         _end("low"),
         Cell("scores", "95 % interval", _interval, headline=True),
     ),
     Column("ndcg_at_10_ci_high", NUMBER, "its upper end", _end("high")),
+    Column("ndcg_at_10_ci_images", INTEGER, "the images that it is over; null if that is not known", _images),
     Column(
         "median_rank",
         NUMBER,

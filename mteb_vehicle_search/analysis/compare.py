@@ -18,7 +18,15 @@ from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
 from mteb_vehicle_search.analysis.sets import other_pixels, title_of
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
-from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, Paired, holm, paired_comparison
+from mteb_vehicle_search.analysis.uncertainty import (
+    RESAMPLES,
+    TOO_FEW_NOTE,
+    Interval,
+    Paired,
+    holm,
+    paired_comparison,
+    too_few,
+)
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.terminal import console, print_columns
@@ -67,8 +75,8 @@ def compare(
 ) -> Comparison:
     """Compare two runs on the same evaluation set in one of `metrics.scored()`.
 
-    The captions (`queries`) are for the strata that need them; without, those are left out. There are as many sign
-    flips as bootstrap resamples, and `seed` is of both.
+    The captions (`queries`) are for the strata that need them; without, those are left out. `resamples` is the number
+    of random sign flips, `seed` theirs.
 
     Raises:
         ResultsError: The runs are on different evaluation sets or do not have the same queries.
@@ -113,25 +121,30 @@ def sentence(found: Comparison) -> str:
     paired, metric = found.paired, found.metric
     better, worse = (found.model_a, found.model_b) if paired.difference.mean > 0 else (found.model_b, found.model_a)
     high, low = max(paired.a.mean, paired.b.mean), min(paired.a.mean, paired.b.mean)
-    sides = sorted(abs(end) for end in (paired.difference.low, paired.difference.high))
     wins, losses = paired.query_wins, paired.query_losses
-    total = wins + losses + paired.query_ties
+    total = paired.queries
     if paired.difference.mean < 0:
         wins, losses = losses, wins
     p = f"p = {paired.p_value:.4f}" if paired.p_value >= 0.001 else "p < 0.001"
+    difference, why = paired.difference, too_few(paired.images)
     if paired.p_value < SIGNIFICANCE:
+        sides = difference if difference.mean > 0 else difference.mirrored()
         return (
             f"{better} is better than {worse} on {found.title}: {metric} {high:.4f} against {low:.4f}, a difference of "
-            f"{high - low:.4f} (95 % interval {sides[0]:.4f} to {sides[1]:.4f}, {p}); of {total:,} queries it wins "
-            f"{wins:,} and loses {losses:,}."
+            f"{high - low:.4f} ({_within(sides, '.4f', why)}, {p}); of {total:,} queries it wins {wins:,} and loses "
+            f"{losses:,}."
         )
     if wins == losses == 0:
         return f"{found.model_a} and {found.model_b} score the same on every query of {found.title}."
     return (
         f"These runs do not tell {found.model_a} and {found.model_b} apart on {found.title}: {metric} "
-        f"{paired.a.mean:.4f} and {paired.b.mean:.4f}, a difference of {paired.difference.mean:+.4f} (95 % interval "
-        f"{paired.difference.low:+.4f} to {paired.difference.high:+.4f}, {p})."
+        f"{paired.a.mean:.4f} and {paired.b.mean:.4f}, a difference of {difference.mean:+.4f} "
+        f"({_within(difference, '+.4f', why)}, {p})."
     )
+
+
+def _within(interval: Interval, form: str, why: str) -> str:
+    return f"no interval: {why}" if why else f"95 % interval {interval.ends(form, ' to ')}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,8 +152,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help=f"two or more: {MODEL_HELP}")
     parser.add_argument("--metric", default="ndcg_at_10", choices=scored())
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="evaluation set, for strata by caption")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"(default: {RESAMPLES})")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default: 0)")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"random sign flips (default: {RESAMPLES})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sign flips (default: 0)")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     add_selection_arguments(parser)
 
@@ -150,7 +163,7 @@ def main(args: argparse.Namespace) -> int:
     if len(args.models) < 2:
         raise ResultsError("A comparison needs two models.", "vehicle-search compare MODEL_A MODEL_B")
     if args.resamples < 100:
-        raise ResultsError(f"{args.resamples} resamples are too few for an interval.", "Use 100 or more.")
+        raise ResultsError(f"{args.resamples} resamples are too few for a p-value.", "Use 100 or more.")
     records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
     runs = [load_ranks(record) for record in records]
     queries = queries_of(str(records[0].info["content_id"]), args.data)
@@ -192,16 +205,16 @@ def as_json(found: Comparison, p_adjusted: float) -> dict:
     }
 
 
-COLUMNS = ("", "queries", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties")
+COLUMNS = ("", "queries", "images", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties")
 
 
 def _show(screen: Console, found: Comparison, p_adjusted: float, pairs: int) -> None:
     paired = found.paired
-    rows = [COLUMNS, _cells("all", paired.query_wins + paired.query_losses + paired.query_ties, paired, p_adjusted)]
+    rows = [COLUMNS, _cells("all", paired, p_adjusted)]
     # A division's name stands on a line of its own above its parts.
     for stratum, effects in groupby(found.effects, key=lambda effect: effect.stratum):
         rows.append((stratum, *[""] * (len(COLUMNS) - 1)))
-        rows += [_cells(f"  {one.label}", one.queries, one.paired, one.p_adjusted) for one in effects]
+        rows += [_cells(f"  {one.label}", one.paired, one.p_adjusted) for one in effects]
     columns = [list(column) for column in zip(*rows)]
     screen.print(f"{found.title} · {found.metric}\nA {found.model_a}\nB {found.model_b}\n")
     print_columns(screen, "", columns[:2], columns[2:], {""})
@@ -210,18 +223,21 @@ def _show(screen: Console, found: Comparison, p_adjusted: float, pairs: int) -> 
         "p by sign flips of images, adjusted by Holm's method within each group"
         + (f" and over the {pairs} pairs." if pairs > 1 else ".")
     )
+    if any(too_few(effect.images) for effect in found.effects):
+        screen.print(TOO_FEW_NOTE)
     screen.print(f"\n{sentence(found)}\n")
 
 
-def _cells(label: str, queries: int, paired: Paired, p: float) -> tuple[str, ...]:
+def _cells(label: str, paired: Paired, p: float) -> tuple[str, ...]:
     difference = paired.difference
     return (
         label,
-        f"{queries:,}",
+        f"{paired.queries:,}",
+        f"{paired.images:,}",
         f"{paired.a.mean:.4f}",
         f"{paired.b.mean:.4f}",
         f"{difference.mean:+.4f}",
-        f"{difference.low:+.4f}, {difference.high:+.4f}",
+        difference.ends("+.4f", ", "),
         f"{p:.4f}",
         *(f"{n:,}" for n in (paired.query_wins, paired.query_losses, paired.query_ties)),
     )

@@ -22,7 +22,13 @@ from mteb_vehicle_search.analysis.runs import open_record
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
 from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.analysis.thinning import thinned
-from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, resampled_means
+from mteb_vehicle_search.analysis.uncertainty import (
+    TOO_FEW_NOTE,
+    Interval,
+    clustered_interval,
+    resampled_means,
+    too_few,
+)
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import growing, of_growth
 from mteb_vehicle_search.terminal import console, print_columns
@@ -34,7 +40,7 @@ TABLE_METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10", "reca
 
 
 class GrowthPoint(NamedTuple):
-    """The expected score among a number of distractors, with its 95 % interval.
+    """The expected score among a number of distractors, with its 95 % interval (None if there are too few images).
 
     The corpus holds them and the captioned images. The method is "exact" (an expectation over the searched images) or
     "model" (beyond them).
@@ -44,9 +50,14 @@ class GrowthPoint(NamedTuple):
     corpus_size: int
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     method: str
+
+    @property
+    def interval(self) -> Interval:
+        """The value with its ends."""
+        return Interval(self.value, self.low, self.high)
 
 
 def default_sizes(total: int) -> list[int]:
@@ -68,7 +79,7 @@ def growth(
     """Return, for each metric, the expected score for each number of distractors, with 95 % intervals by image.
 
     The metrics are of `metrics.growing()`; `mrr` (without a last rank) only up to the searched corpus. `sizes` are
-    `default_sizes` if None. `resamples` are those of the model beyond the searched corpus, `seed` is of all resampling.
+    `default_sizes` if None. `resamples` and `seed` are of the model beyond the searched corpus.
 
     Raises:
         ResultsError: Queries have several relevant images, or a size or a metric is not possible.
@@ -86,7 +97,7 @@ def growth(
     curves = {metric: [] for metric in metrics}
     for metric, points in curves.items():
         for n in (n for n in sizes if n <= total):
-            interval = clustered_interval(thinned(metric, captioned, above, total, n), ranks.clusters, seed=seed)
+            interval = clustered_interval(thinned(metric, captioned, above, total, n), ranks.clusters)
             points.append(GrowthPoint(n, n + kept, metric, *interval, "exact"))
         points += [GrowthPoint(n, n + kept, metric, *found, "model") for n, found in zip(beyond, modelled[metric])]
     return curves
@@ -121,8 +132,9 @@ def hold_out(ranks: RunRanks, metric: str = "ndcg_at_10", share: float = 0.1, *,
 class Equivalence(NamedTuple):
     """How many distractors of a general corpus (`equivalent`) give the score that all of a special one give.
 
-    It and the ends of its 95 % interval are None if they are more than can be said (`high`: no upper bound). Of the
-    general distractors so many were `searched`; the method is "exact" if the equivalent lies within them, else "model".
+    It and the ends of its 95 % interval are None if they are more than can be said (`high`: no upper bound); so are
+    both ends if there are too few `images`. Of the general distractors so many were `searched`; the method is "exact"
+    if the equivalent lies within them, else "model".
     """
 
     distractors: int
@@ -132,6 +144,7 @@ class Equivalence(NamedTuple):
     high: int | None
     searched: int
     method: str
+    images: int
 
 
 def equivalence(
@@ -165,17 +178,21 @@ def equivalence(
     point, method = _crossing(target, line, sizes), "exact"
     if not np.isfinite([point, high]).all():
         # The model's interval stands by itself, so the score's own interval is set against it: wider than a paired one.
-        sides = clustered_interval(scores, special.clusters, seed=seed)
+        sides = clustered_interval(scores, special.clusters)
         more = [total, *(int(n) for n in np.geomspace(total, 10 * max(BEYOND), 25)[1:])]
         found = extrapolate([metric], captioned, above, general.clusters, total, more, resamples=50, seed=seed)
-        modelled = np.array(found[metric])
+        modelled = np.array(found[metric], dtype=float)
         if not np.isfinite(point):
             point, method = _crossing(target, modelled[:, 0], more), "model"
-        if not np.isfinite(low):
-            low = _crossing(sides.high, modelled[:, 1], more)
-        high = _crossing(sides.low, modelled[:, 2], more)
+        if sides.low is not None and sides.high is not None:
+            if not np.isfinite(low):
+                low = _crossing(sides.high, modelled[:, 1], more)
+            high = _crossing(sides.low, modelled[:, 2], more)
+    images = len(np.unique(special.clusters))
+    if too_few(images):
+        low = high = float("inf")
     whole = [round(float(n)) if np.isfinite(n) else None for n in (point, low, high)]
-    return Equivalence(special.distractors, target, whole[0], whole[1], whole[2], total, method)
+    return Equivalence(special.distractors, target, whole[0], whole[1], whole[2], total, method, images)
 
 
 def _crossing(target: float, line: np.ndarray, sizes: list[int]) -> float:
@@ -273,15 +290,17 @@ def _show(screen, name, ranks, curves, checked, check, equal) -> None:
     ]
     cells = [[metric, *(f"{p.value:.4f}" for p in of_metric)] for metric, of_metric in curves.items()]
     # Five intervals side by side are more than anybody reads: one beside the leading metric.
-    cells.insert(1, ["95 % interval", *(f"{p.low:.4f}–{p.high:.4f}" for p in points)])
+    cells.insert(1, ["95 % interval", *(p.interval.ends() for p in points)])
     print_columns(screen, f"{title_of(info)} · {name}", head, cells, {""})
+    if any(point.low is None for point in points):
+        screen.print(TOO_FEW_NOTE)
     captioned = info["corpus_size"] - ranks.distractors
     screen.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
     if check is not None:
-        mean, low, high = check.predicted
         screen.print(
-            f"Check: from {check.share:.0%} of the distractors the model predicts {checked} {mean:.4f} "
-            f"[{low:.3f}, {high:.3f}] for all of them; it is {check.actual:.4f} (error {check.error:+.4f})."
+            f"Check: from {check.share:.0%} of the distractors the model predicts {checked} "
+            f"{check.predicted.mean:.4f} [{check.predicted.ends('.3f', ', ')}] for all of them; it is "
+            f"{check.actual:.4f} (error {check.error:+.4f})."
         )
     if equal is not None:
         screen.print(equivalence_sentence(equal))
@@ -303,7 +322,9 @@ def equivalence_sentence(found: Equivalence) -> str:
         )
     bounds = [f"{n:,}" if n is not None else "more than can be said" for n in (found.low, found.high)]
     modelled = "" if found.method == "exact" else f" (modelled: {found.searched:,} were searched)"
+    interval = too_few(found.images)
+    interval = f"no interval: {interval}" if interval else f"95 % interval {bounds[0]} to {bounds[1]}"
     return (
         f"These {found.distractors:,} distractors of one domain are as hard as {found.equivalent:,} general ones"
-        f"{modelled}, 95 % interval {bounds[0]} to {bounds[1]}."
+        f"{modelled}, {interval}."
     )

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.uncertainty import Interval
+from mteb_vehicle_search.analysis.uncertainty import Interval, too_few
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import of_growth
 
@@ -139,7 +139,7 @@ def extrapolate(
 
     The metrics are of `metrics.growing()`, but not `mrr`. `captioned` and `above` int [q] are the captioned images and
     the distractors, of the `total` searched, above each query's relevant image, which `clusters` [q] names. Images are
-    resampled by bootstrap; 0 `resamples` give the two extremes only.
+    resampled by bootstrap; 0 `resamples` give the two extremes only. Too few images have no interval.
 
     Raises:
         ResultsError: A size is below `total`, there are no distractors, or a metric has no last rank.
@@ -165,6 +165,8 @@ def extrapolate(
     bottom, top = np.quantile(outer, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     low, high = bottom.min(axis=0), top.max(axis=0)
     intervals = [Interval(float(m), float(min(m, lo)), float(max(m, hi))) for m, lo, hi in zip(middle, low, high)]
+    if too_few(len(labels)):
+        intervals = [Interval(interval.mean, None, None) for interval in intervals]
     return {metric: intervals[i * len(sizes) : (i + 1) * len(sizes)] for i, metric in enumerate(metrics)}
 
 

@@ -221,7 +221,9 @@ def _require_names(key: RunKey) -> None:
 
 def _scores(scores: dict[str, Any]) -> dict[str, float]:
     shares = (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high")
-    values = {name: scores[name] for name in (*shares, "median_rank") if scores.get(name) is not None}
+    values = {
+        name: scores[name] for name in (*shares, "median_rank", "ndcg_at_10_ci_images") if scores.get(name) is not None
+    }
     if "ndcg_at_10" not in values:
         raise ResultsError("it has no score ndcg_at_10")
     for name, value in values.items():

@@ -119,7 +119,6 @@ def in_order(labels: Sequence[str]) -> list[str]:
 
 LENGTHS = {"up to 8 words": 8, "9 to 12 words": 12, "13 to 16 words": 16, "17 words or more": 10**9}
 BY_VEHICLE, BY_LENGTH = "Vehicle named in the caption", "Caption length"
-RESAMPLES = 2_000
 
 
 class Part(NamedTuple):
@@ -127,7 +126,8 @@ class Part(NamedTuple):
 
     label: str  # what they have in common
     queries: int  # their number
-    scores: list[Interval]  # nDCG@10 of each model with its 95 % interval
+    images: int  # the relevant images that they are about
+    scores: list[Interval]  # nDCG@10 of each model with its 95 % interval, if there are enough images for one
 
 
 def groups(captions: Sequence[str]) -> dict[str, dict[str, list[int]]]:
@@ -148,10 +148,9 @@ def strengths(captions: Sequence[str], runs: Sequence[RunRanks]) -> dict[str, li
     """Return, by division, the parts with the scores of each run; captions in the order of the runs' queries."""
     values: list[Any] = [run.scores("ndcg_at_10") for run in runs]
     clusters = runs[0].clusters
-    return {
-        title: [
-            Part(label, len(at), [clustered_interval(v[at], clusters[at], resamples=RESAMPLES) for v in values])
-            for label, at in parts.items()
-        ]
-        for title, parts in groups(captions).items()
-    }
+
+    def part(label: str, at: list[int]) -> Part:
+        images = clusters[at]
+        return Part(label, len(at), len(np.unique(images)), [clustered_interval(v[at], images) for v in values])
+
+    return {title: [part(label, at) for label, at in parts.items()] for title, parts in groups(captions).items()}

@@ -1,7 +1,7 @@
 """Intervals and tests that respect that captions of one image are not independent.
 
-Everything resamples *clusters* (the relevant image with all its captions), never single queries. Plain numpy; an
-evaluation calls `clustered_interval` after every run, so it must be quick and need nothing else.
+The unit is the *cluster* (the relevant image with all its captions), never the single query. `limits.py` has the
+intervals; an evaluation calls `clustered_interval` after every run, so it must be quick.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.limits import FEWEST_IMAGES, Limits, difference_limits, score_limits
 from mteb_vehicle_search.errors import ResultsError
 
 RESAMPLES = 10_000
@@ -18,13 +19,28 @@ ENUMERATED = 13
 # Numbers held at once; bounds the memory to tens of megabytes whatever the size of the evaluation set.
 BLOCK = 1 << 21
 
+TOO_FEW_NOTE = f"–: no interval from fewer than {FEWEST_IMAGES} images."
+
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval."""
+    """A mean with its confidence interval; both ends are None where there are too few images for any."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+    def ends(self, form: str = ".4f", between: str = "–") -> str:
+        """Return both ends as text, or a dash where there are none."""
+        return "–" if self.low is None or self.high is None else f"{self.low:{form}}{between}{self.high:{form}}"
+
+    def mirrored(self) -> Interval:
+        """Return the interval of the value with the other sign."""
+        return Interval(-self.mean, *(None if end is None else -end for end in (self.high, self.low)))
+
+
+def too_few(images: int) -> str:
+    """Return why so many images have no interval; "" if they have one."""
+    return f"too few images: {images}" if images < FEWEST_IMAGES else ""
 
 
 class ClusterSums(NamedTuple):
@@ -86,24 +102,36 @@ def resampled_means(
     return means.reshape(resamples, *grouped.sums.shape[1:])
 
 
-def clustered_interval(
-    values: np.ndarray, clusters: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Return the mean with its percentile bootstrap interval, clusters resampled as wholes.
+def clustered_interval(values: np.ndarray, clusters: np.ndarray, *, level: float = 0.95) -> Interval:
+    """Return the mean of scores with its interval over clusters, in closed form (see `limits.score_limits`).
 
-    `values` float [q] are by query, `clusters` [q] label the relevant image of each. The same seed gives the same
-    interval, whatever the order of the queries. A single cluster says nothing of the spread: the interval is then the
-    mean itself. With few clusters (under about 50) percentile intervals are somewhat too short.
+    `values` float [q] lie in [0, 1], by query; `clusters` [q] label the relevant image of each. Neither the order of
+    the queries nor the labels matter. With fewer than FEWEST_IMAGES clusters there is no interval: its ends are None.
 
     Raises:
-        ResultsError: There is no value, a value is not finite, or the lengths differ.
+        ResultsError: There is no value, a value is no score, or the lengths differ.
     """
+    grouped = cluster_sums(values, clusters)
+    _require_scores(values, level)
+    limits = score_limits(grouped.sums[:, None], grouped.counts[:, None], level)
+    return _interval(np.asarray(values), limits, len(grouped.counts))
+
+
+def _interval(values: np.ndarray, limits: Limits, clusters: int) -> Interval:
+    """Return the mean of values with the limits of the first column; without any if there are too few clusters."""
+    few = clusters < FEWEST_IMAGES
+    return Interval(float(values.mean()), *(None if few else float(end[0]) for end in (limits.low, limits.high)))
+
+
+def _require_scores(values: np.ndarray, level: float) -> None:
     if not 0 < level < 1:
         raise ResultsError(f"A level lies between 0 and 1, not at {level}.")
-    mean = float(np.mean(values)) if len(values) else float("nan")
-    means = resampled_means(values, clusters, resamples=resamples, seed=seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high))
+    values = np.asarray(values, dtype=np.float64)
+    # Expected scores are sums, which may pass 1 by rounding.
+    outside = np.abs(values - 0.5) > 0.5 + 1e-9
+    if outside.any():
+        at = int(np.argmax(outside))
+        raise ResultsError(f"Value {at} of {len(values)} is {values[at]}; scores lie between 0 and 1.")
 
 
 def sign_flip_p_values(sums: np.ndarray, *, flips: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -177,6 +205,16 @@ class Paired(NamedTuple):
     image_losses: int
     image_ties: int
 
+    @property
+    def queries(self) -> int:
+        """The number of queries."""
+        return self.query_wins + self.query_losses + self.query_ties
+
+    @property
+    def images(self) -> int:
+        """The number of images; too few have no intervals."""
+        return self.image_wins + self.image_losses + self.image_ties
+
 
 def paired_comparison(
     a: np.ndarray,
@@ -187,23 +225,29 @@ def paired_comparison(
     seed: int = 0,
     level: float = 0.95,
 ) -> Paired:
-    """Compare the scores, float [q], of two models on the same queries; `clusters` [q] name their relevant images.
+    """Compare the scores, float [q] in [0, 1], of two models on the same queries; `clusters` [q] name their images.
 
-    There are as many sign flips as bootstrap resamples, and `seed` is of both.
+    There are `resamples` random sign flips (if not all are tried), of the `seed`. The intervals need neither.
 
     Raises:
-        ResultsError: The lengths differ, there is no query, or a score is not finite.
+        ResultsError: The lengths differ, there is no query, or a score is none.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise ResultsError(f"Model A has {len(a)} queries, model B {len(b)}: they were not run on the same data.")
     difference = a - b
-    columns = np.stack([a, b, difference], axis=1)
-    means = resampled_means(columns, clusters, resamples=resamples, seed=seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    intervals = [Interval(float(columns[:, j].mean()), float(low[j]), float(high[j])) for j in range(3)]
-    sums = cluster_sums(difference, clusters).sums
-    sums = np.where(np.abs(sums) < 1e-12, 0.0, sums)
+    gains, losses = np.maximum(difference, 0.0), np.maximum(-difference, 0.0)
+    grouped = cluster_sums(np.stack([a, b, gains, losses, difference], axis=1), clusters)
+    for scores in (a, b):
+        _require_scores(scores, level)
+    columns, counts = np.split(grouped.sums, 5, axis=1), grouped.counts[:, None]
+    limits = (
+        score_limits(columns[0], counts, level),
+        score_limits(columns[1], counts, level),
+        difference_limits(columns[2], columns[3], counts, level),
+    )
+    intervals = [_interval(scores, found, len(counts)) for scores, found in zip((a, b, difference), limits)]
+    sums = np.where(np.abs(columns[4][:, 0]) < 1e-12, 0.0, columns[4][:, 0])
     p_value = float(sign_flip_p_values(sums, flips=resamples, seed=seed)[0])
-    counts = [int(met.sum()) for one in (difference, sums) for met in (one > 0, one < 0, one == 0)]
-    return Paired._make([*intervals, p_value, *counts])
+    wins = [int(met.sum()) for one in (difference, sums) for met in (one > 0, one < 0, one == 0)]
+    return Paired._make([*intervals, p_value, *wins])

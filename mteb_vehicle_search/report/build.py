@@ -14,6 +14,7 @@ from typing import Any
 from mteb_vehicle_search.analysis.columns import Row, cells_of
 from mteb_vehicle_search.analysis.formats import caveats, random_row, reported_row
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard, left_out
+from mteb_vehicle_search.analysis.limits import FEWEST_IMAGES
 from mteb_vehicle_search.analysis.reported import is_of
 from mteb_vehicle_search.analysis.selection import RUNS_HELP
 from mteb_vehicle_search.analysis.sets import ID_DIGITS, SetKey, other_pixels
@@ -177,6 +178,7 @@ def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
         elsewhere=elsewhere,
         eval_set=eval_set,
         strengths=parts,
+        fewest_images=FEWEST_IMAGES,
         others=_others(board, eval_set),
         skipped=[(one.path.name, one.reason) for one in board.skipped],
         images=len(rows.shown),

@@ -256,7 +256,7 @@ def growth_of(run: RunRanks) -> Growth:
 
 def _curve(model: str, found: Growth) -> dict[str, Any]:
     points = [
-        [point.corpus_size, round(point.value, 5), round(point.low, 5), round(point.high, 5), kind]
+        [point.corpus_size, *(None if value is None else round(value, 5) for value in point.interval), kind]
         for point, kind in zip(found.points, found.kinds)
     ]
     return {"model": model, "points": points}

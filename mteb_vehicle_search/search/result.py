@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from mteb_vehicle_search.search.exact_search import SearchOutcome
 
 
-EXTRA_SCORES = ("median_rank", "beaten_only_by_distractors", "ndcg_at_10_ci_low", "ndcg_at_10_ci_high")
+EXTRA_SCORES = (
+    "median_rank",
+    "beaten_only_by_distractors",
+    "ndcg_at_10_ci_low",
+    "ndcg_at_10_ci_high",
+    "ndcg_at_10_ci_images",
+)
 
 
 def extra_scores(outcome: SearchOutcome, eval_set: EvalSet) -> dict[str, float]:
@@ -28,7 +34,9 @@ def extra_scores(outcome: SearchOutcome, eval_set: EvalSet) -> dict[str, float]:
     }
     if len({query for query, _ in outcome.pairs}) == len(outcome.pairs):
         interval = clustered_interval(METRICS["ndcg_at_10"].of_rank(ranks), rows)
-        scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = float(interval.low), float(interval.high)
+        scores["ndcg_at_10_ci_images"] = float(len(np.unique(rows)))
+        if interval.low is not None and interval.high is not None:
+            scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = interval.low, interval.high
     return scores
 
 

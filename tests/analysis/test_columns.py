@@ -47,6 +47,7 @@ TYPES = {
         **dict.fromkeys(scored(), SCORE),
         "ndcg_at_10_ci_low": SCORE,
         "ndcg_at_10_ci_high": SCORE,
+        "ndcg_at_10_ci_images": {"integer", "null"},
         "median_rank": SCORE,
         "better_than_chance": {"boolean", "null"},
         "tied_queries": {"integer", "null"},

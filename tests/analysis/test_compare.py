@@ -326,6 +326,30 @@ def test_json_holds_every_figure():
     }
 
 
+def test_a_part_of_too_few_images_has_a_dash_and_the_sentence_says_why(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    none = {name: Interval(value, None, None) for name, value in (("a", 0.6), ("b", 0.5), ("difference", 0.1))}
+    few = paired(0.01)._replace(**none, image_wins=4, image_losses=0, image_ties=0)
+    one = found_with(few, [StratumEffect("caption length", "0-8 words", 1_297, 4, few, 0.6)])
+    assert "a difference of 0.1000 (no interval: too few images: 4, p = 0.0100)" in sentence(one)
+    assert "+0.1000 (no interval: too few images: 4, p = 0.5000)" in sentence(found_with(few._replace(p_value=0.5)))
+    content = command.as_json(one, 0.01)
+    assert (content["difference"]["low"], content["strata"][0]["paired"]["a"]["high"]) == (None, None)
+    json.dumps(content, allow_nan=False)
+    command._show(console(), one, 0.01, 1)
+    shown = capsys.readouterr().out
+    assert cells(shown.splitlines()[7])[:7] == ["0-8 words", "1,297", "4", "0.6000", "0.5000", "+0.1000", "–"]
+    assert "–: no interval from fewer than 5 images." in shown
+
+
+def test_an_interval_that_holds_zero_keeps_its_sign():
+    """The interval is no inverted test: it may hold 0 where the test tells the models apart."""
+    wide = Interval(-0.1, -0.21, 0.01)
+    shown = sentence(found_with(paired(0.04, a=0.5, b=0.6)._replace(difference=wide)))
+    assert "org/b is better" in shown
+    assert "(95 % interval -0.0100 to 0.2100, p = 0.0400)" in shown
+
+
 def cells(line: str) -> list[str]:
     return re.split(r"\s{2,}", line.strip())
 
@@ -341,13 +365,14 @@ def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeyp
     shown = capsys.readouterr().out
     lines = [cells(line) for line in shown.splitlines()]
     assert lines[:3] == [["Some Title · mrr_at_10"], ["A org/a"], ["B org/b"]]
-    assert ["queries", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties"] in lines
+    assert ["queries", "images", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties"] in lines
     of_all = ["0.6000", "0.5000", "+0.1000", "+0.0600, +0.1100"]
-    assert ["all", "1,297", *of_all, "0.0246", "1,234", "56", "7"] in lines
-    assert ["0-8 words", "1,100", *of_all, "0.6000", "900", "150", "50"] in lines
+    assert ["all", "1,297", "321", *of_all, "0.0246", "1,234", "56", "7"] in lines
+    assert ["0-8 words", "1,100", "321", *of_all, "0.6000", "900", "150", "50"] in lines
     assert [
         "9-12 words",
-        "197",
+        "1,297",
+        "321",
         "0.4000",
         "0.5000",
         "-0.1000",
@@ -361,6 +386,7 @@ def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeyp
     assert [line[0] for line in lines if line[0] in labels] == labels
     # The parts stand indented under the name of their division.
     assert all(f"\n{start}" in shown for start in ("caption length", "  0-8 words", "beaten by", "  imagenet"))
+    assert "–: no interval" not in shown
     assert "By image: A wins 300, loses 20, ties 1." in shown
     assert "over the 3 pairs" in shown
     assert sentence(found_with(paired(0.0123))) in shown

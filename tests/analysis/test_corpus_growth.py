@@ -215,7 +215,7 @@ def test_points_within_the_searched_corpus_are_expectations_with_intervals_by_im
     for metric, points in found.items():
         for point, n in zip(points, [80, 0, 40], strict=True):
             values = thinned(metric, ranks.captioned_above, ranks.distractors_above, 80, n)
-            interval = clustered_interval(values, ranks.relevant_ids, seed=4)
+            interval = clustered_interval(values, ranks.relevant_ids)
             assert point == GrowthPoint(n, n + 20, metric, *interval, "exact")
 
 
@@ -381,7 +381,7 @@ def test_an_equivalent_beyond_the_searched_corpus_is_the_models():
         resamples=50,
         seed=3,
     )["ndcg_at_10"]
-    score = clustered_interval(special.scores("ndcg_at_10"), special.relevant_ids, seed=3)
+    score = clustered_interval(special.scores("ndcg_at_10"), special.relevant_ids)
     assert found.equivalent == round(command._crossing(score.mean, np.array([i.mean for i in model]), sizes))
     highest = command._crossing(score.low, np.array([i.high for i in model]), sizes)
     assert found.high == (round(highest) if np.isfinite(highest) else None)
@@ -456,10 +456,11 @@ def test_growth_is_defined_for_one_relevant_image(ask):
             "searched.",
         ),
         ({"equivalent": 0, "low": 0, "high": 0}, "as hard as 0 general ones, 95 % interval 0 to 0."),
+        ({"low": None, "high": None, "images": 4}, "as hard as 32,000 general ones, no interval: too few images: 4."),
     ],
 )
 def test_an_equivalence_in_words(changed, words):
-    found = Equivalence(8_000, 0.5, 32_000, 9_000, 50_000, 60_000, "exact")._replace(**changed)
+    found = Equivalence(8_000, 0.5, 32_000, 9_000, 50_000, 60_000, "exact", 200)._replace(**changed)
     assert equivalence_sentence(found).endswith(words)
 
 
@@ -579,7 +580,7 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
         "mrr_at_10": [GrowthPoint(0, 0, "mrr_at_10", value, 0.1, 0.9, "exact") for value in (0.7, 0.6, 0.375)],
     }
     check = HoldOut(0.1, Interval(0.5012, 0.4321, 0.6543), 0.51)
-    equal = Equivalence(80, 0.5, 320, 90, 500, 600, "exact")
+    equal = Equivalence(80, 0.5, 320, 90, 500, 600, "exact", 40)
     command._show(command.console(), "some/name[a=1]", ranks, curves, "recall_at_1", check, equal)
     shown = capsys.readouterr().out
     lines = [re.split(r"\s{2,}", line.strip()) for line in shown.splitlines()]
@@ -600,3 +601,21 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
     shown = capsys.readouterr().out
     assert "Check" not in shown
     assert "as hard as" not in shown
+    assert "–: no interval" not in shown
+
+
+def test_growth_of_too_few_images_has_no_intervals(capsys):
+    few, enough = (hand_made([1, 5, 2, 9, 3][:n], relevant_ids=list("abcde")[:n]) for n in (4, 5))
+    total = few.distractors
+    curves, check = growth(few, sizes=[0, total, 2 * total], resamples=3), hold_out(few)
+    assert {point.interval.ends() for point in curves["ndcg_at_10"]} == {check.predicted.ends()} == {"–"}
+    shown = command._as_json(few, curves, "ndcg_at_10", check, None)
+    assert {(point["low"], point["high"]) for point in shown["points"]} == {(None, None)}
+    command._show(command.console(), "some/name", few, curves, "ndcg_at_10", check, None)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "–: no interval from fewer than 5 images." in told
+    assert f"predicts ndcg_at_10 {check.predicted.mean:.4f} [–] for all of them" in told
+    for point in growth(enough, sizes=[0, total, 2 * total], resamples=3)["ndcg_at_10"]:
+        assert point.low <= point.value <= point.high
+    found = equivalence(few, few, resamples=20)
+    assert (found.equivalent, found.low, found.high, found.images) == (total, None, None, 4)

@@ -217,9 +217,12 @@ def test_a_prior_without_room_for_a_query_stays_finite():
     allowed = np.zeros(160, bool)
     allowed[0] = True
     assert np.isfinite(fit_prior(found, np.ones(2), allowed)).all()
-    interval = extrapolate(["recall_at_1"], *found[:2], np.arange(2), total, [2 * total], resamples=3)["recall_at_1"][0]
+    six = [np.tile(counts, 3) for counts in found[:2]]
+    interval = extrapolate(["recall_at_1"], *six, np.arange(6), total, [2 * total], resamples=3)["recall_at_1"][0]
     assert np.isfinite(interval).all()
     assert interval.mean == pytest.approx(0.5, abs=0.05)
+    two = extrapolate(["recall_at_1"], *found[:2], np.arange(2), total, [2 * total], resamples=3)["recall_at_1"][0]
+    assert two[1:] == (None, None)
 
 
 def test_the_numbers_of_the_description():

@@ -43,6 +43,7 @@ FULL = {
     "precision_at_10": 0.88888,
     "ndcg_at_10_ci_low": 0.10101,
     "ndcg_at_10_ci_high": 0.12121,
+    "ndcg_at_10_ci_images": 200,
     "median_rank": 7.5,
     "better_than_chance": True,
     "tied_queries": 0,
@@ -150,7 +151,8 @@ def test_what_is_not_known_is_a_dash():
     [
         ("95 % interval", {"ndcg_at_10_ci_low": None}, "–"),
         ("95 % interval", {"ndcg_at_10_ci_high": None}, "–"),
-        ("95 % interval", {"ndcg_at_10_ci_low": 0.0, "ndcg_at_10_ci_high": 0.0}, "0.0000–0.0000"),
+        ("95 % interval", {"ndcg_at_10_ci_low": None, "ndcg_at_10_ci_images": 4}, "– (too few images: 4)"),
+        ("95 % interval", {"ndcg_at_10_ci_low": 0.0, "ndcg_at_10_ci_images": None}, "0.0000–0.1212"),
         ("nDCG@10", {"ndcg_at_10": 0.0}, "0.0000"),
         ("median rank", {"median_rank": 12.0}, "12"),
         ("parameters", {"n_parameters": 0}, "0"),

@@ -33,7 +33,7 @@ def row_of(result: Result | None, ranks: RunRanks | None) -> dict[str, Any]:
 
 
 def test_a_row_of_a_run_alone():
-    ranks = hand_made([9, 1, 30, 2], relevant_ids=["b", "b", "a", "a"], **RUN_INFO)
+    ranks = hand_made([9, 1, 30, 2, 1, 5], relevant_ids=["b", "b", "a", "c", "d", "e"], **RUN_INFO)
     row = row_of(None, ranks)
     assert list(row) == list(row_columns())
     for metric in scored():
@@ -41,6 +41,7 @@ def test_a_row_of_a_run_alone():
     interval = clustered_interval(ranks.scores("ndcg_at_10"), ranks.relevant_ids)
     assert (row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]) == (round(interval.low, 5), round(interval.high, 5))
     assert row["ndcg_at_10_ci_low"] < row["ndcg_at_10"] < row["ndcg_at_10_ci_high"]
+    assert row["ndcg_at_10_ci_images"] == 5
     assert {name: row[name] for name in row_columns() if not name.startswith("ndcg") and name not in scored()} == {
         "rank": None,
         "rank_last": None,
@@ -48,7 +49,7 @@ def test_a_row_of_a_run_alone():
         "model": "some/model",
         "revision": "0" * 40,
         "options": {},
-        "median_rank": 5.5,
+        "median_rank": 3.5,
         "better_than_chance": None,
         "tied_queries": None,
         "n_parameters": 7,
@@ -72,6 +73,7 @@ def test_a_row_of_a_result_alone():
     row = row_of(result_of(scores=scores, mteb_version="2.27", meta=meta, date=None), None)
     assert row == {
         **scores,
+        "ndcg_at_10_ci_images": None,
         "rank": None,
         "rank_last": None,
         "name": "some/model",
@@ -101,7 +103,7 @@ def test_a_row_of_a_result_alone():
 
 def test_a_result_goes_before_its_run_and_the_run_adds_what_it_lacks():
     meta = {"license": "mit", "n_parameters": 5, "embed_dim": 3, "training_datasets": ["flickr30k"]}
-    given = {"ndcg_at_10": 0.25, "median_rank": 99.0, "ndcg_at_10_ci_low": 0.2}
+    given = {"ndcg_at_10": 0.25, "median_rank": 99.0}
     of_result = result_of(scores=given, mteb_version="2.27", meta=meta, model="Some/Name", revision="main")
     info = {**RUN_INFO, "training_datasets": None, "versions": {"torch": "2.9"}}
     ranks = hand_made([9, 1, 30, 2], **info)
@@ -117,6 +119,28 @@ def test_a_result_goes_before_its_run_and_the_run_adds_what_it_lacks():
     assert known["versions"] == {"mteb": "2.26"}
     assert known["n_parameters"] == 5
     assert row_of(result_of(date=None), ranks)["date"] == "2026-03-04T05:06:07+00:00"
+
+
+@pytest.mark.parametrize(
+    ("scores", "ends"),
+    [
+        ({"ndcg_at_10_ci_low": 0.2, "ndcg_at_10_ci_high": 0.3, "ndcg_at_10_ci_images": 7.0}, (0.2, 0.3, 7)),
+        ({"ndcg_at_10_ci_images": 4.0}, (None, None, 4)),
+        # Of an earlier version, which resampled and found no difference: that is no certainty.
+        ({"ndcg_at_10_ci_low": 0.0, "ndcg_at_10_ci_high": 0.0}, (None, None, None)),
+    ],
+)
+def test_the_interval_of_a_result_alone(scores, ends):
+    row = row_of(result_of(scores={"ndcg_at_10": 0.25, **scores}), None)
+    assert tuple(row[f"ndcg_at_10_ci_{end}"] for end in ("low", "high", "images")) == ends
+
+
+def test_the_interval_is_that_of_the_ranks_and_too_few_images_have_none():
+    old = result_of(scores={"ndcg_at_10": 1.0, "ndcg_at_10_ci_low": 1.0, "ndcg_at_10_ci_high": 1.0})
+    row = row_of(old, hand_made([1] * 5, relevant_ids=list("abcde")))
+    assert (row["ndcg_at_10_ci_low"], row["ndcg_at_10_ci_high"]) == (pytest.approx(0.393, abs=1e-3), 1.0)
+    row = row_of(old, hand_made([1] * 4, relevant_ids=list("abcd")))
+    assert [row[f"ndcg_at_10_ci_{end}"] for end in ("low", "high", "images")] == [None, None, 4]
 
 
 def test_a_zero_is_a_value():
@@ -150,7 +174,7 @@ def test_options_precision_and_preprocessing_are_those_of_the_run():
 
 
 def test_scores_are_rounded_as_mteb_rounds():
-    row = row_of(None, hand_made([3, 1, 1], corpus_size=200))
+    row = row_of(None, hand_made([3, 1, 1, 3, 1, 1], corpus_size=200, relevant_ids=list("abcdef")))
     assert row["mrr_at_10"] == 0.77778
     assert all(row[name] == round(row[name], 5) for name in (*scored(), "ndcg_at_10_ci_low", "ndcg_at_10_ci_high"))
 

@@ -7,7 +7,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
-from mteb_vehicle_search.analysis.uncertainty import cluster_sums, clustered_interval, sign_flip_p_values
+from mteb_vehicle_search.analysis.uncertainty import cluster_sums, sign_flip_p_values
 from mteb_vehicle_search.metrics import of_growth
 
 
@@ -16,17 +16,6 @@ def clustered_scores(generator: np.random.Generator, images: int, captions: int)
     clusters = np.repeat(np.arange(images), captions)
     shared = np.repeat(generator.normal(0, 1.5, images), captions)
     return expit(shared + generator.normal(0, 1.0, images * captions)), clusters
-
-
-def coverage(datasets: int, images: int, captions: int, resamples: int, seed: int) -> tuple[float, float]:
-    """Return how often the 95 % interval covers the truth: clustered, and with every query its own cluster."""
-    generator, hits = np.random.default_rng(seed), np.zeros(2)
-    for number in range(datasets):
-        values, clusters = clustered_scores(generator, images, captions)
-        for kind, labels in enumerate((clusters, np.arange(len(values)))):
-            found = clustered_interval(values, labels, resamples=resamples, seed=number)
-            hits[kind] += found.low <= 0.5 <= found.high
-    return hits[0] / datasets, hits[1] / datasets
 
 
 def type_1_error(datasets: int, images: int, captions: int, flips: int, seed: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pyarrow as pa
 import pytest
+import small_runs
 from PIL import Image
 from small_runs import (
     CAPTIONED,
@@ -330,6 +331,37 @@ def test_a_strength_leads_to_its_failures(visit):
     page.locator("#strengths svg a", has_text="tractor or machine (2)").first.click()
     page.wait_for_function("document.querySelector('#count').textContent.startsWith('2 of')")
     assert listed(page) == by_loss([12, 15])
+
+
+def test_a_part_of_too_few_images_has_a_dash_and_no_bar(visit):
+    page = visit()
+    page.click("#strengths details summary")
+    row = page.locator("#strengths details tr", has_text="tractor or machine").first
+    mean, *ends = [text.split() for text in row.locator("td").all_inner_texts()][2:]
+    assert row.locator("td").all_inner_texts()[:2] == ["2", "2"]
+    assert {cell[1] for cell in (mean, *ends)} == {"–"}
+    assert "fewer than 5 images have no interval" in page.inner_text("#strengths")
+    titles = page.locator("#strengths svg title").all_text_contents()
+    assert sum("tractor or machine" in title and "no interval: too few images" in title for title in titles) == 3
+    assert any("Blue" not in title and "95 % interval 0." in title for title in titles)
+
+
+def test_the_page_of_too_few_images_for_any_interval(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr(small_runs, "CAPTIONED", 4)
+    monkeypatch.setattr(small_runs, "QUERIES", 12)
+    monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "home"))
+    eval_set = small_runs.write_set(tmp_path / "set")
+    write_run(eval_set, A)
+    build_report(build_leaderboard([tmp_path / "home"]), eval_set, tmp_path / "site")
+    page = visit(folder=tmp_path / "site")
+    assert "– (too few images: 4)" in page.inner_text("#board")
+    assert page.locator("#board .interval circle").count() == 1
+    assert page.locator("#board .interval .range").count() == 0
+    assert page.locator("#growth svg").count() == 1
+    page.click("#growth details summary")
+    assert {*page.locator("#growth details td:nth-child(3)").all_inner_texts()} == {"–"}
+    assert "NaN" not in page.content()
+    assert "null" not in page.inner_text("body")
 
 
 def test_suspects_show_pictures_and_lead_to_their_query(visit):

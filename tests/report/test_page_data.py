@@ -347,20 +347,24 @@ def test_charts_get_their_points_and_parts(small):
     points = [
         GrowthPoint(0, 8, "ndcg_at_10", 0.9000049, 0.8, 1.0, "exact"),
         GrowthPoint(12, 20, "ndcg_at_10", 0.1234567, 0.0123456, 0.2345678, "exact"),
+        GrowthPoint(13, 21, "ndcg_at_10", 0.1, None, None, "exact"),
     ]
-    growth = Growth(points, ["exact", "measured"], None, "")
-    parts = {"Length": [Part("short", 3, [Interval(0.5, 0.4, 0.6)]), Part("long", 5, [Interval(0.25, 0.0, 0.75)])]}
+    growth = Growth(points, ["exact", "measured", "exact"], None, "")
+    parts = {
+        "Length": [Part("short", 3, 2, [Interval(0.5, None, None)]), Part("long", 9, 5, [Interval(0.25, 0.0, 0.75)])]
+    }
     core = script_data(world.eval_set, gather(world.eval_set, [run]), models(run, growth=growth), parts)["core"]
     assert core["strengths"] == [
         {
             "title": "Length",
             "parts": [
-                {"label": "short", "queries": 3, "scores": [(0.5, 0.4, 0.6)]},
-                {"label": "long", "queries": 5, "scores": [(0.25, 0.0, 0.75)]},
+                {"label": "short", "queries": 3, "images": 2, "scores": [(0.5, None, None)]},
+                {"label": "long", "queries": 9, "images": 5, "scores": [(0.25, 0.0, 0.75)]},
             ],
         }
     ]
     points = [[8, 0.9, 0.8, 1.0, "exact"], [20, 0.12346, 0.01235, 0.23457, "measured"]]
+    points.append([21, 0.1, None, None, "exact"])
     assert core["growth"] == [{"model": "a", "points": points}]
     assert set(core) == {
         *("block", "models", "ids", "texts", "relevant", "ranks", "wrong", "loss", "classes", "classOf"),

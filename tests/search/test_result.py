@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from plain_intervals import score_interval
 from small_set import jpeg, provenance
 
 from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
@@ -87,21 +89,22 @@ def test_the_interval_holds_for_images_not_for_captions(eval_set):
     pairs = list(enumerate(rows.tolist()))
     found = extra_scores(outcome(pairs, [[0, rank - 1, 0] for rank in ranks]), eval_set)
     of_image = np.where(ranks <= 10, 1 / np.log2(1.0 + ranks), 0)[::8]
-    rng = np.random.default_rng(5)
-    means = of_image[rng.integers(12, size=(20_000, 12))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    assert found["ndcg_at_10_ci_low"] == pytest.approx(low, abs=0.02)
-    assert found["ndcg_at_10_ci_high"] == pytest.approx(high, abs=0.02)
-    # A 90 % interval and one of single captions are narrower than that by more.
-    assert np.quantile(means, 0.05) > low + 0.03
+    low, high = score_interval(np.repeat(of_image, 8), rows)
+    assert found["ndcg_at_10_ci_low"] == pytest.approx(low)
+    assert found["ndcg_at_10_ci_high"] == pytest.approx(high)
+    assert found["ndcg_at_10_ci_images"] == 12
+    # A 90 % interval and one of single captions are narrower than that.
+    assert score_interval(np.repeat(of_image, 8), rows, 0.9)[0] > low + 0.03
     assert of_image.std() / math.sqrt(96) * 2 < 0.5 * (high - low) / 2
 
 
 def test_no_interval_where_a_query_has_two_relevant_images(eval_set):
     found = extra_scores(outcome([(0, 2), (0, 5), (1, 5)], [[0, 0, 0], [1, 0, 0], [0, 0, 0]]), eval_set)
     assert found.keys() == {"median_rank", "beaten_only_by_distractors"}
-    single = extra_scores(outcome([(0, 2), (1, 5)], [[0, 0, 0], [1, 0, 0]]), eval_set)
-    assert single.keys() - found.keys() == {"ndcg_at_10_ci_low", "ndcg_at_10_ci_high"}
+    two = extra_scores(outcome([(0, 2), (1, 5)], [[0, 0, 0], [1, 0, 0]]), eval_set)
+    assert (two.keys() - found.keys(), two["ndcg_at_10_ci_images"]) == ({"ndcg_at_10_ci_images"}, 2)
+    five = extra_scores(outcome(list(enumerate(range(5))), [[0, 0, 0]] * 5), eval_set)
+    assert five.keys() - two.keys() == {"ndcg_at_10_ci_low", "ndcg_at_10_ci_high"}
 
 
 def test_every_score_is_a_plain_number_for_json(eval_set):
@@ -193,4 +196,8 @@ def test_the_summary_of_a_run_that_encoded_nothing_says_that_it_was_resumed(caps
 
 
 def test_the_summary_does_without_an_interval(capsys, monkeypatch):
-    assert "0.1235" in shown(capsys, monkeypatch, scores={k: v for k, v in SCORES.items() if "_ci_" not in k})
+    none = {key: value for key, value in SCORES.items() if "_ci_" not in key}
+    values = re.split(r"\s{2,}", shown(capsys, monkeypatch, scores=none).splitlines()[3].strip())
+    assert values[:3] == ["0.1235", "–", "0.3100"]
+    few = shown(capsys, monkeypatch, scores={**none, "ndcg_at_10_ci_images": 4.0})
+    assert "– (too few images: 4)" in few

@@ -11,6 +11,10 @@
   const legend = (...more) => make("ul", { className: "legend" },
     ...core.models.map((name, model) => make("li", {}, swatch(model), name)), ...more);
 
+  /** An interval in words; too few images have none. */
+  const within = (low, high, digits) => low === null ? "no interval: too few images"
+    : `95 % interval ${low.toFixed(digits)} to ${high.toFixed(digits)}`;
+
   /** Take off what Plot calls its groups ("rect", "link"): it says nothing, and groups may not have it. */
   const unlabel = (chart) => chart.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label"));
 
@@ -21,7 +25,7 @@
     })).filter(({ points }) => points.length);
     if (!curves.length) return [make("p", {}, "There is no curve.")];
     const all = curves.flatMap(({ points }) => points);
-    const last = Math.max(...all.map(({ x }) => x)), top = Math.max(...all.map(({ high }) => high));
+    const last = Math.max(...all.map(({ x }) => x)), top = Math.max(...all.map(({ y, high }) => high ?? y)) || 1;
     const searched = all.find(({ kind }) => kind === "measured").x;
     const trusted = Math.max(...all.filter(({ kind }) => kind !== TOO_FAR).map(({ x }) => x));
     const far = trusted < last;
@@ -37,11 +41,12 @@
     ];
     for (const { points, model } of curves) {
       const exact = points.filter(({ x }) => x <= searched), beyond = points.filter(({ x }) => x >= searched);
+      const known = ({ low }) => low !== null;
       const line = { x: "x", y: "y", stroke: colour(model), strokeWidth: 2.25 };
       const band = { x: "x", y1: "low", y2: "high", fill: colour(model) };
       marks.push(
-        Plot.areaY(exact, { ...band, fillOpacity: 0.24 }),
-        Plot.areaY(beyond, { ...band, fillOpacity: 0.12 }),
+        Plot.areaY(exact.filter(known), { ...band, fillOpacity: 0.24 }),
+        Plot.areaY(beyond.filter(known), { ...band, fillOpacity: 0.12 }),
         Plot.line(exact, line),
         Plot.line(beyond.filter(({ x }) => x <= trusted), { ...line, strokeDasharray: "7 5" }),
         Plot.line(beyond.filter(({ x }) => x >= trusted), { ...line, strokeDasharray: "1 5", strokeLinecap: "round" }),
@@ -50,7 +55,7 @@
     marks.push(Plot.tip(all, Plot.pointer({
       x: "x", y: "y", fill: "var(--card)", stroke: "var(--line)",
       title: (p) => `${core.models[p.model]}\n${count(p.x)} pictures: ${p.y.toFixed(4)}, ${p.kind}\n`
-        + `95 % interval ${p.low.toFixed(4)} to ${p.high.toFixed(4)}`,
+        + within(p.low, p.high, 4),
     })));
     const chart = Plot.plot({
       width, height: 380, marginTop: 34, marginLeft: 34, marginRight: 12, marginBottom: 44, style: STYLE,
@@ -71,6 +76,7 @@
       Plot.text(parts, {
         y: "label", frameAnchor: "left", textAnchor: "end", dx: -12, fill: "var(--accent)",
         text: ({ label, queries }) => `${label} (${count(queries)})`,
+        title: ({ label, queries, images }) => `${label}: ${count(queries)} captions of ${count(images)} images`,
         href: ({ label }) => writeHash({ ...DEFAULTS, part: label }),
       }),
     ];
@@ -81,13 +87,13 @@
       });
       const dy = (model - (models - 1) / 2) * STEP_PX;
       marks.push(
-        Plot.link(rows, {
+        Plot.link(rows.filter(({ low }) => low !== null), {
           x1: "low", x2: "high", y1: "label", y2: "label", dy,
           stroke: colour(model), strokeWidth: 6, strokeOpacity: 0.35, strokeLinecap: "butt",
         }),
         Plot.dot(rows, {
           x: "mean", y: "label", dy, r: 4, fill: colour(model),
-          title: (d) => `${core.models[model]}\n${d.label}: ${d.mean.toFixed(3)} (${d.low.toFixed(3)} to ${d.high.toFixed(3)})`,
+          title: (d) => `${core.models[model]}\n${d.label}: ${d.mean.toFixed(3)} (${within(d.low, d.high, 3)})`,
         }));
     }
     const chart = Plot.plot({
@@ -102,7 +108,7 @@
 
   const TOO_FAR = "too far to trust", STEP_PX = 11, ROW_PX = 14;
   const figures = [...byId("strength-charts").children], growthFigure = byId("growth-chart");
-  const highest = core.strengths.flatMap(({ parts }) => parts.flatMap(({ scores }) => scores.map(([, , high]) => high)));
+  const highest = core.strengths.flatMap(({ parts }) => parts.flatMap(({ scores }) => scores.map(([mean, , high]) => high ?? mean)));
 
   function draw() {
     growthFigure.replaceChildren(...growthChart(growthFigure.clientWidth));
