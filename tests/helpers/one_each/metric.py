@@ -17,4 +17,9 @@ def of_query(of: Grouped) -> np.ndarray:
     return np.add.reduceat(of_rank(of.ranks), of.first) / of.relevant
 
 
-METRIC = Metric("hits_at_3", "Hits@3", 3, of_rank, of_query)
+def of_chance(of: Grouped, size: int) -> np.ndarray:
+    """Return three places among all."""
+    return np.full(len(of.relevant), min(3, size) / size)
+
+
+METRIC = Metric("hits_at_3", "Hits@3", 3, of_rank, of_query, of_chance)
