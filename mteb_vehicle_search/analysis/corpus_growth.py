@@ -1,7 +1,8 @@
 """Score against corpus size: exact below the searched corpus, modelled beyond it, and corpora that are equally hard.
 
 Distractors are the *uncaptioned* images. The other captioned images are rivals too, but they always stay: they are
-part of the question, distractors are the haystack. `thinning.py` has the exact part, `extrapolation.py` the model.
+part of the question, distractors are the haystack. `thinning.py` has the exact part, `extrapolation.py` the model, and
+`dependence.py` what queries share in their distractors, with what cannot be seen of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.dependence import (
+    Dependence,
+    dependence_of,
+    keep_common,
+    named_above,
+    widened,
+)
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
 from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
@@ -94,6 +102,7 @@ def growth(
     modelled = {metric: [] for metric in metrics}
     if beyond:
         modelled = extrapolate(metrics, captioned, above, ranks.clusters, total, beyond, resamples=resamples, seed=seed)
+        modelled = widened(modelled, captioned, named_above(ranks), beyond, seed=seed)
     curves = {metric: [] for metric in metrics}
     for metric, points in curves.items():
         for n in (n for n in sizes if n <= total):
@@ -119,12 +128,13 @@ class HoldOut(NamedTuple):
 def hold_out(ranks: RunRanks, metric: str = "ndcg_at_10", share: float = 0.1, *, seed: int = 0) -> HoldOut:
     """Check the extrapolation on the run itself: from a share of the distractors to all of them.
 
-    Each query keeps its own random share, as a run record does not tell which distractors it shares with others; this
-    is somewhat kinder to the model than one common sample.
+    All queries keep the same random distractors, of those that the record's top tens name; of further ones each keeps
+    its own random share, which is kinder to the model. Groups of near duplicates are thinned like all others: this
+    check does not see them (`dependence` does).
     """
     total, captioned, above = _counts(ranks)
     seen = max(1, round(share * total))
-    kept = np.random.default_rng(seed).hypergeometric(above, total - above, seen)
+    kept = keep_common(named_above(ranks), seen, np.random.default_rng(seed))
     found = extrapolate([metric], captioned, kept, ranks.clusters, seen, [total], resamples=50, seed=seed)
     return HoldOut(share, found[metric][0], float(of_growth(metric).of_rank(1.0 + captioned + above).mean()))
 
@@ -250,9 +260,10 @@ def main(args: argparse.Namespace) -> int:
         if args.general:
             other = load_ranks(_general_run(args.general, record.key.full_name, args.runs))
             equal = equivalence(ranks, other, checked, seed=args.seed)
-        found.append({"name": name, **_as_json(ranks, curves, checked, check, equal)})
+        depends = dependence_of(ranks)
+        found.append({"name": name, **_as_json(ranks, curves, checked, check, equal, depends)})
         if args.format == "table":
-            _show(screen, name, ranks, curves, checked, check, equal)
+            _show(screen, name, ranks, curves, checked, check, equal, depends)
     if args.format == "json":
         sys.stdout.write(json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     return 0
@@ -264,7 +275,7 @@ def _general_run(text: str, model: str, root: Path | None):
     return choose_runs([model], root, content_id=text)[0]
 
 
-def _as_json(ranks, curves, checked, check, equal) -> dict:
+def _as_json(ranks, curves, checked, check, equal, depends: Dependence) -> dict:
     info = ranks.record.info
     return {
         "model_name": info["model_name"],
@@ -278,10 +289,11 @@ def _as_json(ranks, curves, checked, check, equal) -> dict:
         "hold_out": check
         and {"metric": checked, "share": check.share, **check.predicted._asdict(), "actual": check.actual},
         "equivalence": equal and equal._asdict(),
+        "dependence": {**depends._asdict(), "warning": depends.warning},
     }
 
 
-def _show(screen, name, ranks, curves, checked, check, equal) -> None:
+def _show(screen, name, ranks, curves, checked, check, equal, depends: Dependence) -> None:
     info = ranks.record.info
     points = next(iter(curves.values()))
     head = [
@@ -295,6 +307,8 @@ def _show(screen, name, ranks, curves, checked, check, equal) -> None:
     if any(point.low is None for point in points):
         screen.print(TOO_FEW_NOTE)
     captioned = info["corpus_size"] - ranks.distractors
+    if depends.warning and any(p.method == "model" for p in points):
+        screen.print(f"\nWhat is modelled {depends.warning}")
     screen.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
     if check is not None:
         screen.print(

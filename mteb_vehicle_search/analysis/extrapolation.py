@@ -12,7 +12,8 @@ decides its score in a corpus many times larger. So the interval spans two extre
 well: one has no weight below a probability, which is raised as far as the likelihood allows; the other has a gap
 between 0 and a probability raised likewise. "Allows" means that twice the log likelihood falls by at most 3.84 (the
 95 % point of chi square with one degree of freedom) times the captions per image, since at worst the captions of an
-image say the same. To each extreme is added the bootstrap over images (the prior refitted every time).
+image say the same. To each extreme is added the bootstrap over images (the prior refitted every time). That queries
+share their distractors is not in it; `dependence.py` is for that.
 """
 
 from __future__ import annotations

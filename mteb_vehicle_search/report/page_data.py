@@ -22,6 +22,7 @@ from mteb_vehicle_search.analysis.corpus_growth import (
     hold_out,
     how_known,
 )
+from mteb_vehicle_search.analysis.dependence import dependence_of
 from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
@@ -39,13 +40,14 @@ class Growth(NamedTuple):
     """The growth curve of nDCG@10 of one model, or why there is none.
 
     `kinds` is how each point is known: "exact", "measured", "modelled" or "too far to trust"; `check` is the hold-out
-    check, if the corpus has distractors.
+    check, if the corpus has distractors; `warning` is why what is modelled cannot be trusted, empty if it can.
     """
 
     points: list[GrowthPoint]
     kinds: list[str]
     check: HoldOut | None
     why: str
+    warning: str = ""
 
 
 class Model(NamedTuple):
@@ -249,7 +251,8 @@ def growth_of(run: RunRanks) -> Growth:
     sizes = {*default_sizes(total), *(n * total for n in BEYOND), *(n for n in FAR if n > TRUSTED_FACTOR * total)}
     try:
         points = growth(run, ("ndcg_at_10",), sorted(sizes) if total else [0])["ndcg_at_10"]
-        return Growth(points, [how_known(p, total) for p in points], hold_out(run) if total else None, "")
+        kinds, check = [how_known(p, total) for p in points], hold_out(run) if total else None
+        return Growth(points, kinds, check, "", dependence_of(run).warning if total else "")
     except VehicleSearchError as error:
         return Growth([], [], None, error.message)
 

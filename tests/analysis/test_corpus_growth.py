@@ -26,6 +26,7 @@ from mteb_vehicle_search.analysis.corpus_growth import (
     hold_out,
     how_known,
 )
+from mteb_vehicle_search.analysis.dependence import Dependence
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.thinning import thinned
@@ -272,17 +273,45 @@ def test_ten_times_the_searched_corpus_can_be_trusted(distractors, method, words
 
 
 @pytest.mark.parametrize(("share", "seen"), [(0.1, 8), (0.001, 1), (0.5, 40)])
-def test_a_check_hides_each_query_a_random_share(share, seen):
+def test_a_check_without_top_tens_hides_each_query_a_random_share(share, seen):
     ranks = small_run()
     given = {} if share == 0.1 else {"share": share}
     found = hold_out(ranks, "recall_at_5", seed=6, **given)
     above = ranks.distractors_above
-    kept = np.random.default_rng(6).hypergeometric(above, 80 - above, seen)
+    generator = np.random.default_rng(6)
+    generator.choice(80, seen, replace=False)
+    kept = generator.hypergeometric(above, 80 - above, seen)
     predicted = extrapolate(
         ["recall_at_5"], ranks.captioned_above, kept, ranks.relevant_ids, seen, [80], resamples=50, seed=6
     )
     assert found == HoldOut(share, predicted["recall_at_5"][0], float((ranks.ranks <= 5).mean()))
     assert found.error == pytest.approx(found.predicted.mean - found.actual)
+
+
+def test_a_check_hides_common_distractors_where_the_top_tens_name_them():
+    """One hub outranks all answers: it is hidden from all queries or from none."""
+    images = [f"flickr30k/{n:02d}" for n in range(20)]
+    hub = hand_made([2] * 20, relevant_ids=images, top_ids=[["imagenet/hub", image] for image in images])
+    predicted = [hold_out(hub, "recall_at_1", 0.5, seed=seed).predicted.mean for seed in range(8)]
+    assert all(value < 0.05 or value > 0.7 for value in predicted)
+    assert min(predicted) < 0.05 < 0.7 < max(predicted)
+
+
+def test_a_warning_stands_below_the_table_and_in_json_only_where_there_is_reason(home, capsys):
+    names = [f"flickr30k/{n:02d}" for n in range(30)]
+    tops = [["imagenet/a", "imagenet/b", image] for image in names]
+    twins = hand_made([3] * 30, relevant_ids=names, top_ids=tops, model_name="a/twins", corpus_size=110)
+    write_run_record(table_of(twins), {**info_of(model_name="a/twins"), **twins.record.info})
+    put()
+    words = "What is modelled cannot be trusted: distractors depend on each other (near duplicates come 2.0 at a time"
+    assert run("a/twins", "--sizes", "0", "800") == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+    for quiet in (("a/twins", "--sizes", "0", "80"), ("org/model", "--sizes", "0", "800")):
+        assert run(*quiet) == 0
+        assert "cannot be trusted" not in capsys.readouterr().out
+    (found,) = as_json(capsys, "a/twins", "--sizes", "0")
+    assert found["dependence"]["at_a_time"] == 2.0
+    assert f"What is modelled {found['dependence']['warning']}".startswith(words)
 
 
 def test_a_check_is_of_ndcg_with_seed_0_unless_told_otherwise():
@@ -524,6 +553,7 @@ def test_json_has_every_point_the_check_and_the_equivalence(home, capsys):
             "actual": check.actual,
         },
         "equivalence": equivalence(special, general, "recall_at_5", seed=3)._asdict(),
+        "dependence": {"at_a_time": None, "effective": None, "searched": 80, "warning": ""},
     }
 
 
@@ -580,8 +610,8 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
         "mrr_at_10": [GrowthPoint(0, 0, "mrr_at_10", value, 0.1, 0.9, "exact") for value in (0.7, 0.6, 0.375)],
     }
     check = HoldOut(0.1, Interval(0.5012, 0.4321, 0.6543), 0.51)
-    equal = Equivalence(80, 0.5, 320, 90, 500, 600, "exact", 40)
-    command._show(command.console(), "some/name[a=1]", ranks, curves, "recall_at_1", check, equal)
+    equal, none = Equivalence(80, 0.5, 320, 90, 500, 600, "exact", 40), Dependence(None, None, 80)
+    command._show(command.console(), "some/name[a=1]", ranks, curves, "recall_at_1", check, equal, none)
     shown = capsys.readouterr().out
     lines = [re.split(r"\s{2,}", line.strip()) for line in shown.splitlines()]
     assert lines[:5] == [
@@ -597,7 +627,7 @@ def test_the_table_shows_every_metric_and_the_interval_of_the_first(capsys, monk
         "is 0.5100 (error -0.0088)."
     ) in " ".join(shown.split())
     assert equivalence_sentence(equal) in shown
-    command._show(command.console(), "some/name[a=1]", ranks, curves, "recall_at_1", None, None)
+    command._show(command.console(), "some/name[a=1]", ranks, curves, "recall_at_1", None, None, none)
     shown = capsys.readouterr().out
     assert "Check" not in shown
     assert "as hard as" not in shown

@@ -15,6 +15,7 @@ from PIL import Image
 from scored_runs import best, draw_scores, write_scored_run, write_world
 
 from mteb_vehicle_search.analysis.corpus_growth import GrowthPoint
+from mteb_vehicle_search.analysis.dependence import Dependence
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.strata import Part, groups
 from mteb_vehicle_search.analysis.uncertainty import Interval
@@ -432,6 +433,13 @@ def test_models_have_the_names_of_their_rows_and_are_numbered_where_they_have_ra
         None,
         len(growth_of(runs[1]).points),
     ]
+
+
+def test_a_curve_of_dependent_distractors_carries_the_warning(tmp_path, monkeypatch):
+    world = write_world(tmp_path / "set", 16, captioned=8, distractors=50)
+    run = write_scored_run(world, "a", draw_scores(world, 0))
+    monkeypatch.setattr(data, "dependence_of", lambda ranks: Dependence(2.61, None, 50))
+    assert growth_of(run).warning == Dependence(2.61, None, 50).warning != ""
 
 
 def test_a_run_without_a_curve_says_why(tmp_path):

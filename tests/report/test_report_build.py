@@ -613,6 +613,17 @@ def test_the_template_gets_what_is_not_in_the_table(made, eval_set):
     assert content["table"]["content_id"] == eval_set.content_id
 
 
+@pytest.mark.parametrize("warning", ["", "cannot be trusted: distractors depend on each other (a reason)."])
+def test_the_page_says_below_the_chart_which_growth_cannot_be_trusted(report, eval_set, monkeypatch, warning):
+    made_by = page_data.growth_of
+    monkeypatch.setattr(page_data, "growth_of", lambda run: made_by(run)._replace(warning=warning))
+    write_run(eval_set, MODELS[0])
+    *_, site = report()
+    said = f"<strong>{MODELS[0]}: what is modelled</strong> {warning}"
+    assert (said in page_text(site)) is bool(warning)
+    assert ("what is modelled</strong>" in page_text(site)) is bool(warning)
+
+
 def test_what_has_no_ranks_is_marked_and_listed_only(made):
     site, _, _ = made
     html = page_text(site)
