@@ -133,7 +133,7 @@ def test_effective_distractors_are_counted_by_image():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ((1.25, 100.0, 2_000), ""),
+        ((1.35, 100.0, 2_000), ""),
         ((None, None, 0), ""),
         ((1.0, 18.0, 176), ""),
         ((2.61, 900.0, 2_000), "(near duplicates come 2.6 at a time)."),
