@@ -92,8 +92,10 @@ def widened(
 
     def wider(of: Interval, more: float) -> Interval:
         mean, low, high = of
+        if low is None or high is None or not more:
+            return of
         ends = max(0.0, mean - math.hypot(mean - low, more)), min(1.0, mean + math.hypot(high - mean, more))
-        return Interval(mean, *ends) if more else of
+        return Interval(mean, *ends)
 
     return {
         metric: [wider(*pair) for pair in zip(intervals, spreads.tolist(), strict=True)]
