@@ -231,7 +231,8 @@ def _ask(address: str) -> str:
         except urllib.error.HTTPError:
             outcome.put("")
         except (OSError, http.client.HTTPException) as error:
-            outcome.put(_brief(error))
+            reason = getattr(error, "reason", error)
+            outcome.put(_brief(reason if isinstance(reason, Exception) else error))
 
     # In a thread, since looking up a name may take longer than any limit that one can give.
     threading.Thread(target=ask, name="reach the hub", daemon=True).start()

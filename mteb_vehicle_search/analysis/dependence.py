@@ -27,10 +27,12 @@ from mteb_vehicle_search.analysis.uncertainty import Interval
 HALVES = 20
 # Student's t at 97.5 % with as many degrees of freedom as halves less one.
 T_HALVES = 2.09
-# A pair of distractors is taken for near duplicates if it is in the top tens of so many images, and in as many of all
-# that either is in. benchmarks/growth_worlds.py shows what the four bounds find and what they let pass.
+# A pair of distractors is taken for near duplicates if it is in the top tens of so many images, in as many of all
+# that either is in, and in so many standard deviations more than by chance: in a small corpus, or where both are
+# hubs, top tens overlap anyway. benchmarks/growth_worlds.py shows what the bounds find and what they let pass.
 COMMON_IMAGES = 3
 COMMON_SHARE = 0.5
+COMMON_DEVIATIONS = 5.0
 AT_A_TIME = 1.35
 FEWEST, FEWEST_SHARE = 100.0, 0.1
 
@@ -165,13 +167,16 @@ def dependence(named: NamedAbove, clusters: np.ndarray) -> Dependence:
     known = frequency[named.distractor] >= COMMON_IMAGES if len(named.query) else np.zeros(0, dtype=bool)
     if not known.any():
         return Dependence(None, effective, named.total)
-    group = _groups(seen_by, seen, frequency)[named.distractor[known]]
+    group = _groups(seen_by, seen, frequency, int(image.max()) + 1)[named.distractor[known]]
     distinct = np.unique(np.stack([named.query[known], group]), axis=1).shape[1]
     return Dependence(int(known.sum()) / distinct, effective, named.total)
 
 
-def _groups(seen_by: np.ndarray, seen: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Return a label for each distractor that its near duplicates share, int [distractors]."""
+def _groups(seen_by: np.ndarray, seen: np.ndarray, frequency: np.ndarray, images: int) -> np.ndarray:
+    """Return a label for each distractor that its near duplicates share, int [distractors].
+
+    If two distractors had nothing to do with each other, the images that both are near would be hypergeometric.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -180,5 +185,8 @@ def _groups(seen_by: np.ndarray, seen: np.ndarray, frequency: np.ndarray) -> np.
     pairs = (lists.T @ lists).tocoo()
     a, b, common = pairs.row, pairs.col, pairs.data
     near = (common >= COMMON_IMAGES) & (common >= COMMON_SHARE * (frequency[a] + frequency[b] - common))
+    expected = frequency[a] * frequency[b] / images
+    variance = expected * (images - frequency[a]) * (images - frequency[b]) / (images * max(images - 1, 1))
+    near &= (common - expected) ** 2 >= COMMON_DEVIATIONS**2 * variance
     links = coo_array((np.ones(int(near.sum())), (a[near], b[near])), shape=(size, size))
     return connected_components(links, directed=False)[1]

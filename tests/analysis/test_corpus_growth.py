@@ -639,9 +639,10 @@ def test_growth_of_too_few_images_has_no_intervals(capsys):
     total = few.distractors
     curves, check = growth(few, sizes=[0, total, 2 * total], resamples=3), hold_out(few)
     assert {point.interval.ends() for point in curves["ndcg_at_10"]} == {check.predicted.ends()} == {"–"}
-    shown = command._as_json(few, curves, "ndcg_at_10", check, None)
+    none = Dependence(None, None, total)
+    shown = command._as_json(few, curves, "ndcg_at_10", check, None, none)
     assert {(point["low"], point["high"]) for point in shown["points"]} == {(None, None)}
-    command._show(command.console(), "some/name", few, curves, "ndcg_at_10", check, None)
+    command._show(command.console(), "some/name", few, curves, "ndcg_at_10", check, None, none)
     told = " ".join(capsys.readouterr().out.split())
     assert "–: no interval from fewer than 5 images." in told
     assert f"predicts ndcg_at_10 {check.predicted.mean:.4f} [–] for all of them" in told

@@ -10,6 +10,7 @@ from hand_made_runs import hand_made
 from mteb_vehicle_search.analysis import dependence as module
 from mteb_vehicle_search.analysis.dependence import (
     Dependence,
+    NamedAbove,
     dependence,
     dependence_of,
     keep_common,
@@ -19,6 +20,8 @@ from mteb_vehicle_search.analysis.dependence import (
 )
 from mteb_vehicle_search.analysis.uncertainty import Interval
 
+# Of captioned images: A to Z, and then Cyrillic ones.
+LETTERS = [chr(65 + n) for n in range(26)] + [chr(0x410 + n) for n in range(32)]
 SMALL = {"images": 400, "distractors": 1_000}
 
 
@@ -33,7 +36,7 @@ def run(tops: list[str], ranks: list[int], distractors: int = 50):
     return hand_made(
         ranks,
         captioned_above=captioned,
-        relevant_ids=[chr(65 + n) for n in range(size)],
+        relevant_ids=LETTERS[:size],
         top_ids=[list(top) for top in tops],
         sources=sources,
         corpus_size=distractors + size,
@@ -116,13 +119,28 @@ def test_an_interval_is_widened_in_quadrature_and_stays_within_0_and_1(monkeypat
 
 
 def test_near_duplicates_are_those_that_three_images_see_together():
-    together = dependence_of(run(["abA", "abB", "abC", "cD", "cE", "cF"], [3, 3, 3, 2, 2, 2]))
+    # Thirty more images, which see nothing of them.
+    others = LETTERS[10:40]
+    alone = [1] * 34
+    more = [*LETTERS[6:10], *others]
+    together = dependence_of(run(["abA", "abB", "abC", "cD", "cE", "cF", *more], [3, 3, 3, 2, 2, 2, *alone]))
     # Nine times a distractor is above; a and b are one, so that six distinct ones are.
     assert together.at_a_time == pytest.approx(9 / 6)
     assert dependence_of(run(["abA", "abB", "aC", "bD"], [3, 3, 2, 2])).at_a_time == pytest.approx(1.0)
     assert dependence_of(run(["abA", "abB"], [3, 3])).at_a_time is None
-    apart = run(["abA", "abB", "abC", *("aD", "aE", "aF", "aG")], [3, 3, 3, 2, 2, 2, 2])
+    apart = run(["abA", "abB", "abC", *("aD", "aE", "aF", "aG"), *more[1:]], [3, 3, 3, 2, 2, 2, 2, *alone[1:]])
     assert dependence_of(apart).at_a_time == pytest.approx(1.0)
+
+
+def test_what_many_images_see_together_by_chance_are_no_near_duplicates():
+    """Among 49 distractors each is in the top tens of half the images, whatever the model."""
+    generator = np.random.default_rng(6)
+    seen = [set(generator.choice(49, 22, replace=False).tolist()) for _ in range(38)]
+    twins = [of_image - {0, 1} | ({0, 1} if n % 2 else set()) for n, of_image in enumerate(seen)]
+    for tops, together in ((seen, False), (twins, True)):
+        query, distractor = np.array([(n, one) for n, top in enumerate(tops) for one in sorted(top)]).T
+        named = NamedAbove(query, distractor, np.zeros(38, dtype=int), query, distractor, 49)
+        assert (dependence(named, np.arange(38)).at_a_time > 1.0) is together
 
 
 def test_effective_distractors_are_counted_by_image():

@@ -619,9 +619,9 @@ def test_the_page_says_below_the_chart_which_growth_cannot_be_trusted(report, ev
     monkeypatch.setattr(page_data, "growth_of", lambda run: made_by(run)._replace(warning=warning))
     write_run(eval_set, MODELS[0])
     *_, site = report()
-    said = f"<strong>{MODELS[0]}: what is modelled</strong> {warning}"
+    said = f"<strong>{MODELS[0]}</strong>: what is modelled {warning}"
     assert (said in page_text(site)) is bool(warning)
-    assert ("what is modelled</strong>" in page_text(site)) is bool(warning)
+    assert ("</strong>: what is modelled" in page_text(site)) is bool(warning)
 
 
 def test_what_has_no_ranks_is_marked_and_listed_only(made):
