@@ -6,17 +6,16 @@ import argparse
 import io
 import random
 import sys
-import textwrap
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.terminal import positive, print_rows
 
-CELL_PX, LINE_PX, LINES, COLUMNS = 200, 13, 6, 6
+CELL_PX, GAP_PX, FONT_PX, LINE_PX, LINES, COLUMNS = 220, 8, 13, 17, 4, 6
 SIDES_PX = (160, 240, 320, 400, 500, 640, 1000)
 
 
@@ -46,6 +45,14 @@ def _side_range(side_px: int) -> str:
     return f"{low} px and more" if high is None else f"{low} to {high - 1} px"
 
 
+class _Cell(NamedTuple):
+    """A picture of the sheet, what tells it from others, and its first caption or its class."""
+
+    image: Image.Image
+    name: str
+    lines: list[str]
+
+
 def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
     """Write a PNG of random images, half of them captioned ones, with their ids, and first captions or classes."""
     texts = {query.id: query.text for query in eval_set.queries()}
@@ -57,20 +64,49 @@ def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0)
     others = [identifier for identifier in eval_set.corpus_ids() if identifier not in captions]
     half = rng.sample(sorted(captions), min(len(captions), max(count // 2, count - len(others))))
     chosen = sorted(half + rng.sample(others, min(len(others), count - len(half))))
-    rows = -(-len(chosen) // COLUMNS)
-    height_px = CELL_PX + LINES * LINE_PX
-    sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, rows) * height_px), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    for number, identifier in enumerate(chosen):
-        left, top = number % COLUMNS * CELL_PX, number // COLUMNS * height_px
+    font = ImageFont.load_default(size=FONT_PX)
+    cells = []
+    for identifier in chosen:
         with Image.open(io.BytesIO(eval_set.jpeg(identifier))) as image:
-            image.thumbnail((CELL_PX - 8, CELL_PX - 8))
-            sheet.paste(image, (left + 4, top + 4))
-        source, _, stem = identifier.rpartition("/")
-        lines = [source, stem, *textwrap.wrap(captions.get(identifier) or classes[identifier], 34)]
-        for row, line in enumerate(lines[:LINES]):
-            pen.text((left + 4, top + CELL_PX + LINE_PX * row), line, fill="gray" if row < 2 else "black", font=font)
+            image.thumbnail((CELL_PX - 2 * GAP_PX, CELL_PX - 2 * GAP_PX))
+            text = captions.get(identifier) or classes[identifier] or "without caption"
+            cells.append(_Cell(image.convert("RGB"), identifier.rpartition("/")[2], _wrapped(text, font)))
+    rows = [cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)]
+    # A row is as high as its highest picture; captions follow their pictures.
+    heights = [max(cell.image.height + LINE_PX * (1 + len(cell.lines)) for cell in row) + 3 * GAP_PX for row in rows]
+    sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, sum(heights))), "white")
+    pen, top = ImageDraw.Draw(sheet), 0
+    for row, height in zip(rows, heights):
+        for number, cell in enumerate(row):
+            left, below = number * CELL_PX + GAP_PX, top + GAP_PX + cell.image.height + GAP_PX // 2
+            sheet.paste(cell.image, (left, top + GAP_PX))
+            for place, line in enumerate([_cut(cell.name, font), *cell.lines]):
+                pen.text((left, below + LINE_PX * place), line, fill="gray" if not place else "black", font=font)
+        top += height
     sheet.save(path, "PNG")
+
+
+def _wrapped(text: str, font: Any) -> list[str]:
+    """Return the lines of a text that fit under a picture; the last one ends with dots if there are more."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= CELL_PX - 2 * GAP_PX or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    cut = [_cut(line, font) for line in lines]
+    return cut if len(cut) <= LINES else [*cut[: LINES - 1], _cut(f"{cut[LINES - 1]}...", font)]
+
+
+def _cut(line: str, font: Any) -> str:
+    """Return a line as far as it fits under a picture, with dots if that is not all of it."""
+    if font.getlength(line) <= CELL_PX - 2 * GAP_PX:
+        return line
+    line = line.removesuffix("...")
+    while line and font.getlength(f"{line}...") > CELL_PX - 2 * GAP_PX:
+        line = line[:-1]
+    return f"{line}..."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from small_set import provenance, small_set
 
 from data_prep.inspect import contact_sheet, summarise
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 
-WIDTH_PX, HEIGHT_PX, COLUMNS = 200, 278, 6  # Of a cell: a square for the image, and six lines of 13 px.
+# Of a cell: a picture of 40 px, the id and a line of 17 px each, and gaps of 8 px.
+WIDTH_PX, HEIGHT_PX, GAP_PX, COLUMNS = 220, 40 + 2 * 17 + 3 * 8, 8, 6
 
 
 def colour(number: int) -> tuple[int, int, int]:
@@ -93,7 +94,8 @@ def shown(sheet: np.ndarray) -> list[int]:
     rows = sheet.shape[0] // HEIGHT_PX
     assert sheet.shape == (rows * HEIGHT_PX, COLUMNS * WIDTH_PX, 3)
     numbers = {colour(n): n for n in range(27)}
-    corners = [tuple(sheet[y * HEIGHT_PX + 4, x * WIDTH_PX + 4].tolist()) for y in range(rows) for x in range(COLUMNS)]
+    places = [(y * HEIGHT_PX + GAP_PX, x * WIDTH_PX + GAP_PX) for y in range(rows) for x in range(COLUMNS)]
+    corners = [tuple(sheet[place].tolist()) for place in places]
     found = [numbers[corner] for corner in corners if corner != (255, 255, 255)]
     assert all(corner == (255, 255, 255) for corner in corners[len(found) :])  # No gap before the end.
     return found
@@ -118,11 +120,17 @@ def test_half_of_the_images_are_captioned_where_there_are_enough(tmp_path, capti
     assert (sum(n < captioned for n in numbers), sum(n >= captioned for n in numbers)) == wanted
 
 
-@pytest.mark.parametrize(("count", "rows"), [(0, 1), (1, 1), (6, 1), (7, 2), (12, 2), (13, 3)])
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (6, 1), (7, 2), (12, 2), (13, 3)])
 def test_six_images_stand_in_a_row(tmp_path, count, rows):
     sheet = sheet_of(a_set(tmp_path / "s", 10, 10), tmp_path / "s.png", count)
-    assert sheet.shape == (rows * 278, 1200, 3)
+    assert sheet.shape == (rows * 98, 1320, 3)
     assert len(shown(sheet)) == count
+
+
+def test_a_sheet_without_images_is_a_line_of_white(tmp_path):
+    sheet = sheet_of(a_set(tmp_path / "s", 1, 1), tmp_path / "s.png", 0)
+    assert sheet.shape == (1, 1320, 3)
+    assert (sheet == 255).all()
 
 
 def test_the_draw_depends_on_the_seed_alone(tmp_path):
@@ -138,15 +146,17 @@ def test_the_draw_depends_on_the_seed_alone(tmp_path):
 
 
 def test_pictures_are_reduced_to_their_cell_and_never_enlarged(tmp_path):
-    sizes = {0: (60, 40), 1: (384, 192), 2: (100, 400), 3: (192, 192), 4: (193, 10)}
+    sizes = {0: (60, 40), 1: (408, 204), 2: (100, 400), 3: (204, 204), 4: (205, 10)}
     sheet = sheet_of(a_set(tmp_path / "s", 5, 0, sizes), tmp_path / "s.png", 5)
-    wanted = [(60, 40), (192, 96), (48, 192), (192, 192), (192, 10)]
+    wanted = [(60, 40), (204, 102), (51, 204), (204, 204), (204, 10)]
+    # The row is as high as its highest picture and its words.
+    assert sheet.shape[0] == 204 + 2 * 17 + 3 * 8
     for number, (width, height) in enumerate(wanted):
-        cell = sheet[:WIDTH_PX, number * WIDTH_PX : (number + 1) * WIDTH_PX]
-        inside = (cell[4 : 4 + height, 4 : 4 + width] == colour(number)).all()
+        cell = sheet[: 8 + height + 4, number * WIDTH_PX : (number + 1) * WIDTH_PX]
+        inside = (cell[8 : 8 + height, 8 : 8 + width] == colour(number)).all()
         assert inside
         assert (cell == colour(number)).all(axis=2).sum() == width * height
-        assert (cell == 255).all(axis=2).sum() == 200 * 200 - width * height
+        assert (cell == 255).all(axis=2).sum() == cell.shape[0] * WIDTH_PX - width * height
 
 
 @pytest.fixture
@@ -156,7 +166,7 @@ def words(monkeypatch):
 
     def text(self, place, line, fill, font):
         found.append((*place, line, fill))
-        assert font.size == 11
+        assert font.size == 13
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
     return found
@@ -165,25 +175,22 @@ def words(monkeypatch):
 def test_an_image_stands_above_its_id_and_its_first_caption_or_its_class(tmp_path, words):
     names = ["", "", "sports car", "bus"]
     contact_sheet(a_set(tmp_path / "s", 2, 2, class_name=names), tmp_path / "s.png")
+    below = 8 + 40 + 4
     assert words == [
-        (4, 200, "", "gray"),
-        (4, 213, "c00", "gray"),
-        (4, 226, "caption 0 of 0", "black"),
-        (204, 200, "", "gray"),
-        (204, 213, "c01", "gray"),
-        (204, 226, "caption 0 of 1", "black"),
-        (404, 200, "o/x", "gray"),
-        (404, 213, "00", "gray"),
-        (404, 226, "sports car", "black"),
-        (604, 200, "o/x", "gray"),
-        (604, 213, "01", "gray"),
-        (604, 226, "bus", "black"),
+        (8, below, "c00", "gray"),
+        (8, below + 17, "caption 0 of 0", "black"),
+        (228, below, "c01", "gray"),
+        (228, below + 17, "caption 0 of 1", "black"),
+        (448, below, "00", "gray"),
+        (448, below + 17, "sports car", "black"),
+        (668, below, "01", "gray"),
+        (668, below + 17, "bus", "black"),
     ]
 
 
 def test_the_second_row_is_written_below_the_first(tmp_path, words):
     contact_sheet(a_set(tmp_path / "s", 8, 0), tmp_path / "s.png")
-    assert [(x, y) for x, y, text, _ in words if text == "c07"] == [(204, 278 + 213)]
+    assert [(x, y) for x, y, text, _ in words if text == "c07"] == [(228, 98 + 8 + 40 + 4)]
 
 
 def test_a_long_caption_is_wrapped_and_cut_at_four_lines(tmp_path, words):
@@ -192,13 +199,28 @@ def test_a_long_caption_is_wrapped_and_cut_at_four_lines(tmp_path, words):
     images = [CorpusImage("c00", picture(0), provenance(0, True))]
     contact_sheet(small_set(tmp_path / "s", images=images, **given), tmp_path / "s.png")
     lines = [line for _, _, line, fill in words if fill == "black"]
-    assert lines == ["0123456789 0123456789 0123456789"] * 4  # Of 34 characters at most.
-    assert [y for _, y, _, _ in words] == [200, 213, 226, 239, 252, 265]
+    assert lines[:3] == ["0123456789 0123456789"] * 3
+    assert lines[3] == "0123456789 0123456789..."
+    font = ImageFont.load_default(size=13)
+    assert all(font.getlength(line) <= 204 for line in lines)
+    assert [y for _, y, _, _ in words] == [52 + 17 * place for place in range(5)]
+
+
+def test_a_word_and_an_id_that_are_too_long_are_cut(tmp_path, words):
+    given = {"queries": [Query("q", "W" * 60)], "qrels": [Qrel("q", "n" * 60)]}
+    images = [CorpusImage("n" * 60, picture(0), provenance(0, True))]
+    contact_sheet(small_set(tmp_path / "s", images=images, **given), tmp_path / "s.png")
+    name, caption = (line for _, _, line, _ in words)
+    font = ImageFont.load_default(size=13)
+    for line, letter in ((name, "n"), (caption, "W")):
+        assert line.endswith("...")
+        assert {*line[:-3]} == {letter}
+        assert font.getlength(line) <= 204 < font.getlength(f"{letter}{line}")
 
 
 def test_words_are_drawn_on_white_in_grey_and_black(tmp_path):
     sheet = sheet_of(a_set(tmp_path / "s", 1, 0), tmp_path / "s.png")
-    ids, caption = sheet[200:226, :200], sheet[226:278, :200]
-    assert ids.min() in range(120, 136)
+    name, caption = sheet[52:69, :220], sheet[69:98, :220]
+    assert name.min() in range(120, 136)
     assert caption.min() < 40
-    assert (sheet[:, 200:] == 255).all()
+    assert (sheet[:, 220:] == 255).all()
