@@ -78,15 +78,15 @@ def _ndcg(cut: int) -> Metric:
     def of_rank(rank: np.ndarray) -> np.ndarray:
         return np.where(rank <= cut, 1 / np.log2(1.0 + rank), 0.0)
 
-    def of_query(of: Grouped) -> np.ndarray:
+    def ideal(of: Grouped) -> np.ndarray:
         best_first = of.grades[np.lexsort((-of.grades, np.repeat(of.first, of.relevant)))]
-        ideal = np.add.reduceat(best_first * of_rank(of.number), of.first)
-        return np.add.reduceat(of.grades * of_rank(of.ranks), of.first) / ideal
+        return np.add.reduceat(best_first * of_rank(of.number), of.first)
+
+    def of_query(of: Grouped) -> np.ndarray:
+        return np.add.reduceat(of.grades * of_rank(of.ranks), of.first) / ideal(of)
 
     def of_chance(of: Grouped, size: int) -> np.ndarray:
-        best_first = of.grades[np.lexsort((-of.grades, np.repeat(of.first, of.relevant)))]
-        ideal = np.add.reduceat(best_first * of_rank(of.number), of.first)
-        return np.add.reduceat(of.grades, of.first) * _anywhere(of_rank, cut, size) / ideal
+        return np.add.reduceat(of.grades, of.first) * _anywhere(of_rank, cut, size) / ideal(of)
 
     return Metric(f"ndcg_at_{cut}", f"nDCG@{cut}", cut, of_rank, of_query, of_chance)
 
@@ -113,6 +113,7 @@ def _mrr(cut: int | None) -> Metric:
         return np.maximum.reduceat(of_rank(of.ranks), of.first)
 
     def of_chance(of: Grouped, size: int) -> np.ndarray:
+        # Rank r is the first with a relevant image if none is above it and the next of those left is one.
         expected, none_yet = np.zeros(len(of.relevant)), np.ones(len(of.relevant))
         for rank in range(1, min(cut or size, size) + 1):
             here = none_yet * np.minimum(1.0, of.relevant / (size - rank + 1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mteb_vehicle_search.analysis.chance import against_chance, random_scores
+from mteb_vehicle_search.analysis import caveats
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.uncertainty import Interval, too_few
 from mteb_vehicle_search.metrics import METRICS
@@ -15,7 +16,7 @@ from mteb_vehicle_search.run_record import RunKey
 from mteb_vehicle_search.terminal import console, print_columns, show_in_a_run
 
 
-def show_summary(info: dict[str, Any], record: Path, ranks: RunRanks | None = None) -> None:
+def show_summary(info: dict[str, Any], record: Path, ranks: Callable[[], RunRanks] | None = None) -> None:
     """Print the table that ends a run, from its `run.json`, and where its record lies; never raises.
 
     With its ranks it also says if the scores are those of chance, or if ties decide them.
@@ -24,25 +25,12 @@ def show_summary(info: dict[str, Any], record: Path, ranks: RunRanks | None = No
 
     def table() -> None:
         _print_scores(str(info.get("title") or info["task_name"]), info, info["scores"], {"images/s": rate})
-        sys.stdout.writelines(
-            f"{line}\n" for line in ["", *(_caveats(ranks) if ranks else []), f"run record  {record}"]
-        )
+        screen = console()
+        for line in caveats.of_run(ranks()) if ranks else []:
+            screen.print(f"\n{line}")
+        sys.stdout.write(f"\nrun record  {record}\n")
 
     show_in_a_run(table)
-
-
-def _caveats(ranks: RunRanks) -> list[str]:
-    """Return lines on scores that say less than they seem to."""
-    lines, queries = [], len(ranks.first)
-    if not against_chance([ranks])[0].better:
-        expected = random_scores(ranks)["ndcg_at_10"]
-        lines.append(f"Not told apart from chance: a random ranking is expected to have nDCG@10 {expected:.4f}.")
-    if tied := ranks.tied_queries:
-        last, first = ranks.scores("ndcg_at_10").mean(), ranks.scores_if_first("ndcg_at_10")
-        lines.append(f"{tied:,} of {queries:,} queries hold ties: the right image ranks last among its equals.")
-        if first is not None:
-            lines.append(f"nDCG@10 is {last:.4f} so, and would be {first.mean():.4f} if it ranked first among them.")
-    return [*lines, ""] if lines else []
 
 
 def show_written(path: Path) -> None:

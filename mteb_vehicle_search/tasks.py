@@ -174,17 +174,18 @@ class EvalSetTask(AbsTaskRetrieval):
         from mteb_vehicle_search import stored_results
         from mteb_vehicle_search.analysis.ranks import load_ranks
         from mteb_vehicle_search.run_record import write_run_record
-        from mteb_vehicle_search.search.result import EXTRA_SCORES, queries_table
+        from mteb_vehicle_search.search.result import EXTRA_SCORES, queries_table, tied_queries
         from mteb_vehicle_search.summary import show_summary
 
         outcome = self._search.found()
         kept = (*EXTRA_SCORES, "ndcg_at_10", "map_at_10", "recall_at_1", "recall_at_10")
         kept_scores = {key: scores[key] for key in kept if key in scores}
-        info = {"task_name": self.metadata.name, **outcome.info, "scores": kept_scores}
+        counted = {**outcome.info, "tied_queries": tied_queries(outcome)}
+        info = {"task_name": self.metadata.name, **counted, "scores": kept_scores}
         record = write_run_record(queries_table(outcome, self.eval_set), info)
         scores["run"] = {key: info[key] for key in RUN_KEYS}
         stored_results.await_result(self.metadata.name, self.eval_set.content_id, self._search.store)
-        show_summary(record.info, record.folder, load_ranks(record))
+        show_summary(record.info, record.folder, lambda: load_ranks(record))
 
 
 def _metadata(name: str, description: str, **changed: Any) -> EvalSetMetadata:

@@ -9,7 +9,7 @@ import argparse
 import itertools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from plain_intervals import difference_interval, score_interval
 from worlds import CAPTIONED_SOURCES, DIMENSION, World, one_relevant, several_relevant
 
 import mteb_vehicle_search
-from mteb_vehicle_search.analysis import compare, corpus_growth
+from mteb_vehicle_search.analysis import caveats, compare, corpus_growth
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.eval_set import EvalSet
@@ -306,6 +306,7 @@ def test_the_run_record_says_how_it_was_made(one):
         "resumed_images": 0,
         "corpus_size": len(world.images),
         "query_count": len(world.queries),
+        "tied_queries": len({query for (query, _), tied in zip(world.pairs, one.truth.tied) if tied}),
         "sources": {
             name: {"images": sources.count(name), "captioned": sources.count(name) * (name in CAPTIONED_SOURCES)}
             for name in sorted(set(sources))
@@ -322,6 +323,23 @@ def test_the_run_record_says_how_it_was_made(one):
     assert info["texts_per_s"] == pytest.approx(len(world.queries) / info["timings"]["encode_queries_s"])
     assert info["images_per_s"] == pytest.approx(len(world.images) / info["timings"]["encode_corpus_s"])
     assert one.record.folder.parent.name == one.eval_set.content_id
+
+
+def test_a_model_whose_vectors_are_all_the_same_is_told(tmp_path, capsys, monkeypatch):
+    """It scores 0 like one that is always wrong, and is none."""
+    monkeypatch.setenv("COLUMNS", "300")
+    world = one_relevant(seed=51, ties=False)
+    same = replace(world, images=dict.fromkeys(world.images, np.ones(DIMENSION, dtype=np.float32)))
+    one, asked = evaluate(same, tmp_path), len(world.queries)
+    line = (
+        f"ll {asked} queries hold ties; the relevant image ranks last among its equals: nDCG@10 0.0000 as ranked, "
+        "1.0000 if first. Nothing scores above it, as if all vectors were the same."
+    )
+    assert f"A{line}" in capsys.readouterr().out
+    assert one.record.info["tied_queries"] == asked
+    (table,) = build_leaderboard([tmp_path / "mteb"], runs=tmp_path / "runs").document["tables"]
+    assert caveats.of_table(table)[1:] == [f"world/model: a{line}"]
+    assert table["rows"][0]["better_than_chance"] is False
 
 
 def test_every_other_key_of_the_result_is_what_mteb_makes_of_a_brute_force_run(tmp_path):

@@ -51,7 +51,8 @@ def test_a_metric(runs, capsys, monkeypatch, tmp_path):
     row = next(line for line in markdown if "a/good" in line).split(" | ")
     assert row[head.index("Hits@3")] == "0.7500"
     table = csv.DictReader(io.StringIO(printed(capsys, "leaderboard", "--format", "csv")))
-    assert {row["model"]: float(row["hits_at_3"]) for row in table} == wanted
+    found = {row["name"]: float(row["hits_at_3"]) for row in table}
+    assert found == {**wanted, "random ranking": 3 / 100}
     monkeypatch.setenv("COLUMNS", "400")
     assert "Hits@3" in printed(capsys, "leaderboard")
     asked = ["--metric", "hits_at_3", "--format", "json"]

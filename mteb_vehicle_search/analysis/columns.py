@@ -289,7 +289,7 @@ FACTS = [
     Column(
         "better_than_chance",
         ("boolean", "null"),
-        "whether a test tells it from a random ranking; null without a run record",
+        "whether test and interval show it to be better than a random ranking; null without a run record",
         lambda entry: entry.better_than_chance,
     ),
     Column(

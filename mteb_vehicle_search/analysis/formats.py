@@ -9,14 +9,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mteb_vehicle_search.analysis import caveats
 from mteb_vehicle_search.analysis.columns import Cell, Row, cells_of, row_columns
 from mteb_vehicle_search.analysis.reported import SET, is_of
 from mteb_vehicle_search.analysis.sets import ID_DIGITS, SetKey, other_pixels
 from mteb_vehicle_search.terminal import console, print_columns
 
 RANK_NOTE = (
-    "A rank is a range: from 1 + the models that a paired test over images finds better, to all but those that it "
-    "finds worse (Holm, 5 %)."
+    "Ranks are ranges, which hold the true ranks of all models at once with 95 % confidence: from 1 + the models that "
+    "paired tests over images find better, to all but those that they find worse (Holm, 5 %)."
 )
 RANDOM = "random ranking"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -84,27 +85,6 @@ def random_row(table: dict[str, Any]) -> list[Row]:
     return [{**dict.fromkeys(row_columns()), **table["chance"], "name": RANDOM}] if table["chance"] else []
 
 
-def caveats(table: dict[str, Any]) -> list[str]:
-    """Return lines on scores that say less than they seem to: those at chance, and those that ties decide."""
-    lines = [f"Not told apart from chance: {name}." for name in _at_chance(table)]
-    for row in table["rows"]:
-        if row["tied_queries"]:
-            last, first = row["ndcg_at_10"], row["ndcg_at_10_if_first"]
-            asked = f"{row['tied_queries']:,} of {table['query_count'] or 0:,} queries hold ties"
-            lines.append(
-                f"{row['name']}: {asked}; nDCG@10 {last:.4f} as ranked, the right image last among its equals, "
-                f"{first:.4f} if first."
-                if None not in (last, first)
-                else f"{row['name']}: {asked}."
-            )
-    return lines
-
-
-def _at_chance(table: dict[str, Any]) -> list[str]:
-    names = [row["name"] for row in table["rows"] if row["better_than_chance"] is False]
-    return [", ".join(names)] if names else []
-
-
 def versions(rows: list[dict[str, Any]]) -> list[str]:
     """Return a line for each set of package versions: which models ran with it."""
     models: dict[str, list[str]] = {}
@@ -134,7 +114,7 @@ def show(document: dict[str, Any]) -> None:
         scores = cells_of("scores", one_relevant=table["one_relevant"])
         rows = [*table["rows"], *random_row(table)]
         add(heading(table, document["tables"]), rows, cells_of("who"), [*scores, *cells_of("run")])
-        for line in (difference(document["tables"], table), *caveats(table), *versions(table["rows"])):
+        for line in (difference(document["tables"], table), *caveats.of_table(table), *versions(table["rows"])):
             if line:
                 screen.print(line)
         screen.print()
@@ -184,7 +164,7 @@ def to_markdown(document: dict[str, Any]) -> str:
             lines += [_escape(line), ""]
         scores = [*cells_of("who"), *cells_of("scores", one_relevant=table["one_relevant"])]
         add([*table["rows"], *random_row(table)], scores)
-        lines += [line for text in caveats(table) for line in (_escape(text), "")]
+        lines += [line for text in caveats.of_table(table) for line in (_escape(text), "")]
         add(table["rows"], [*_model(), *cells_of("run")])
         lines += [line for text in versions(table["rows"]) for line in (_escape(text), "")]
         for rows in (rows for of, rows in parts if of is table):
@@ -208,7 +188,7 @@ def to_json(document: dict[str, Any]) -> str:
 
 
 def to_csv(document: dict[str, Any]) -> str:
-    """Return all rows as CSV; reported ones have a content id only if their source tells it."""
+    """Return all rows and random rankings as CSV; reported ones have a content id only if their source tells it."""
     out = io.StringIO()
     of_table = ["task", "title", "content_id", "images_id"]
     names = dict.fromkeys([*of_table, *row_columns(), "source", "corpus_size", "query_count"])
@@ -216,7 +196,7 @@ def to_csv(document: dict[str, Any]) -> str:
     writer.writeheader()
     for table in document["tables"]:
         about = {name: table[name] for name in (*of_table, "corpus_size", "query_count")}
-        writer.writerows(_plain({**about, **row}) for row in table["rows"])
+        writer.writerows(_plain({**about, **row}) for row in [*table["rows"], *random_row(table)])
     writer.writerows(_plain(row) for row in document["reported"])
     return out.getvalue()
 

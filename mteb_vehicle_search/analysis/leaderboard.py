@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis import formats
-from mteb_vehicle_search.analysis.chance import against_chance, random_scores
+from mteb_vehicle_search.analysis.chance import better_than_chance, random_scores
 from mteb_vehicle_search.analysis.columns import SCHEMA_VERSION, Entry, RankRange, Row, completed, violations
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.pairing import pair_with_records
@@ -56,7 +56,7 @@ def build_leaderboard(
         results: Result files or folders (run records in them count too). If None: the folder `results` of the working
             directory if there is one, and all run records.
         runs: Folder of run records; the default one if None. With `results` given, its records only add to those
-            results (rank groups, rates); they do not make rows of their own.
+            results (ranks, rates); they do not make rows of their own.
 
     Raises:
         ResultsError: Nothing usable is left; says what was skipped.
@@ -94,9 +94,8 @@ def build_leaderboard(
 def _ranked(entries: list[Entry], sort: str) -> list[Entry]:
     runs = {at: entry.ranks for at, entry in enumerate(entries) if entry.ranks}
     ranges = rank_ranges(runs, sort)
-    # All at once, as they share their random signs; those with other queries have no range either.
-    tested = against_chance([runs[at] for at in ranges])
-    better = {at: found.better for at, found in zip(ranges, tested)}
+    # Those with other queries have no range, and are not tested together with the others.
+    better = dict(zip(ranges, better_than_chance([runs[at] for at in ranges])))
     names = shown_names([entry.key for entry in entries])
     ranked = [
         replace(entry, name=names[at], ranked=ranges.get(at), better_than_chance=better.get(at))
@@ -119,6 +118,7 @@ def _newest(entries: Iterable[Entry]) -> Entry:
 def _table(key: SetKey, entries: list[Entry]) -> dict[str, Any]:
     newest = _newest(entries)
     info = newest.info
+    one_relevant = [entry.ranks.one_relevant for entry in entries if entry.ranks]
     return {
         "task": newest.task,
         "title": newest.title,
@@ -128,21 +128,24 @@ def _table(key: SetKey, entries: list[Entry]) -> dict[str, Any]:
         "corpus_size": info.get("corpus_size"),
         "query_count": info.get("query_count"),
         "sources": {name: entry["images"] for name, entry in sorted(info.get("sources", {}).items())} or None,
-        "one_relevant": newest.ranks.one_relevant if newest.ranks else None,
+        "one_relevant": all(one_relevant) if one_relevant else None,
         "chance": random_scores(newest.ranks) if newest.ranks else None,
         "rows": [entry.row for entry in entries],
     }
 
 
 def rank_ranges(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[int, RankRange]:
-    """Return the ranks that each run may have, from 1 + the runs that are better to the number of all but the worse.
+    """Return the ranks that each run may have: from 1 + the number of better runs to the number of all but the worse.
 
-    Better and worse are what paired tests say: all pairs by sign flips of images at once, the p-values adjusted by
-    Holm's method. Then no test errs with 95 % confidence, and all true ranks lie in their ranges at once (Al Mohamad,
-    Goeman and van Zwet, "Simultaneous confidence intervals for ranks with application to ranking institutions",
-    Biometrics 78, 2022). Ranges of runs that no test separates overlap. For `median_rank` the tested quantity is the
-    mean reciprocal of the rank, cut at 10. The runs, by any key, are on one evaluation set; those with other queries
-    than the first get none.
+    Better and worse is what paired tests say, all pairs by sign flips of images, their p-values adjusted by Holm's
+    method. With 95 % confidence no test separates runs that are equal, and none that are not the wrong way round; then
+    all true ranks, by the expected score of images like these, lie in their ranges at once (Al Mohamad, Goeman and van
+    Zwet, "Simultaneous confidence intervals for ranks with application to ranking institutions", Biometrics 78, 2022).
+    A rank that equal runs share is 1 + the better ones to all but the worse, and lies in the range as a whole. Runs
+    whose order the tests leave open have ranges that overlap.
+
+    For `median_rank` the tested quantity is the mean reciprocal of the rank, cut at 10. The runs, by any key, are on
+    one evaluation set; those with other queries than the first get no range.
     """
     if not runs:
         return {}
@@ -152,7 +155,7 @@ def rank_ranges(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[i
     scores = np.stack([runs[key].scores(metric) for key in keys], axis=1)
     means = scores.mean(axis=0)
     pairs = list(combinations(range(len(keys)), 2))
-    better, worse = [0] * len(keys), [0] * len(keys)
+    better = np.zeros((len(keys), len(keys)), dtype=bool)
     if pairs:
         sums = cluster_sums(scores, first.clusters).sums
         differences = np.stack([sums[:, i] - sums[:, j] for i, j in pairs], axis=1)
@@ -160,10 +163,13 @@ def rank_ranges(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[i
         adjusted = holm(sign_flip_p_values(differences))
         for (i, j), p in zip(pairs, adjusted):
             if p < SIGNIFICANCE:
-                winner, loser = (i, j) if means[i] > means[j] else (j, i)
-                better[loser] += 1
-                worse[winner] += 1
-    return {key: RankRange(1 + better[at], len(keys) - worse[at]) for at, key in enumerate(keys)}
+                better[(i, j) if means[i] > means[j] else (j, i)] = True
+    # What is better than a better run is better, even if no test of the two says so.
+    for between in range(len(keys)):
+        better |= np.outer(better[:, between], better[between])
+    return {
+        key: RankRange(1 + int(better[:, at].sum()), len(keys) - int(better[at].sum())) for at, key in enumerate(keys)
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

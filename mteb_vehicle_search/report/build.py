@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mteb_vehicle_search.analysis import caveats
 from mteb_vehicle_search.analysis.columns import Row, cells_of
-from mteb_vehicle_search.analysis.formats import caveats, random_row, reported_row
+from mteb_vehicle_search.analysis.formats import RANK_NOTE, random_row, reported_row
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard, left_out
 from mteb_vehicle_search.analysis.limits import FEWEST_IMAGES
 from mteb_vehicle_search.analysis.reported import is_of
@@ -219,7 +220,8 @@ def render(**content: Any) -> str:
         rank_cell=cells_of("who")[0],
         score_cells=cells_of("scores", one_relevant=content["table"]["one_relevant"]),
         random_row=random_row(content["table"]),
-        caveats=caveats(content["table"]),
+        rank_note=RANK_NOTE,
+        caveats=caveats.of_table(content["table"]),
         run_cells=cells_of("run"),
         bibtex=bibtex(content["table"], (one["bibtex"] for one in sources.values())),
         **content,

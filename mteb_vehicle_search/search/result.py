@@ -48,6 +48,11 @@ def _captioned_above(outcome: SearchOutcome, eval_set: EvalSet) -> np.ndarray:
     return outcome.ranking.above[:, columns].sum(axis=1)
 
 
+def tied_queries(outcome: SearchOutcome) -> int:
+    """Return how many queries have a relevant image that shares its score with images that are not relevant."""
+    return len({query for (query, _), tied in zip(outcome.pairs, outcome.ranking.tied.tolist()) if tied})
+
+
 def queries_table(outcome: SearchOutcome, eval_set: EvalSet, top: int = 10) -> pa.Table:
     """Return the table that `RunRecord.queries` describes."""
     ids, ranking, run = eval_set.corpus_ids(), outcome.ranking, outcome.run

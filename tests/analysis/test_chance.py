@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 from itertools import permutations
 
@@ -12,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mteb_vehicle_search import summary
-from mteb_vehicle_search.analysis.chance import LEVEL, against_chance, random_scores
+from mteb_vehicle_search.analysis import caveats
+from mteb_vehicle_search.analysis.chance import LEVEL, against_chance, better_than_chance, random_scores
 from mteb_vehicle_search.analysis.columns import cells_of, completed, row_columns, violations
-from mteb_vehicle_search.analysis.formats import RANDOM, caveats, random_row, to_json, to_markdown
+from mteb_vehicle_search.analysis.formats import RANDOM, random_row, show, to_csv, to_json, to_markdown
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
+from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import METRICS, Grouped, scored
 
 
@@ -47,12 +51,14 @@ def test_queries_of_different_numbers_of_relevant_images_are_counted_one_by_one(
 
 def test_the_figures_of_the_published_set():
     """R@10 of 68,154 images: ten places among as many."""
-    run = hand_made([1, 2], corpus_size=68_154)
-    found = random_scores(run)
+    found = random_scores(hand_made([1, 2], corpus_size=68_154))
     assert list(found) == [*scored(), "median_rank"]
-    assert found["recall_at_10"] == pytest.approx(10 / 68_154)
-    assert found["precision_at_10"] == pytest.approx(1 / 68_154)
-    assert found["map_at_10"] == found["mrr_at_10"] == pytest.approx(sum(1 / r for r in range(1, 11)) / 68_154)
+    assert found["recall_at_10"] == pytest.approx(10 / 68_154, rel=5e-6)
+    assert found["precision_at_10"] == pytest.approx(1 / 68_154, rel=5e-6)
+    assert (
+        found["map_at_10"] == found["mrr_at_10"] == pytest.approx(sum(1 / r for r in range(1, 11)) / 68_154, rel=5e-6)
+    )
+    assert found["ndcg_at_10"] == pytest.approx(sum(1 / np.log2(1 + r) for r in range(1, 11)) / 68_154, rel=5e-6)
     assert found["median_rank"] == 34_077.5
 
 
@@ -105,6 +111,16 @@ class TestAgainstChance:
         together = [found.p_value for found in against_chance(runs)]
         assert min(together) == pytest.approx(min(1.0, 3 * min(alone)))
 
+    def test_better_ranks_do_not_make_a_better_score(self):
+        """Ranks of some hundreds of 1,000 are better than random ones; an nDCG@10 of nought is not."""
+        run = self.run([300] * 200)
+        assert against_chance([run])[0].better
+        assert better_than_chance([run, self.run([3] * 200), self.run([990] * 200)]) == [False, True, False]
+
+    def test_too_few_images_have_no_interval_to_ask(self):
+        run = hand_made([2, 3, 2, 4])
+        assert better_than_chance([run]) == [against_chance([run])[0].better]
+
 
 def tied(ranks: list[int], ties: list[int], **info):
     """A run whose relevant images share their scores with others."""
@@ -134,18 +150,34 @@ def table(*rows: dict, **changed) -> dict:
 
 
 def test_what_stands_below_a_table():
-    assert caveats(table(row("a", better_than_chance=True, tied_queries=0), row("b"))) == []
+    assert caveats.of_table(table(row("a", better_than_chance=True, tied_queries=0), row("b"))) == []
     rows = [
         row("a", better_than_chance=False, tied_queries=312, ndcg_at_10_if_first=0.433),
         row("b", better_than_chance=False, tied_queries=2),
         row("c", better_than_chance=True),
+        row("d", ndcg_at_10=0.0, tied_queries=1_000, ndcg_at_10_if_first=1.0),
+        row("e", ndcg_at_10=0.2, tied_queries=1_000, ndcg_at_10_if_first=0.3),
     ]
-    assert caveats(table(*rows)) == [
-        "Not told apart from chance: a, b.",
-        "a: 312 of 1,000 queries hold ties; nDCG@10 0.1120 as ranked, the right image last among its equals, 0.4330 if "
-        "first.",
-        "b: 2 of 1,000 queries hold ties.",
+    last = "queries hold ties; the relevant image ranks last among its equals"
+    assert caveats.of_table(table(*rows)) == [
+        "Not shown to be better than chance, whose nDCG@10 is 0.0454: a, b.",
+        f"a: 312 of 1,000 {last}: nDCG@10 0.1120 as ranked, 0.4330 if first.",
+        f"b: 2 of 1,000 {last}.",
+        f"d: all 1,000 {last}: nDCG@10 0.0000 as ranked, 1.0000 if first. Nothing scores above it, as if all vectors "
+        "were the same.",
+        f"e: all 1,000 {last}: nDCG@10 0.2000 as ranked, 0.3000 if first.",
     ]
+    unknown = table(row("a", better_than_chance=False, tied_queries=3), chance=None, query_count=None)
+    assert caveats.of_table(unknown) == ["Not shown to be better than chance: a.", f"a: 3 {last}."]
+
+
+@pytest.mark.parametrize("shown", [to_markdown, lambda document: show(document)])
+def test_terminal_and_markdown_say_it(shown, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    rows = [row("a", better_than_chance=False, versions={}, options={})]
+    text = shown({"tables": [table(*rows)], "reported": []}) or capsys.readouterr().out
+    assert text.count("Not shown to be better than chance, whose nDCG@10 is 0.0454: a.") == 1
+    assert text.count(RANDOM) == 1
 
 
 def test_a_random_ranking_is_a_row_of_its_own():
@@ -157,6 +189,9 @@ def test_a_random_ranking_is_a_row_of_its_own():
     names = [cell.heading for cell in cells_of("who", "scores", one_relevant=True)]
     cells = dict(zip(names, line.strip("| ").split(" | ")))
     assert (cells["rank"], cells["nDCG@10"], cells["median rank"], cells["R@1"]) == ("–", "0.0454", "50.5", "–")
+    *_, last = csv.DictReader(io.StringIO(to_csv(document)))
+    assert (last["name"], last["model"], last["rank"], last["ndcg_at_10"]) == (RANDOM, "", "", "0.0454")
+    assert (last["content_id"], last["query_count"]) == ("5" * 64, "1000")
 
 
 def test_copies_are_left_out_where_every_query_has_one_relevant_image():
@@ -180,19 +215,33 @@ def test_a_leaderboard_of_the_first_form_of_this_version_is_read():
     assert completed(completed(given)) == completed(given)
 
 
-def test_a_run_tells_at_its_end_what_its_scores_say_less_of(tmp_path, capsys):
+def test_a_run_tells_at_its_end_what_its_scores_say_less_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     info = {"task_name": "T", "model_name": "m", "scores": {"ndcg_at_10": 0.1}}
     images = [f"flickr30k/{n}" for n in range(40)]
     collapsed = tied([100] * 40, [99] * 40, relevant_ids=images, corpus_size=100)
-    summary.show_summary(info, tmp_path, collapsed)
-    shown = capsys.readouterr().out
-    assert "Not told apart from chance: a random ranking is expected to have nDCG@10 0.0454." in shown
-    assert "40 of 40 queries hold ties: the right image ranks last among its equals." in shown
-    assert "nDCG@10 is 0.0000 so, and would be 1.0000 if it ranked first among them." in shown
-    summary.show_summary(info, tmp_path, tied([1] * 40, [0] * 40, relevant_ids=images, corpus_size=100))
+    summary.show_summary(info, tmp_path, lambda: collapsed)
+    lines = capsys.readouterr().out.splitlines()
+    assert "Not shown to be better than chance, whose nDCG@10 is 0.0454." in lines
+    (ties,) = [line for line in lines if "ties" in line]
+    assert ties.startswith(
+        "All 40 queries hold ties; the relevant image ranks last among its equals: nDCG@10 0.0000 as"
+    )
+    assert ties.endswith("1.0000 if first. Nothing scores above it, as if all vectors were the same.")
+    assert lines[-1] == f"run record  {tmp_path}"
+    good = tied([1] * 40, [0] * 40, relevant_ids=images, corpus_size=100)
+    summary.show_summary(info, tmp_path, lambda: good)
     shown = capsys.readouterr().out
     assert "chance" not in shown
     assert "ties" not in shown
+
+
+def test_a_record_that_cannot_be_read_does_not_end_the_run(tmp_path, capsys):
+    def damaged():
+        raise ResultsError("queries.parquet has no rows.")
+
+    summary.show_summary({"task_name": "T", "model_name": "m", "scores": {"ndcg_at_10": 0.1}}, tmp_path, damaged)
+    assert "What was measured is stored, but it cannot be shown here: ResultsError" in capsys.readouterr().err
 
 
 def test_the_leaderboard_tells_a_model_that_knows_nothing(tmp_path, monkeypatch):

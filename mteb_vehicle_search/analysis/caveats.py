@@ -1,0 +1,46 @@
+"""Lines on scores that say less than they seem to: those of chance, and those that ties decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mteb_vehicle_search.analysis.chance import better_than_chance, random_scores
+from mteb_vehicle_search.analysis.ranks import RunRanks
+
+MAIN = "ndcg_at_10"
+
+
+def of_table(table: dict[str, Any]) -> list[str]:
+    """Return the lines below a table of the leaderboard, with the names of the models."""
+    at_chance = ", ".join(row["name"] for row in table["rows"] if row["better_than_chance"] is False)
+    lines = [f"{_chance((table['chance'] or {}).get(MAIN))}: {at_chance}."] if at_chance else []
+    for row in (row for row in table["rows"] if row["tied_queries"]):
+        ties = _ties(row["tied_queries"], table["query_count"], row[MAIN], row[f"{MAIN}_if_first"])
+        lines.append(f"{row['name']}: {ties}")
+    return lines
+
+
+def of_run(run: RunRanks) -> list[str]:
+    """Return the lines at the end of a run."""
+    lines = [] if better_than_chance([run])[0] else [f"{_chance(random_scores(run)[MAIN])}."]
+    as_ranked, if_first = run.scores(MAIN), run.scores_if_first(MAIN)
+    if run.tied_queries and if_first is not None:
+        ties = _ties(run.tied_queries, len(run.first), float(as_ranked.mean()), float(if_first.mean()))
+        lines.append(ties[0].upper() + ties[1:])
+    return lines
+
+
+def _chance(expected: float | None) -> str:
+    of_random = "" if expected is None else f", whose nDCG@10 is {expected:.4f}"
+    return f"Not shown to be better than chance{of_random}"
+
+
+def _ties(tied: int, queries: int | None, as_ranked: float | None, if_first: float | None) -> str:
+    """Return what ties decide: the nDCG@10 that the relevant images have last among their equals, and first."""
+    count = f"all {tied:,}" if tied == queries else f"{tied:,}" if queries is None else f"{tied:,} of {queries:,}"
+    line = f"{count} queries hold ties; the relevant image ranks last among its equals"
+    if as_ranked is None or if_first is None:
+        return f"{line}."
+    line += f": nDCG@10 {as_ranked:.4f} as ranked, {if_first:.4f} if first"
+    collapsed = tied == queries and (as_ranked, if_first) == (0, 1)
+    return f"{line}. Nothing scores above it, as if all vectors were the same." if collapsed else f"{line}."
