@@ -181,6 +181,9 @@ def _groups(seen_by: np.ndarray, seen: np.ndarray, frequency: np.ndarray, images
     from scipy.sparse.csgraph import connected_components
 
     size = len(frequency)
+    # Others are near duplicates of nothing, and most of all.
+    often = frequency[seen] >= COMMON_IMAGES
+    seen_by, seen = seen_by[often], seen[often]
     lists = coo_array((np.ones(len(seen)), (seen_by, seen)), shape=(int(seen_by.max()) + 1, size)).tocsr()
     pairs = (lists.T @ lists).tocoo()
     a, b, common = pairs.row, pairs.col, pairs.data
