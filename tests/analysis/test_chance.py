@@ -9,7 +9,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hand_made_runs import hand_made
+from hand_made_runs import entry_of, hand_made, info_of, result_of, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +18,11 @@ from mteb_vehicle_search.analysis import caveats
 from mteb_vehicle_search.analysis.chance import LEVEL, against_chance, better_than_chance, random_scores
 from mteb_vehicle_search.analysis.columns import cells_of, completed, row_columns, violations
 from mteb_vehicle_search.analysis.formats import RANDOM, random_row, show, to_csv, to_json, to_markdown
-from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
+from mteb_vehicle_search.analysis.leaderboard import _table, build_leaderboard
+from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import METRICS, Grouped, scored
+from mteb_vehicle_search.run_record import write_run_record
 
 
 def asked(grades: list[list[int]]) -> Grouped:
@@ -113,8 +115,10 @@ class TestAgainstChance:
 
     def test_better_ranks_do_not_make_a_better_score(self):
         """Ranks of some hundreds of 1,000 are better than random ones; an nDCG@10 of nought is not."""
-        run = self.run([300] * 200)
+        # One caption in 200 that finds its image is as good as chance, whose nDCG@10 is 0.0045.
+        run = self.run([300] * 199 + [1])
         assert against_chance([run])[0].better
+        assert 0 < clustered_interval(run.scores("ndcg_at_10"), run.clusters).low < 0.0045
         assert better_than_chance([run, self.run([3] * 200), self.run([990] * 200)]) == [False, True, False]
 
     def test_too_few_images_have_no_interval_to_ask(self):
@@ -245,10 +249,6 @@ def test_a_record_that_cannot_be_read_does_not_end_the_run(tmp_path, capsys):
 
 
 def test_the_leaderboard_tells_a_model_that_knows_nothing(tmp_path, monkeypatch):
-    from hand_made_runs import info_of, table_of
-
-    from mteb_vehicle_search.run_record import write_run_record
-
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(4)
     for name, ranks in {"a/good": [1, 2] * 30, "b/none": generator.integers(1, 101, 60).tolist()}.items():
@@ -259,3 +259,13 @@ def test_the_leaderboard_tells_a_model_that_knows_nothing(tmp_path, monkeypatch)
     assert [(row["rank"], row["rank_last"]) for row in rows] == [(1, 1), (2, 2)]
     assert {row["tied_queries"] for row in rows} == {None}, "the tables say nothing of ties here"
     assert '"chance": {' in to_json(document)
+
+
+def test_of_results_alone_it_is_not_known_what_is_relevant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run_record(table_of(hand_made([1, 2] * 5)), info_of(query_count=10))
+    board = build_leaderboard()
+    assert board.document["tables"][0]["one_relevant"] is True
+    (entries,) = board.entries.values()
+    alone = _table(next(iter(board.entries)), [entry_of(result_of(), None) for _ in entries])
+    assert (alone["one_relevant"], alone["chance"], random_row(alone), caveats.of_table(alone)) == (None, None, [], [])
