@@ -1,7 +1,7 @@
 """Put small mistakes into the product, one at a time, and see whether the tests notice.
 
     python benchmarks/mutation.py sample --count 400 --seed 7      a seeded sample over everything
-    python benchmarks/mutation.py module data_prep/hub.py --tests tests/data_prep/test_push.py
+    python benchmarks/mutation.py module data_prep/push.py --tests tests/data_prep/test_push.py
                                                                    every mistake in a module, against its own tests
     python benchmarks/mutation.py chosen                           the mistakes of chosen_mistakes/*.toml
 
@@ -50,7 +50,7 @@ CORE = {
         "data_prep/markers.py",
         "data_prep/plan.py",
     ),
-    "sources": ("data_prep/sources/", "data_prep/hub.py"),
+    "sources": ("data_prep/sources/", "data_prep/hub.py", "data_prep/push.py"),
 }
 WANTED_CORE, WANTED_ALL = 0.95, 0.90
 

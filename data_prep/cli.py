@@ -22,7 +22,7 @@ PROGRAM = Program(
             "Every file's digest, every id, and every image is checked. Exits with 1 if something is wrong.",
         ),
         "inspect": Command("data_prep.inspect", "counts by source, class and size, and a contact sheet"),
-        "push": Command("data_prep.hub", "upload to the hub; private unless asked"),
+        "push": Command("data_prep.push", "upload to the hub; private unless asked"),
     },
 )
 

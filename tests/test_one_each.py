@@ -17,6 +17,7 @@ from data_prep import cli as data_cli
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search import cli
 from mteb_vehicle_search.analysis import columns
+from mteb_vehicle_search.analysis import document as document_of
 from mteb_vehicle_search.analysis.leaderboard import read_leaderboard
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.metrics import METRICS
@@ -75,7 +76,7 @@ def test_a_column(runs, capsys, monkeypatch, tmp_path):
         assert shown.count("1,234") == 2
     assert "texts_per_s" in printed(capsys, "leaderboard", "--format", "csv").splitlines()[0]
     del document["tables"][0]["rows"][0]["texts_per_s"]
-    assert columns.violations(document) == ["tables[0].rows[0].texts_per_s is missing"]
+    assert document_of.violations(document) == ["tables[0].rows[0].texts_per_s is missing"]
 
 
 def test_a_column_and_a_metric_on_the_page(tmp_path, monkeypatch):

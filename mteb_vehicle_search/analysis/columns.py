@@ -1,6 +1,6 @@
-"""What is in `leaderboard.json`, version 2, and in the tables that show it: each column once.
+"""The columns of the leaderboard, in its files and in the tables that show it: each once.
 
-README.md beside this file lists the same fields, and a test keeps them in step.
+README.md beside this file lists the same fields, and a test keeps them in step. `document.py` has what is around them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.fields import INTEGER, NUMBER, TEXT, Field, is_text, json_types, misfits
+from mteb_vehicle_search.analysis.fields import INTEGER, NUMBER, TEXT, Field, is_text, json_types
 from mteb_vehicle_search.analysis.ranks import RunRanks
-from mteb_vehicle_search.analysis.reported import SET
 from mteb_vehicle_search.analysis.runs import Result, holds_flickr30k
 from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval, too_few
@@ -30,9 +29,6 @@ class RankRange(NamedTuple):
 
     first: int
     last: int
-
-
-SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -218,25 +214,6 @@ def _score(key: str) -> Column:
 
 KNOWN = {True: "yes", False: "no", None: "unknown"}
 SCORE = Field(NUMBER, "mean over queries, 0 to 1")
-DOCUMENT = {
-    "schema_version": Field(("integer",), str(SCHEMA_VERSION)),
-    "sorted_by": Field(("string",), "the score that orders and ranks the rows"),
-    "tables": Field(("array",), "one for each evaluation set"),
-    "reported": Field(("array",), "published figures, never ranked"),
-}
-TABLE = {
-    "task": Field(("string",), "task name"),
-    "title": Field(("string",), "of the evaluation set, for people"),
-    "content_id": Field(("string",), "of the evaluation set; scores compare only within one"),
-    "images_id": Field(TEXT, "of the pictures that were searched; scores compare only within one"),
-    "sources_id": Field(TEXT, "of the photographs that they were made from"),
-    "corpus_size": Field(INTEGER, "images in the corpus"),
-    "query_count": Field(INTEGER, "queries"),
-    "sources": Field(("object", "null"), "images by source"),
-    "one_relevant": Field(("boolean", "null"), "whether every query has one relevant image; null if not known"),
-    "chance": Field(("object", "null"), "score -> its expectation under a random ranking; null if not known"),
-    "rows": Field(("array",), "one for each run"),
-}
 # Which model; then come the scores, then the facts.
 WHO = [
     Column(
@@ -343,17 +320,6 @@ def row_columns() -> dict[str, Column]:
     return {column.key: column for column in (*WHO, *map(_score, scored()), *FACTS)}
 
 
-def reported_fields() -> dict[str, Field]:
-    """Return the fields of a published figure."""
-    return {
-        "task": Field(("string",), "task name"),
-        **SET,
-        "model": Field(("string",), "model as published"),
-        "source": Field(("string",), "where it was published"),
-        **dict.fromkeys(scored(), SCORE),
-    }
-
-
 def cells_of(*tables: str, one_relevant: bool | None = None) -> list[Cell]:
     """Return the cells of a row in these tables, in their order.
 
@@ -363,53 +329,3 @@ def cells_of(*tables: str, one_relevant: bool | None = None) -> list[Cell]:
     cells = [column.cell for column in row_columns().values() if column.cell and column.key not in copies]
     cells.sort(key=lambda cell: not cell.headline)
     return [cell for table in tables for cell in cells if cell.table == table]
-
-
-def violations(document: Any) -> list[str]:
-    """Return where a document departs from the schema; nothing if it conforms."""
-    found = misfits("document", document, DOCUMENT)
-    if found:
-        return found
-    if document["schema_version"] != SCHEMA_VERSION:
-        return [f"document.schema_version is {document['schema_version']}, not {SCHEMA_VERSION}"]
-    columns = row_columns()
-    for i, table in enumerate(document["tables"]):
-        wrong = misfits(f"tables[{i}]", table, TABLE)
-        found += wrong
-        if not wrong and table["chance"] is not None:
-            known = {name: SCORE for name in (*scored(), "median_rank") if name in table["chance"]}
-            found += misfits(f"tables[{i}].chance", table["chance"], known)
-        for j, row in enumerate([] if wrong else table["rows"]):
-            found += misfits(f"tables[{i}].rows[{j}]", row, columns)
-    for i, row in enumerate(document["reported"]):
-        found += misfits(f"reported[{i}]", row, reported_fields())
-    return found
-
-
-def completed(document: Any) -> Any:
-    """Return a document of an earlier version, or of the first form of this one, as one of this version.
-
-    What is damaged in it stays so.
-    """
-
-    def newer(one: Any, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-        return changed(one) if isinstance(one, dict) else one
-
-    def each(of: dict[str, Any], key: str, changed: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        listed = of.get(key)
-        return {**of, key: [newer(one, changed) for one in listed]} if isinstance(listed, list) else of
-
-    def row(old: dict[str, Any]) -> dict[str, Any]:
-        renamed = {"license" if key == "licence" else key: value for key, value in old.items()}
-        later = ("preprocess", "rank_last", "better_than_chance", "tied_queries")
-        later = (*later, "ndcg_at_10_if_first", "ndcg_at_10_ci_images")
-        return {"name": old.get("model"), "options": {}, **dict.fromkeys(later), **renamed}
-
-    def table(old: dict[str, Any]) -> dict[str, Any]:
-        later = ("images_id", "sources_id", "one_relevant", "chance")
-        return each({"title": old.get("task"), **dict.fromkeys(later), **old}, "rows", row)
-
-    if not isinstance(document, dict) or document.get("schema_version") not in (1, SCHEMA_VERSION):
-        return document
-    new = each(each(document, "tables", table), "reported", lambda old: {**dict.fromkeys(SET), **old})
-    return {**new, "schema_version": SCHEMA_VERSION}

@@ -16,7 +16,8 @@ import numpy as np
 
 from mteb_vehicle_search.analysis import formats
 from mteb_vehicle_search.analysis.chance import better_than_chance, random_scores
-from mteb_vehicle_search.analysis.columns import SCHEMA_VERSION, Entry, RankRange, Row, completed, violations
+from mteb_vehicle_search.analysis.columns import Entry, RankRange, Row
+from mteb_vehicle_search.analysis.document import SCHEMA_VERSION, completed, violations
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.pairing import pair_with_records
 from mteb_vehicle_search.analysis.ranks import RunRanks

@@ -44,7 +44,7 @@ def reported_figures(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def reported_rows(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return published figures as `columns.reported_fields` describes them, each once, best first by task."""
+    """Return published figures as `document.reported_fields` describes them, each once, best first by task."""
     rows = [
         {
             "task": entry["task_name"],

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from mteb_vehicle_search import summary
 from mteb_vehicle_search.analysis import caveats
 from mteb_vehicle_search.analysis.chance import LEVEL, against_chance, better_than_chance, random_scores
-from mteb_vehicle_search.analysis.columns import cells_of, completed, row_columns, violations
+from mteb_vehicle_search.analysis.columns import cells_of, row_columns
+from mteb_vehicle_search.analysis.document import completed, violations
 from mteb_vehicle_search.analysis.formats import RANDOM, random_row, show, to_csv, to_json, to_markdown
 from mteb_vehicle_search.analysis.leaderboard import _table, build_leaderboard
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mteb_vehicle_search.analysis.columns import DOCUMENT, TABLE, reported_fields, row_columns, violations
+from mteb_vehicle_search.analysis.columns import row_columns
+from mteb_vehicle_search.analysis.document import DOCUMENT, TABLE, reported_fields, violations
 from mteb_vehicle_search.metrics import scored
 
 VALUES = {

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mteb_vehicle_search.analysis.columns import cells_of, reported_fields, row_columns, violations
+from mteb_vehicle_search.analysis.columns import cells_of, row_columns
+from mteb_vehicle_search.analysis.document import reported_fields, violations
 from mteb_vehicle_search.analysis.formats import (
     TEXT,
     difference,

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mteb_vehicle_search.analysis import formats
-from mteb_vehicle_search.analysis.columns import violations
+from mteb_vehicle_search.analysis.document import violations
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, read_leaderboard
 from mteb_vehicle_search.analysis.selection import choose_runs
 from mteb_vehicle_search.errors import ResultsError

@@ -17,7 +17,8 @@ from hand_made_runs import hand_made, info_of, table_of
 from simulated_runs import CONTENT_ID, MODELS, write_run
 
 from mteb_vehicle_search.analysis import leaderboard as command
-from mteb_vehicle_search.analysis.columns import DOCUMENT, TABLE, cells_of, reported_fields, row_columns, violations
+from mteb_vehicle_search.analysis.columns import cells_of, row_columns
+from mteb_vehicle_search.analysis.document import DOCUMENT, TABLE, reported_fields, violations
 from mteb_vehicle_search.analysis.formats import to_json, to_markdown
 from mteb_vehicle_search.analysis.leaderboard import (
     build_leaderboard,

@@ -409,8 +409,8 @@ def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes
 def test_push_warns_first_and_says_where_it_went(small, monkeypatch, capsys, public, warning):
     out, _ = small
     given = []
-    monkeypatch.setattr("data_prep.hub.terms_warning", lambda eval_set, public: given.append(public) or warning)
-    monkeypatch.setattr("data_prep.hub.push", lambda *what: given.append(what) or "https://hub/lab/set")
+    monkeypatch.setattr("data_prep.push.terms_warning", lambda eval_set, public: given.append(public) or warning)
+    monkeypatch.setattr("data_prep.push.push", lambda *what: given.append(what) or "https://hub/lab/set")
     assert cli.main(["push", str(out), "lab/set", *(["--public"] if public else [])]) == 0
     assert given == [public, (out, "lab/set", public)]
     assert capsys.readouterr() == ("Pushed to https://hub/lab/set\n", "Terms.\n" if warning else "")

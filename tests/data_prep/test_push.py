@@ -8,7 +8,8 @@ import pytest
 from small_set import small_set
 
 from data_prep import hub as hub_models
-from data_prep.hub import push, terms_warning
+from data_prep import push as pushing
+from data_prep.push import push, terms_warning
 from data_prep.sources.registry import SOURCES
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.eval_set import EvalSet
@@ -30,7 +31,7 @@ def uploads(monkeypatch):
 
 def test_a_login_is_asked_for_before_anything_else(tmp_path, uploads, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "")
-    monkeypatch.setattr(hub_models, "verify", lambda folder: pytest.fail("read the set before the login was known"))
+    monkeypatch.setattr(pushing, "verify", lambda folder: pytest.fail("read the set before the login was known"))
     with pytest.raises(SourceError) as caught:
         push(tmp_path / "set", "me/cars")
     assert str(caught.value) == (
