@@ -45,7 +45,8 @@ EXPECTED_FLICKR30K = (
 )
 EXPECTED_IMAGENET = (
     "\nExpected one of: the hub's shards (train-00000-of-00294.parquet ...), ILSVRC2012_img_train.tar with "
-    "ILSVRC2012_img_val.tar and the devkit or val/<wnid>/, train/<wnid>/*.JPEG with val/<wnid>/*.JPEG; or: hub"
+    "ILSVRC2012_img_val.tar and the devkit or val/<wnid>/, train/<wnid>/*.JPEG with val/<wnid>/*.JPEG, or with a flat "
+    "val/ and the devkit or LOC_val_solution.csv (Kaggle's copy); or: hub"
 )
 UNPACK = "Every wanted class must be there: unpack these again."
 CSV, ZIP = "flickr30k/flickr_annotations_30k.csv", "flickr30k/flickr30k-images.zip"
@@ -461,7 +462,7 @@ CONTAINERS = {
     "no devkit": Attack(
         lambda data: (data / "imagenet/ILSVRC2012_devkit_t12.tar.gz").unlink(),
         "{data}/imagenet has no ILSVRC2012_validation_ground_truth.txt, without which the classes of its validation "
-        "images are unknown\nPut ILSVRC2012_devkit_t12.tar.gz there, or sort the images into val/<wnid>/.",
+        "images are unknown\nPut ILSVRC2012_devkit_t12.tar.gz or LOC_val_solution.csv there, or sort the images into val/<wnid>/.",
         imagenet="tar_devkit_packed",
     ),
     "a devkit cut short": Attack(

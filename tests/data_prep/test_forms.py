@@ -82,6 +82,8 @@ PAIRS = [
     ("zip", "tar_val_folders"),
     ("folder", "tar_val_flat"),
     ("zip", "tar_devkit_packed"),
+    ("zip", "kaggle"),
+    ("folder", "folders_val_flat"),
 ]
 
 

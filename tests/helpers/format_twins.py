@@ -22,7 +22,10 @@ from data_prep.sources.imagenet.classes import wnids
 VEHICLES = (407, 436, 468, 511, 555, 609, 627, 654, 656, 661)  # Of the class set `orig49`.
 OTHERS = (0, 7, 88, 207, 281, 340, 508, 724, 930, 999)
 FLICKR_FORMS = ("zip", "folder", "parquet", "parquet_without_splits")
-IMAGENET_FORMS = ("shards", "cache", "tar", "tar_val_folders", "tar_val_flat", "tar_devkit_packed", "folders")
+IMAGENET_FORMS = (
+    *("shards", "cache", "tar", "tar_val_folders", "tar_val_flat", "tar_devkit_packed"),
+    *("folders", "folders_val_flat", "kaggle"),
+)
 ROWS_PER_GROUP = 100
 PRESET = """
 name = "twins"
@@ -160,6 +163,12 @@ def write_imagenet(folder: Path, form: str, files: tuple[Classed, ...] | None = 
         write_shards(folder / "data", [f for f in files if f.split == "val"], "validation", 2)
     elif form == "folders":
         _write_folders(folder, files)
+    elif form == "kaggle":
+        _write_kaggle(folder, files)
+    elif form == "folders_val_flat":
+        _write_folders(folder, [f for f in files if f.split == "train"])
+        _write_flat(folder / "val", files)
+        _write_devkit(folder, files, packed=True)
     else:
         _write_train_tar(folder, [f for f in files if f.split == "train"])
         validation = [f for f in files if f.split == "val"]
@@ -167,9 +176,7 @@ def write_imagenet(folder: Path, form: str, files: tuple[Classed, ...] | None = 
             _write_folders(folder, validation)
             return folder
         if form == "tar_val_flat":
-            (folder / "val").mkdir()
-            for file in validation:
-                (folder / "val" / f"{file.stem}.JPEG").write_bytes(file.data)
+            _write_flat(folder / "val", files)
         else:
             _write_val_tar(folder, validation)
         _write_devkit(folder, files, packed=form == "tar_devkit_packed")
@@ -263,6 +270,27 @@ def _write_folders(folder: Path, files: list[Classed] | tuple[Classed, ...]) -> 
         target = folder / file.split / wnids()[file.class_index]
         target.mkdir(parents=True, exist_ok=True)
         (target / f"{file.stem}.JPEG").write_bytes(file.data)
+
+
+def _write_flat(folder: Path, files: tuple[Classed, ...]) -> None:
+    folder.mkdir(parents=True)
+    for file in files:
+        if file.split == "val":
+            (folder / f"{file.stem}.JPEG").write_bytes(file.data)
+
+
+def _write_kaggle(folder: Path, files: tuple[Classed, ...]) -> None:
+    """As Kaggle's zip unpacks: images deep inside, lists beside them, a test split without labels."""
+    images = folder / "ILSVRC" / "Data" / "CLS-LOC"
+    _write_folders(images, [f for f in files if f.split == "train"])
+    _write_flat(images / "val", files)
+    (images / "test").mkdir()
+    (images / "test" / "ILSVRC2012_test_00000001.JPEG").write_bytes(files[0].data)
+    rows = [f"{f.stem},{wnids()[f.class_index]} 85 1 499 272 " for f in files if f.split == "val"]
+    random.Random("kaggle").shuffle(rows)
+    lines = "\n".join(["ImageId,PredictionString", *rows])
+    (folder / "LOC_val_solution.csv").write_text(f"{lines}\n", encoding="utf-8")
+    (folder / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} a class\n" for wnid in wnids()), encoding="utf-8")
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -44,7 +44,7 @@ SOURCE = Source(
         "non-commercial research and education only; the photos belong to their owners."
     ),
     distractors=open_imagenet,
-    help="'hub' (default), or a folder with the hub's shards, the original tar files, or train/ and val/",
+    help="'hub' (default), or a folder with the hub's shards, the original tars, Kaggle's copy, or train/ and val/",
     terms="ImageNet: non-commercial research and education only; copies must not be published.",
     cite=("Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 2015.",),
     bibtex=BIBTEX,

@@ -17,7 +17,8 @@ from mteb_vehicle_search.errors import SourceError
 
 EXPECTED = (
     "Expected one of: the hub's shards (train-00000-of-00294.parquet ...), ILSVRC2012_img_train.tar with "
-    "ILSVRC2012_img_val.tar and the devkit or val/<wnid>/, train/<wnid>/*.JPEG with val/<wnid>/*.JPEG; or: hub"
+    "ILSVRC2012_img_val.tar and the devkit or val/<wnid>/, train/<wnid>/*.JPEG with val/<wnid>/*.JPEG, or with a flat "
+    "val/ and the devkit or LOC_val_solution.csv (Kaggle's copy); or: hub"
 )
 SHARD = re.compile(r"(train|validation)-(\d{5})-of-(\d{5})\.parquet")
 

@@ -15,6 +15,7 @@ from data_prep.sources import SPLITS, DistractorSource, PassedOver, Shard, Sourc
 from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet
 from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
 from data_prep.sources.imagenet.tars import TarImagenet
+from data_prep.sources.imagenet.truth import KAGGLE
 from mteb_vehicle_search.errors import SourceError
 
 REPOSITORY = HubRepository("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
@@ -30,7 +31,7 @@ def open_source(src: str | Path, download_folder: Path | None = None) -> Distrac
         raise SourceError(f"there is no folder {folder} with ImageNet-1k", EXPECTED)
     if shards_in := _shard_folder(folder):
         return ShardImagenet(shards_in)
-    for root in (folder, folder / "ILSVRC" / "Data" / "CLS-LOC"):
+    for root in (folder, folder.joinpath(*KAGGLE)):
         if TarImagenet.fits(root):
             return TarImagenet(root)
         if FolderImagenet.fits(root):

@@ -1,11 +1,8 @@
-"""ImageNet-1k as the original tar files, read where they lie and never unpacked."""
+"""ImageNet-1k as its original files, tars among them, read where they lie and never unpacked."""
 
 from __future__ import annotations
 
-import io
-import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,26 +19,29 @@ from data_prep.sources import (
 )
 from data_prep.sources.imagenet.classes import class_indexes, classed_image, wnids
 from data_prep.sources.imagenet.folders import LocalImagenet, class_folders, folder_images, has_classes
+from data_prep.sources.imagenet.truth import VAL_NAME, GroundTruth, ground_truth
 from data_prep.sources.tar import members, opened, read_member
 from mteb_vehicle_search.errors import SourceError
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"
-_VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
 class TarImagenet(LocalImagenet):
-    """The original tar files; of the training tar only the wanted inner tars are read.
+    """The original files: tars, or as they are unpacked, with a flat folder `val/` whose classes a list tells.
 
-    The validation images may be a tar or a flat folder `val/`, with the devkit's ground truth, or folders of classes.
+    Of the training tar only the wanted inner tars are read; the training images may be folders of classes instead. The
+    validation images may be a tar, a flat folder, or folders of classes too.
     """
 
-    form = "tar"
+    @property
+    def form(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "tar" if (self.root / TRAIN_TAR).is_file() or (self.root / VAL_TAR).is_file() else "folders"
 
     @staticmethod
     def fits(root: Path) -> bool:
-        """Whether `root` has one of the tar files."""
-        return (root / TRAIN_TAR).is_file() or (root / VAL_TAR).is_file()
+        """Whether `root` has one of the tar files, or a flat folder of validation images."""
+        return (root / TRAIN_TAR).is_file() or (root / VAL_TAR).is_file() or _is_flat(root / "val")
 
     def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         """One shard per inner tar, then validation: the tar, the flat folder, or its class folders."""
@@ -112,29 +112,34 @@ class TarImagenet(LocalImagenet):
         path = Path(shard.location)
         seen = set()
         for name, read in _flat_files(path, passed) if path.is_dir() else _tar_files(path, passed):
-            match = _VAL_NAME.fullmatch(name)
-            number = int(match[1]) if match else 0
-            if not 1 <= number <= len(truth):
+            match = VAL_NAME.fullmatch(name)
+            index = truth.classes.get(int(match[1]) if match else 0)
+            if index is None:
                 raise SourceError(
-                    f"{path}: {name!r} has no line in {GROUND_TRUTH}",
+                    f"{path}: {name!r} has no line in {truth.file}",
                     "Only the validation images ILSVRC2012_val_<8 digits>.JPEG may be there.",
                 )
-            if truth[number - 1] not in wanted:
+            if index not in wanted:
                 passed[UNWANTED] += 1
                 continue
             seen.add(name)
             data, problem = read()
-            yield classed_image(name, data, "val", truth[number - 1], problem)
+            yield classed_image(name, data, "val", index, problem)
         _require_all(path, seen, truth, wanted)
 
 
-def _require_all(path: Path, names: set[str], truth: list[int], wanted: set[int] | None) -> None:
+def _is_flat(folder: Path) -> bool:
+    """Whether validation images lie in a folder itself."""
+    return folder.is_dir() and any(VAL_NAME.fullmatch(path.name) for path in folder.iterdir())
+
+
+def _require_all(path: Path, names: set[str], truth: GroundTruth, wanted: set[int] | None) -> None:
     """Raise a SourceError if `path` lacks validation images of wanted classes."""
-    numbers = (number for number, index in enumerate(truth, start=1) if wanted is None or index in wanted)
+    numbers = (number for number, index in sorted(truth.classes.items()) if wanted is None or index in wanted)
     if absent := [name for name in (f"ILSVRC2012_val_{number:08d}.JPEG" for number in numbers) if name not in names]:
         others = f" and {len(absent) - 1:,} others" if absent[1:] else ""
         raise SourceError(
-            f"{path} lacks {absent[0]}{others} of the wanted classes, which {GROUND_TRUTH} names", "Get it again."
+            f"{path} lacks {absent[0]}{others} of the wanted classes, which {truth.file} names", "Get it again."
         )
 
 
@@ -168,53 +173,3 @@ def _tar_files(path: Path, passed: PassedOver) -> Iterator[tuple[str, Any]]:
 def _flat_files(folder: Path, passed: PassedOver) -> Iterator[tuple[str, Any]]:
     for path in entries(folder, passed):
         yield path.name, lambda path=path: read_image_file(path)
-
-
-DEVKIT = "ILSVRC2012_devkit_t12"
-GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-
-
-def ground_truth(root: Path) -> list[int]:
-    """Class indexes of the validation images in the order of their numbers, from the devkit (packed or not).
-
-    Raises:
-        SourceError: The devkit is missing or damaged.
-    """
-    from scipy.io import loadmat  # Takes a noticeable part of a second.
-    from scipy.io.matlab import MatReadError
-
-    lines, meta = _devkit_file(root, GROUND_TRUTH), _devkit_file(root, "meta.mat")
-    indexes = class_indexes()
-    try:
-        # The devkit numbers the classes in an order of its own; meta.mat tells which WordNet id each number means.
-        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-        names = {int(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])}
-    except (MatReadError, KeyError, IndexError, ValueError, TypeError, OSError, zlib.error) as error:
-        raise SourceError(f"meta.mat of {root} is damaged: {error}", f"Get {DEVKIT}.tar.gz again.") from error
-    try:
-        return [indexes[names[int(line)]] for line in lines.decode("ascii").split()]
-    except (KeyError, ValueError) as error:
-        raise SourceError(
-            f"{GROUND_TRUTH} of {root} holds a class that meta.mat does not know: {error}",
-            f"Get {DEVKIT}.tar.gz again.",
-        ) from error
-
-
-def _devkit_file(root: Path, name: str) -> bytes:
-    for folder in (root, root / DEVKIT / "data", root / "data"):
-        if (folder / name).is_file():
-            return (folder / name).read_bytes()
-    packed = root / f"{DEVKIT}.tar.gz"
-    if packed.is_file():
-        try:
-            with tarfile.open(packed, "r:gz") as tar:
-                for member in tar:
-                    if member.isfile() and member.name.endswith(f"/{name}"):
-                        stream = tar.extractfile(member)
-                        return stream.read() if stream else b""
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"{packed} is damaged: {error}", "Get the file again.") from error
-    raise SourceError(
-        f"{root} has no {name}, without which the classes of its validation images are unknown",
-        f"Put {DEVKIT}.tar.gz there, or sort the images into val/<wnid>/.",
-    )

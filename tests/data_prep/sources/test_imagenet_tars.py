@@ -15,7 +15,8 @@ from data_prep.sources import PassedOver
 from data_prep.sources import tar as tar_files
 from data_prep.sources.imagenet import tars as imagenet_tars
 from data_prep.sources.imagenet.classes import wnids
-from data_prep.sources.imagenet.tars import GROUND_TRUTH, TRAIN_TAR, VAL_TAR, TarImagenet
+from data_prep.sources.imagenet.tars import TRAIN_TAR, VAL_TAR, TarImagenet
+from data_prep.sources.imagenet.truth import GROUND_TRUTH, GroundTruth
 from mteb_vehicle_search.errors import SourceError
 
 TENCH, SHARK, WAGON = wnids()[0], wnids()[2], wnids()[436]
@@ -40,6 +41,10 @@ def inner(wnid: str, *numbers: int) -> bytes:
     return tar_of(*((f"{wnid}_{number}.JPEG", f"{wnid}/{number}".encode()) for number in numbers))
 
 
+def truth_of(*indexes: int) -> GroundTruth:
+    return GroundTruth(dict(enumerate(indexes, start=1)), GROUND_TRUTH)
+
+
 def val_name(number: int) -> str:
     return f"ILSVRC2012_val_{number:08d}.JPEG"
 
@@ -50,7 +55,7 @@ def root(tmp_path, monkeypatch):
     train = [("train/", "folder"), (f"{WAGON}.tar", inner(WAGON, 5, 3)), (f"train/{TENCH}.tar", inner(TENCH, 1))]
     (tmp_path / TRAIN_TAR).write_bytes(tar_of(*train))
     (tmp_path / VAL_TAR).write_bytes(tar_of(*((val_name(n), f"val {n}".encode()) for n in (2, 1, 4, 3))))
-    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: [436, 0, 2, 0])
+    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: truth_of(436, 0, 2, 0))
     return tmp_path
 
 
@@ -233,7 +238,7 @@ def test_a_validation_image_without_a_class(root, name, flat):
 
 def test_the_ground_truth_is_looked_for_beside_the_tar(root, monkeypatch):
     asked = []
-    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: (asked.append(root), [436] * 4)[1])
+    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: (asked.append(root), truth_of(*[436] * 4))[1])
     assert len(read(root, {436})) == 2 + 4
     assert {*asked} == {root}
 
@@ -291,7 +296,7 @@ def test_an_inner_tar_without_images(root):
 @pytest.mark.parametrize(("size", "given"), [(0, 0), (9, 9), (10, 10), (11, 11), (12, 11), (600, 11)])
 def test_images_are_read_to_one_byte_above_the_limit(root, monkeypatch, size, given):
     monkeypatch.setattr(tar_files, "MAX_FILE_BYTES", 10)
-    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: [436, 0, 0, 0])
+    monkeypatch.setattr(imagenet_tars, "ground_truth", lambda root: truth_of(436, 0, 0, 0))
     data = bytes(range(256)) * 3
     (root / TRAIN_TAR).write_bytes(tar_of((f"{WAGON}.tar", tar_of((f"{WAGON}_1.JPEG", data[:size])))))
     (root / VAL_TAR).write_bytes(tar_of((val_name(1), data[:size])))
