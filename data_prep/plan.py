@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_prep.job import BuildOptions
@@ -125,8 +127,8 @@ def plan(options: BuildOptions) -> Plan:
     else:
         found.warnings += found.doubts
     in_flight_gb = min(distractors_gb, SHARDS_IN_FLIGHT_GB)
-    done_gb = sum(path.stat().st_size for path in options.work.rglob("*") if path.is_file()) / 1e9
-    found.needed_gb = captioned_gb + model_gb + in_flight_gb + max(0.0, _products_gb(options) - done_gb)
+    left_gb = max(0.0, _products_gb(options) - _size_gb(options.work))
+    found.needed_gb = captioned_gb + model_gb + in_flight_gb + left_gb
     there = next(path for path in (options.out, *options.out.parents) if path.exists())
     found.free_gb = shutil.disk_usage(there).free / 1e9
     found.rows += [("disk needed at the peak", f"{found.needed_gb:.2f} GB"), ("disk free", f"{found.free_gb:.2f} GB")]
@@ -224,6 +226,14 @@ def _look_at_selection(options: BuildOptions, found: Plan) -> float:
     found.rows.append(("classifier", f"{classifier.model} at {classifier.revision[:12]}"))
     found.rows.append(("classifier download", f"{size_gb:.2f} GB"))
     return size_gb
+
+
+def _size_gb(folder: Path) -> float:
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # Another build may be at work there, whose unfinished files come and go.
+            size += path.lstat().st_size
+    return size / 1e9
 
 
 def _products_gb(options: BuildOptions) -> float:

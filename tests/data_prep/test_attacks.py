@@ -462,7 +462,8 @@ CONTAINERS = {
     "no devkit": Attack(
         lambda data: (data / "imagenet/ILSVRC2012_devkit_t12.tar.gz").unlink(),
         "{data}/imagenet has no ILSVRC2012_validation_ground_truth.txt, without which the classes of its validation "
-        "images are unknown\nPut ILSVRC2012_devkit_t12.tar.gz or LOC_val_solution.csv there, or sort the images into val/<wnid>/.",
+        "images are unknown\nPut ILSVRC2012_devkit_t12.tar.gz or LOC_val_solution.csv there, or sort the images into "
+        "val/<wnid>/.",
         imagenet="tar_devkit_packed",
     ),
     "a devkit cut short": Attack(
