@@ -12,8 +12,9 @@ import io
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,7 +113,7 @@ def prepare_all(
     policy: ImagePolicy = ImagePolicy(),  # noqa: B008 - frozen
     *,
     workers: int | None = None,
-) -> Iterator[tuple[SourceImage, Prepared | ImageRejected]]:
+) -> Generator[tuple[SourceImage, Prepared | ImageRejected], None, None]:
     """Each image with its prepared form or the reason why there is none, in the given order.
 
     Threads suffice, since Pillow decodes, resizes and encodes outside the interpreter's lock
@@ -273,8 +274,9 @@ def _reduce(
     marker = job.stages.done(stage, configuration)
     if marker is None:
         passed = PassedOver()
-        stream = prepare_all(images(passed), job.preset.images, workers=job.options.workers)
-        done = write_reduced(_reduced_path(job, stage), stream, what)
+        # Closed here whatever happens: a thread that collects garbage may be one that nobody should wait in.
+        with closing(prepare_all(images(passed), job.preset.images, workers=job.options.workers)) as stream:
+            done = write_reduced(_reduced_path(job, stage), stream, what)
         counts = {"images": done.images, "passed_over": dict(sorted(passed.items()))}
         marker = job.stages.finish(stage, configuration, done.files, counts, done.rejected)
     job.rejected += marker.rejected

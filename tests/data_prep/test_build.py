@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -500,7 +501,7 @@ def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
 
     def prepare_all(images, policy, *, workers):
         given.append((policy, workers))
-        return iter(())
+        yield from ()
 
     monkeypatch.setattr("data_prep.stages.reduce.prepare_all", prepare_all)
     one = job(tmp_path)
@@ -508,6 +509,22 @@ def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
     reduce_captioned(one, CaptionedImages({"all": []}), None)
     list(all_distractors(one, PartedSource({"a": []})))
     assert given == [(one.preset.images, 3)] * 2
+
+
+def test_a_stage_that_fails_leaves_no_threads_to_the_collector_of_garbage(tmp_path, monkeypatch):
+    """One that is just starting may collect the stage's rest, and would wait for threads that wait for it."""
+
+    def fails(path, stream, what):
+        next(stream)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reduce, "write_reduced", fails)
+    one = job(tmp_path)
+    one.options = replace(one.options, workers=3)
+    with pytest.raises(OSError, match="No space") as caught:
+        reduce_captioned(one, CaptionedImages({"all": [image(f"x/{n}") for n in range(40)]}), None)
+    assert caught.tb is not None, "which holds the frames, and what is in them"
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("prepare")]
 
 
 def test_entries_of_all_parts_are_merged_by_id_and_the_second_of_an_id_is_refused(tmp_path):
