@@ -112,7 +112,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             elif match := _RESOLVE.fullmatch(raw):
                 self._resolve(*map(unquote, match.groups()))
             elif match := _TREE.fullmatch(raw):
-                self._tree(*(unquote(group or "") for group in match.groups()))
+                recursive = "recursive=true" in urlsplit(self.path).query.lower()
+                self._tree(*(unquote(group or "") for group in match.groups()), recursive)
             elif match := _AUTH.fullmatch(raw):
                 if self._allowed(unquote(match[1]), "a" * 40):  # Whatever the revision.
                     self.send_json({})
@@ -164,10 +165,22 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             }
             self._reply(302, headers)
 
-        def _tree(self, repo: str, revision: str, folder: str) -> None:
+        def _tree(self, repo: str, revision: str, folder: str, recursive: bool) -> None:
             if self._allowed(repo, revision) is None:
                 return
-            entries = [
+            above = f"{folder}/" if folder else ""
+            below = {path: data for path, data in hub.repos[repo].items() if path.startswith(above)}
+            if folder and not below:
+                self._reply(404, {"X-Error-Code": "EntryNotFound"})
+                return
+            folders: set[str] = set()
+            if not recursive:
+                folders = {path[len(above) :].partition("/")[0] for path in below if "/" in path[len(above) :]}
+                below = {path: data for path, data in below.items() if "/" not in path[len(above) :]}
+            entries: list[dict[str, object]] = [
+                {"type": "directory", "path": above + name, "oid": "0" * 40, "size": 0} for name in sorted(folders)
+            ]
+            entries += [
                 {
                     "type": "file",
                     "path": path,
@@ -175,8 +188,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                     "oid": hashlib.sha1(data).hexdigest(),
                     "lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130},
                 }
-                for path, data in hub.repos[repo].items()
-                if not folder or path.startswith(f"{folder}/")
+                for path, data in below.items()
             ]
             self.send_json(entries)
 
@@ -193,7 +205,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             data = hub.repos[f"{owner}/{name}"][file]
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             start = int(asked[1]) if asked else 0
-            body = data[start:]
+            body = data[start : int(asked[2]) + 1 if asked and asked[2] else None]
             fault = hub.faults.pop(0) if hub.faults and self.command == "GET" else ""
             if fault.isdigit():
                 self._reply(int(fault), {"Retry-After": "0"} if fault == "429" else {})
@@ -202,7 +214,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 body = bytes(len(body))
             headers = {"Content-Length": str(len(body)), "Accept-Ranges": "bytes"}
             if asked:
-                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+                headers["Content-Range"] = f"bytes {start}-{start + len(body) - 1}/{len(data)}"
             if fault == "drop":
                 self.send_response(206 if asked else 200)
                 for key, value in headers.items():
