@@ -20,6 +20,8 @@ from data_prep.job import BuildOptions, Job
 from data_prep.markers import STAGES, Stages
 from data_prep.plan import plan
 from data_prep.preset import Preset, load_preset
+from data_prep.recipes.differences import tell_differences
+from data_prep.recipes.reading import load_recipe
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
 from data_prep.stages.export import export, find_duplicates
@@ -28,10 +30,12 @@ from data_prep.stages.select import select
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.known import ORIGINAL
 from mteb_vehicle_search.files import locked
 from mteb_vehicle_search.terminal import Reporter, positive, print_rows
 
 SHOWN_REJECTS = 5
+ROLES = ("captioned", "distractors")
 
 
 def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
@@ -58,7 +62,8 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         ]
         job.check_rejects()
         entries = merge(job, markers)
-        _tell_doubts(job, entries)
+        if options.recipe is None:  # It says itself which images of a class there are.
+            _tell_doubts(job, entries)
         duplicates = find_duplicates(job, entries, markers)
         return export(job, entries, selected, duplicates, markers)
 
@@ -89,10 +94,19 @@ def _tell_doubts(job: Job, entries: list[ReducedImage]) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vehicle-search-data build`."""
     add = parser.add_argument
-    add("--preset", default="original", metavar="NAME", help="original (default), wordnet, mini, or a .toml file")
+    made_of = parser.add_mutually_exclusive_group()
+    preset = "original (default), wordnet, mini, or a .toml file"
+    made_of.add_argument("--preset", default="original", metavar="NAME", help=preset)
+    recipe = "file or URL of a recipe: rebuild that set from copies of your own, and say what differs"
+    made_of.add_argument("--recipe", metavar="FILE", help=recipe)
     for name, source in SOURCES.items():
         if source.help:
             add(f"--{name}", metavar="SRC", help=source.help)
+    table = "file or URL of the captions (default: the file beside the images, or the hub's where that is another one)"
+    add("--captions", default="", metavar="FILE", help=table)
+    own = "folder or URL of captioned pictures of your own (default: as the preset says)"
+    add("--captioned", metavar="SRC", help=own)
+    add("--distractors", metavar="SRC", help="likewise of uncaptioned pictures")
     add("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
     listed = "'published', or a file of image names: keep these images and run no classifier"
     add("--selection", metavar="LIST", help=listed)
@@ -133,12 +147,16 @@ def main(args: argparse.Namespace) -> int:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if args.quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # Before the hub's client is imported.
-    preset = load_preset(args.preset)
+    recipe = load_recipe(args.recipe) if args.recipe else None
+    preset = recipe.preset if recipe else load_preset(args.preset)
+    original = recipe.task_name == ORIGINAL if recipe else args.preset == "original"
     options = BuildOptions(
         preset=preset,
-        out=(args.out.expanduser() if args.out else _place_of(preset, original=args.preset == "original")).absolute(),
-        sources={name: where for name in SOURCES if (where := getattr(args, name, None)) is not None},
+        out=(args.out.expanduser() if args.out else _place_of(preset, original=original)).absolute(),
+        sources={name: where for name in (*SOURCES, *ROLES) if (where := getattr(args, name, None)) is not None},
+        captions=args.captions,
         selection=args.selection,
+        recipe=recipe,
         workers=args.workers,
         device=args.device,
         batch_size=args.batch_size,
@@ -153,8 +171,10 @@ def main(args: argparse.Namespace) -> int:
             Reporter().warn(warning)
         planned.require()
         return 1 if planned.needed_gb > planned.free_gb else 0
-    _show(build(options, Reporter(args.quiet)), options)
-    return 0
+    reporter = Reporter(args.quiet)
+    eval_set = build(options, reporter)
+    _show(eval_set, options)
+    return tell_differences(recipe, eval_set, reporter) if recipe else 0
 
 
 def _show(eval_set: EvalSet, options: BuildOptions) -> None:

@@ -11,6 +11,11 @@ PROGRAM = Program(
     "Build, verify, inspect and push evaluation sets.",
     "'vehicle-search-data build --dry-run' shows what a build would download and need.",
     {
+        "init": Command(
+            "data_prep.init",
+            "look at a folder of pictures and captions, and write a preset for it",
+            "It says what it found; the preset is a commented TOML file that 'vehicle-search-data build' takes.",
+        ),
         "build": Command(
             "data_prep.build",
             "build an evaluation set, or finish an interrupted build",
@@ -22,7 +27,19 @@ PROGRAM = Program(
             "Every file's digest, every id, and every image is checked. Exits with 1 if something is wrong.",
         ),
         "inspect": Command("data_prep.inspect", "counts by source, class and size, and a contact sheet"),
-        "push": Command("data_prep.push", "upload to the hub; private unless asked"),
+        "recipe": Command(
+            "data_prep.recipes.writing",
+            "write what others need to rebuild a set from their own copies",
+            "It names every image, caption and judgement with digests, and holds neither a picture nor a caption.\n"
+            "'vehicle-search-data build --recipe' takes it, and says what differs.",
+        ),
+        "push": Command(
+            "data_prep.push",
+            "publish a set's recipe on the hub, or all of it; private unless asked",
+            "By default only the recipe is sent (see 'vehicle-search-data recipe'), which anybody may have. Images of\n"
+            "Flickr30k and ImageNet may go only to people who accepted their terms: send them with --images to a\n"
+            "private repository, or with --gated to one where you admit each. Those under no terms may be --public.",
+        ),
     },
 )
 

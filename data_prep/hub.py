@@ -6,7 +6,6 @@ The only module that talks to it.
 from __future__ import annotations
 
 import http.client
-import logging
 import math
 import re
 import threading
@@ -18,16 +17,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from data_prep.storage.patience import asked_wait, brief, patiently
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.files import file_sha256
 from mteb_vehicle_search.terminal import NO_ROOM
 
+if TYPE_CHECKING:
+    from data_prep.storage.remote import RemoteTree
+
 T = TypeVar("T")
-ATTEMPTS = 6
-LONGEST_WAIT_S = 300.0
-_log = logging.getLogger(__name__)
 _FULL_HASH = re.compile(r"[0-9a-f]{40}")
 
 
@@ -123,46 +123,49 @@ class HubRepository:
             path.unlink(missing_ok=True)
         raise SourceError(f"{what} is damaged: {problem}", "Run the command again to download it anew.")
 
-    def _patiently(self, action: Callable[[], T], what: str) -> T:
-        """Run `action`; retry what may pass, with growing waits; explain what will not."""
-        from huggingface_hub import errors  # Imports an HTTP stack.
+    def tree(self) -> RemoteTree:
+        """Its files where they lie, to be read in place.
+
+        Raises:
+            SourceError: If the hub cannot be reached, or does not give it.
+        """
+        from data_prep.storage.remote import open_remote  # Imports an HTTP stack.
 
         require_network()
-        failure: Exception | None = None
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return action()
-            except errors.OfflineModeIsEnabled as error:
-                raise SourceError(
-                    f"{what} is needed from the hub, but the environment says HF_HUB_OFFLINE",
-                    "Unset HF_HUB_OFFLINE, or name a local copy.",
-                ) from error
-            except errors.HfHubHTTPError as error:
-                status = error.response.status_code if error.response is not None else 0
-                if isinstance(error, errors.GatedRepoError) or status in (401, 403):
-                    raise self._refused(what, status) from error
-                if error.response is None or not (status == 429 or status >= 500):
-                    raise SourceError(f"the hub does not give {what}: HTTP {status}", f"See {self.page}") from error
-                asked = error.response.headers.get("Retry-After", "")
-                failure, wait = error, float(asked) if asked.isdigit() else None
-            except errors.LocalTokenNotFoundError as error:
-                raise self._refused(what, 401) from error
-            except (errors.HTTPError, OSError) as error:  # pyright: ignore[reportPrivateImportUsage]
-                if isinstance(error.__cause__, errors.GatedRepoError):  # Of a LocalEntryNotFoundError.
-                    raise self._refused(what, 403) from error
-                if isinstance(error, OSError) and error.errno in NO_ROOM:
-                    raise SourceError(
-                        f"the disk is full: {what} does not fit", "Make room and run the command again; it goes on."
-                    ) from error
-                failure, wait = error, None
-            if attempt < ATTEMPTS:
-                pause = min(LONGEST_WAIT_S, wait if wait is not None else 2.0**attempt)
-                _log.warning("%s: %s; attempt %d of %d in %.0f s", what, _brief(failure), attempt + 1, ATTEMPTS, pause)
-                self.sleep(pause)
-        raise SourceError(
-            f"{what} could not be downloaded in {ATTEMPTS} attempts; the last failure: {_brief(failure)}",
-            "Check the connection and run the command again: what is complete is kept.",
-        ) from failure
+        return open_remote(f"hf://{'datasets/' if self.kind == 'dataset' else ''}{self.repo}@{self.commit()}")[0]
+
+    def _patiently(self, action: Callable[[], T], what: str) -> T:
+        """Run `action`; retry what may pass, with growing waits; explain what will not."""
+        require_network()
+        return patiently(action, what, partial(self._judge, what), self.sleep)
+
+    def _judge(self, what: str, error: Exception) -> float | None:
+        """Raise what will not pass; return the seconds that the hub asks to wait, or None."""
+        from huggingface_hub import errors  # Imports an HTTP stack.
+
+        if isinstance(error, errors.OfflineModeIsEnabled):
+            raise SourceError(
+                f"{what} is needed from the hub, but the environment says HF_HUB_OFFLINE",
+                "Unset HF_HUB_OFFLINE, or name a local copy.",
+            ) from error
+        if isinstance(error, errors.HfHubHTTPError):
+            status = error.response.status_code if error.response is not None else 0
+            if isinstance(error, errors.GatedRepoError) or status in (401, 403):
+                raise self._refused(what, status) from error
+            if error.response is None or not (status == 429 or status >= 500):
+                raise SourceError(f"the hub does not give {what}: HTTP {status}", f"See {self.page}") from error
+            return asked_wait(error.response.headers)
+        if isinstance(error, errors.LocalTokenNotFoundError):
+            raise self._refused(what, 401) from error
+        if not isinstance(error, (errors.HTTPError, OSError)):  # pyright: ignore[reportPrivateImportUsage]
+            raise error
+        if isinstance(error.__cause__, errors.GatedRepoError):  # Of a LocalEntryNotFoundError.
+            raise self._refused(what, 403) from error
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise SourceError(
+                f"the disk is full: {what} does not fit", "Make room and run the command again; it goes on."
+            ) from error
+        return None
 
     @property
     def page(self) -> str:
@@ -228,7 +231,7 @@ def _ask(address: str) -> str:
             outcome.put("")
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            outcome.put(_brief(reason if isinstance(reason, Exception) else error))
+            outcome.put(brief(reason if isinstance(reason, Exception) else error))
 
     # In a thread, since looking up a name may take longer than any limit that one can give.
     threading.Thread(target=ask, name="reach the hub", daemon=True).start()
@@ -253,11 +256,6 @@ def _difference(path: Path, file: HubFile) -> str:
     if file.sha256 and (found := file_sha256(path)) != file.sha256:
         return f"sha256 {found} instead of {file.sha256}"
     return ""
-
-
-def _brief(failure: Exception | None) -> str:
-    """Its first line; the client adds links to explanations of HTTP statuses."""
-    return (str(failure).strip() or type(failure).__name__).splitlines()[0]
 
 
 def download_model(repository: str, revision: str, names: Sequence[str]) -> Path:
@@ -291,11 +289,21 @@ def _files(model: HubRepository, names: Sequence[str]) -> list[HubFile]:
     return [files[name] for name in names]
 
 
-def upload_folder(folder: Path, repository: str, private: bool) -> str:
-    """Upload an evaluation set as a dataset repository, created if need be; return its address.
+def upload_folder(
+    folder: Path, repository: str, private: bool, *, gated: bool = False, instead_of: Sequence[str] = ()
+) -> str:
+    """Upload a folder as a dataset repository, created if need be; return its address.
+
+    Args:
+        folder: An evaluation set, or what is given instead of one.
+        repository: `owner/name`.
+        private: Whether nobody else may see it.
+        gated: Everybody sees it, but files are given only to those whom its owner admits; set before files are sent.
+        instead_of: Beginnings of paths: a repository that has such files is left as it is.
 
     Raises:
-        SourceError: The repository exists and is public, though a private one was asked for; or the hub refuses.
+        SourceError: The repository exists and is public, though a private one was asked for; it holds files that it
+            should not; or the hub refuses.
     """
     from huggingface_hub import HfApi  # Imports an HTTP stack.
 
@@ -308,6 +316,15 @@ def upload_folder(folder: Path, repository: str, private: bool) -> str:
                 f"{repository} exists on the hub and is public.",
                 "Choose another name, make it private there, or say --public if you are allowed to publish.",
             )
+        if instead_of:
+            there = api.list_repo_files(repository, repo_type="dataset")
+            if held := [name for name in there if name.startswith(tuple(instead_of))]:
+                raise SourceError(
+                    f"{repository} exists on the hub and holds {held[0]}, which this would take the place of.",
+                    "Choose another name, or update the whole set there: --images",
+                )
+        if gated:
+            api.update_repo_settings(repository, gated="manual", private=False, repo_type="dataset")
         api.upload_folder(
             folder_path=folder,
             repo_id=repository,

@@ -10,8 +10,11 @@ from typing import Any
 
 from data_prep.markers import Stages
 from data_prep.preset import Preset
-from data_prep.sources import CaptionedSource, DistractorSource, PassedOver
+from data_prep.recipes import Recipe
+from data_prep.sources import CaptionedSource, DistractorSource, Place
 from data_prep.sources.registry import SOURCES
+from data_prep.storage import PassedOver
+from data_prep.storage.addresses import is_url
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.settings import usable_cores
@@ -25,9 +28,11 @@ class BuildOptions:
     Attributes:
         preset: What the evaluation set is made of.
         out: Folder of the finished set, or a link to it; the work folder `<out>.build` lies beside it.
-        sources: By name, where a source lies: "hub" (which it is if nothing is said), or a local form of it.
-            Only sources that the preset uses.
+        sources: By name, where a source lies: "hub" (which it is if nothing is said), a path or an address. Only
+            sources that the preset uses. Where pictures of one's own lie goes by "captioned" and "distractors".
+        captions: Path or address of the captions file; empty for the one that is found beside the images.
         selection: None: classify as the preset says. "published", or a file: take that list instead.
+        recipe: None; or what to rebuild: its images, captions and preset, and nothing else.
         workers: Processes or threads that decode and resize.
         device: Where the classifier runs.
         batch_size: Images per forward pass of the classifier.
@@ -39,7 +44,9 @@ class BuildOptions:
     preset: Preset
     out: Path
     sources: Mapping[str, str] = field(default_factory=dict)
+    captions: str = ""
     selection: str | None = None
+    recipe: Recipe | None = None
     workers: int = field(default_factory=usable_cores)
     device: str = "auto"
     batch_size: int = 32
@@ -58,14 +65,49 @@ class BuildOptions:
 
     def open_captioned(self) -> CaptionedSource:
         """Return the source of captioned images; a SourceError says why it is not where it should be."""
-        return self._open(self.preset.captioned.source, "captioned")
+        source = SOURCES[self.preset.captioned.source]
+        if source.captioned is None:
+            raise BuildError(f"The source {source.name} has no captions.")
+        return source.captioned(self.captioned_place())
 
     def open_distractors(self) -> DistractorSource:
         """Return the source of distractors; a SourceError says why it is not where it should be."""
-        return self._open(self.preset.distractors.source, "distractors")
+        source = SOURCES[self.preset.distractors.source]
+        if source.distractors is None:
+            raise BuildError(f"The source {source.name} has no distractors.")
+        alike = self.preset.captioned.source == source.name
+        wanted = self.preset.distractors
+        place = Place(self._src("distractors", source.name, wanted.location), self.work / "download")
+        return source.distractors(place, self.captioned_place() if alike else None)
 
-    def _open(self, name: str, what: str) -> Any:
-        return getattr(SOURCES[name], what)(self.sources.get(name, "hub"), self.work / "download")
+    def captioned_place(self) -> Place:
+        """Return where the captioned images lie, and how they are read."""
+        wanted = self.preset.captioned
+        return Place(
+            self._src("captioned", wanted.source, wanted.location),
+            self.work / "download",
+            self.captions or self._located(wanted.table, inside=True),
+            wanted.file_column,
+            wanted.caption_column,
+            wanted.fewest_captions,
+        )
+
+    def _src(self, role: str, name: str, location: str) -> str:
+        if not SOURCES[name].located:
+            return self.sources.get(name, "hub")
+        if src := self.sources.get(role) or self._located(location):
+            return src
+        raise BuildError(
+            f"The preset {self.preset.name} does not say where the {role} pictures lie.",
+            f"Say it with --{role}, or as {role}.location in the preset: a folder, an archive or an address.",
+        )
+
+    def _located(self, location: str, *, inside: bool = False) -> str:
+        """Return what a preset calls a place, with the folder of the preset; or a name inside the source as it is."""
+        if not location or is_url(location):
+            return location
+        path = self.preset.folder / Path(location).expanduser()
+        return location if inside and not path.is_file() else str(path)
 
 
 REJECT_LIMIT = 0.005

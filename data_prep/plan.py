@@ -13,9 +13,11 @@ from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
 from data_prep.preset import Preset
 from data_prep.sources.registry import SOURCES
-from data_prep.stages.select import check_selection
+from data_prep.stages.reduce import shard_stage
+from data_prep.stages.select import check_selection, selected_share
 from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 from mteb_vehicle_search.files import check_replaceable, check_writable
+from mteb_vehicle_search.terminal import in_bytes
 
 if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource, Shard
@@ -28,6 +30,7 @@ OWN_TASKS = {
 IMAGE_KB = 10.5  # One image of 160 px at JPEG quality 75: 720 MB for 68,154 images.
 SCORES_KB = 4.0  # 1,000 probabilities, fp32.
 SHARDS_IN_FLIGHT_GB = 1.0  # One ImageNet shard in use and the next one downloading.
+LINES = {"100 Mbit/s": 100e6 / 8, "1 Gbit/s": 1e9 / 8}  # Bytes per second.
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Plan:
         captioned: The source of captioned images, opened; None if that failed.
         distractors: The source of distractors, likewise.
         shards: The distractors' shards.
+        travels: Bytes that have yet to come over a network, by what they are of.
     """
 
     rows: list[tuple[str, str]] = field(default_factory=list)
@@ -55,6 +59,7 @@ class Plan:
     captioned: CaptionedSource | None = None
     distractors: DistractorSource | None = None
     shards: list[Shard] = field(default_factory=list)
+    travels: dict[str, int] = field(default_factory=dict)
 
     def attempt(self, action: Callable[..., T], *arguments: Any) -> T | None:
         """Return what an action returns, or None if it raises an error of ours, which becomes one of the problems."""
@@ -116,9 +121,12 @@ def plan(options: BuildOptions) -> Plan:
     found.attempt(check_replaceable, options.out)
     found.attempt(check_writable, options.work)
     found.attempt(_check_flags, options)
-    captioned_gb = _look_at_captioned(options, found)
-    distractors_gb = _look_at_distractors(options, found)
+    _look_at_captioned(options, found)
+    in_flight_gb = _look_at_distractors(options, found)
     model_gb = _look_at_selection(options, found)
+    found.rows += [(f"{name} travels", _with_times(size)) for name, size in found.travels.items()]
+    if len(found.travels) > 1:
+        found.rows.append(("in all", _with_times(sum(found.travels.values()))))
     if found.doubts and not options.allow_incomplete:
         found.problems += [
             BuildError(doubt, "Get the missing part, or go on with what is there: --allow-incomplete")
@@ -126,9 +134,8 @@ def plan(options: BuildOptions) -> Plan:
         ]
     else:
         found.warnings += found.doubts
-    in_flight_gb = min(distractors_gb, SHARDS_IN_FLIGHT_GB)
-    left_gb = max(0.0, _products_gb(options) - _size_gb(options.work))
-    found.needed_gb = captioned_gb + model_gb + in_flight_gb + left_gb
+    left_gb = max(0.0, _products_gb(options, found) - _size_gb(options.work))
+    found.needed_gb = model_gb + in_flight_gb + left_gb
     there = next(path for path in (options.out, *options.out.parents) if path.exists())
     found.free_gb = shutil.disk_usage(there).free / 1e9
     found.rows += [("disk needed at the peak", f"{found.needed_gb:.2f} GB"), ("disk free", f"{found.free_gb:.2f} GB")]
@@ -141,11 +148,17 @@ def plan(options: BuildOptions) -> Plan:
 
 
 def _check_flags(options: BuildOptions) -> None:
-    used = {source.name for source in options.preset.sources()}
-    if unused := sorted(set(options.sources) - used):
+    if options.recipe and options.selection is not None:
+        raise BuildError("A recipe says which images are kept: --selection has no meaning beside --recipe.")
+    roles = {"captioned": options.preset.captioned.source, "distractors": options.preset.distractors.source}
+    used = {source.name for source in options.preset.sources() if not source.located}
+    for role in sorted(set(options.sources) & set(roles)):
+        if not SOURCES[roles[role]].located:
+            raise BuildError(f"--{role} says where pictures of one's own lie; here it is --{roles[role]}.")
+    if unused := sorted(set(options.sources) - used - set(roles)):
         raise BuildError(
             f"The preset {options.preset.name} uses no {unused[0]}: --{unused[0]} has no meaning here.",
-            f"It is made of {' and '.join(sorted(used))}.",
+            f"It is made of {' and '.join(sorted(set(roles.values())))}.",
         )
 
 
@@ -157,41 +170,78 @@ def _look_at_stages(options: BuildOptions, found: Plan) -> None:
         found.rows.append((f"stage {name}", "done" if stages.path(name).is_file() else parts))
 
 
-def _look_at_captioned(options: BuildOptions, found: Plan) -> float:
-    """Open and check the captioned source; return the gigabytes to download."""
+def _look_at_captioned(options: BuildOptions, found: Plan) -> None:
+    """Open and check the captioned source, and find out what of it has to travel."""
     name = options.preset.captioned.source
-    found.captioned = found.attempt(options.open_captioned)
-    size_gb = _show_source(name, found.captioned, found)
-    if found.captioned is not None:
-        doubts = found.attempt(found.captioned.check)
-        if doubts is not None:
-            found.doubts += doubts
-            found.warnings += SOURCES[name].doubts_of_count(found.captioned.count())
-    return size_gb
+    source = found.captioned = found.attempt(options.open_captioned)
+    if _show_source(name, source, found) is None or source is None:
+        return
+    doubts = found.attempt(source.check)
+    if doubts is None:
+        return
+    found.doubts += doubts
+    found.warnings += [*source.notes, *SOURCES[name].doubts_of_count(source.count())]
+    size = found.attempt(_captioned_bytes, options, source)
+    _add_travels(name, size or 0, found)
+
+
+def _captioned_bytes(options: BuildOptions, source: CaptionedSource) -> int:
+    """How many bytes of the captioned images have yet to travel: for the classifier all, then those that are kept."""
+    stages, size = Stages(options.work), 0
+    if options.preset.classifier and options.selection is None and not stages.path("classify").is_file():
+        size += source.travels_bytes()
+    if not stages.path("captioned").is_file():
+        size += source.travels_bytes(selected_share(options, source.count()))
+    return size
 
 
 def _look_at_distractors(options: BuildOptions, found: Plan) -> float:
-    """Open the distractors and list their shards; return the gigabytes to download."""
+    """Open the distractors, list their shards, and find out what of them has to travel.
+
+    Returns:
+        How many gigabytes of them lie on the disk while they are in use.
+    """
     wanted = options.preset.distractors
-    found.distractors = found.attempt(options.open_distractors)
-    size_gb = _show_source(wanted.source, found.distractors, found)
-    if found.distractors is not None:
-        shards = found.attempt(found.distractors.shards, options.preset.wanted_classes(), wanted.splits)
-        found.shards = [shard for shard in shards or [] if shard.split in {*wanted.splits, ""}]
-        known = {(one.split, one.name.rpartition("/")[2]): one.images for one in found.shards if one.images >= 0}
-        found.warnings += SOURCES[wanted.source].doubts_of_classes(known)
-    return size_gb
+    source = found.distractors = found.attempt(options.open_distractors)
+    described = _show_source(wanted.source, source, found)
+    if described is None or source is None:
+        return 0.0
+    shards = found.attempt(source.shards, options.preset.wanted_classes(), wanted.splits)
+    found.shards = [shard for shard in shards or [] if shard.split in {*wanted.splits, ""}]
+    known = {(one.split, one.name.rpartition("/")[2]): one.images for one in found.shards if one.images >= 0}
+    found.warnings += SOURCES[wanted.source].doubts_of_classes(known)
+    stages = Stages(options.work)
+    left = [shard for shard in found.shards if not stages.path(shard_stage(shard)).is_file()]
+    size = sum(shard.travels_bytes for shard in left)
+    _add_travels(wanted.source, size, found)
+    # The hub's shards are downloaded; other remote files are read where they lie.
+    return min(size / 1e9, SHARDS_IN_FLIGHT_GB) if described["form"] == "hub" else 0.0
 
 
-def _show_source(name: str, source: CaptionedSource | DistractorSource | None, found: Plan) -> float:
-    """Add rows about a source; return the gigabytes to download."""
-    if source is None:
+def _add_travels(name: str, size: int, found: Plan) -> None:
+    found.travels[name] = found.travels.get(name, 0) + size
+
+
+def _with_times(size: int) -> str:
+    """Say how many bytes travel, and how long that takes at least on two usual lines."""
+    if not size:
+        return "nothing"
+    times = " and ".join(f"{_in_time(size / speed)} at {line}" for line, speed in LINES.items())
+    return f"{in_bytes(size)}: {times}"
+
+
+def _in_time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_970 else f"{seconds / 3_600:.1f} h"
+
+
+def _show_source(name: str, source: CaptionedSource | DistractorSource | None, found: Plan) -> dict[str, Any] | None:
+    """Add rows about a source; return how it describes itself, or None if it is not ready."""
+    described = found.attempt(source.describe) if source is not None else None
+    if described is None:
         found.rows.append((name, "NOT READY"))
-        return 0.0
-    described, size_gb = found.attempt(source.describe), found.attempt(lambda: source.download_gb)
-    if described is None or size_gb is None:
-        found.rows.append((name, "NOT READY"))
-        return 0.0
+        return None
     where = f"{described['form']} {described.get('location', '')}".strip()
     if described.get("revision"):
         where = f"{where} at {described['revision'][:12]}"
@@ -199,13 +249,15 @@ def _show_source(name: str, source: CaptionedSource | DistractorSource | None, f
     if files := described.get("files"):
         rest = f" and {len(files) - 2} more" if len(files) > 2 else ""
         found.rows.append((f"{name} files", ", ".join(files[:2]) + rest))
-    found.rows.append((f"{name} download", f"{size_gb:.2f} GB"))
-    return size_gb
+    return described
 
 
 def _look_at_selection(options: BuildOptions, found: Plan) -> float:
     """See whether the list or the classifier can be had; return the gigabytes to download."""
     classifier, classes = options.preset.classifier, options.preset.selection_classes()
+    if options.recipe:
+        found.rows.append(("selection", f"as the recipe {options.recipe.where} says"))
+        return 0.0
     if options.selection is not None:
         found.attempt(check_selection, options)
         found.rows.append(("selection", options.selection))
@@ -224,7 +276,7 @@ def _look_at_selection(options: BuildOptions, found: Plan) -> float:
         found.rows.append(("classifier", f"{classifier.model} (a local folder)"))
         return 0.0
     found.rows.append(("classifier", f"{classifier.model} at {classifier.revision[:12]}"))
-    found.rows.append(("classifier download", f"{size_gb:.2f} GB"))
+    found.travels["classifier"] = round(size_gb * 1e9)
     return size_gb
 
 
@@ -236,13 +288,17 @@ def _size_gb(folder: Path) -> float:
     return size / 1e9
 
 
-def _products_gb(options: BuildOptions) -> float:
+def _products_gb(options: BuildOptions, found: Plan) -> float:
     preset, classes = options.preset, options.preset.distractor_classes()
     per_class = SOURCES[preset.distractors.source].per_class
     of_each = sum(per_class[split].most for split in preset.distractors.splits) if per_class else 0
-    distractors = len(classes.classes) * of_each if classes and of_each else 2_000
+    known = [shard.images for shard in found.shards]
+    distractors = sum(known) if known and min(known) >= 0 else 2_000
+    distractors = len(classes.classes) * of_each if classes and of_each else distractors
     images = (preset.expected.captioned or 2_500) + (preset.expected.distractors or distractors)
     classified = preset.classifier and options.selection is None
-    scored = SOURCES[preset.captioned.source].images or 0 if classified else 0
+    known_count = SOURCES[preset.captioned.source].images
+    count = known_count or (found.captioned.count() if found.captioned else None) or 0
+    scored = count if classified else 0
     # The images lie in the work folder and in the export.
     return (2 * images * IMAGE_KB + scored * SCORES_KB) / 1e6

@@ -6,79 +6,50 @@ keys are refused, so that a misspelt one is noticed.
 
 from __future__ import annotations
 
-import csv
 import re
 import tomllib
-import types
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
+from data_prep.class_set import ClassSet
 from data_prep.sources import SPLITS, Source
-from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
+from data_prep.toml_schema import parse
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, camel_case, is_line, is_task_name
-
-T = TypeVar("T")
-
-
-def parse(kind: type[T], content: dict[str, Any], path: Path, table: str = "") -> T:
-    """Return a dataclass filled from a TOML table; fields whose metadata has `hidden` cannot be given.
-
-    Args:
-        kind: A dataclass of strings, numbers, tuples of strings and dataclasses.
-        content: The parsed table.
-        path: Of the file, for messages.
-        table: The table's name, for messages; empty for the whole file.
-
-    Raises:
-        BuildError: A key is unknown, missing or of another type; the message names it.
-    """
-    hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind) if "hidden" not in f.metadata}  # pyright: ignore[reportArgumentType]
-    if unknown := sorted(set(content) - set(known)):
-        where = f"[{table}]" if table else "the top level"
-        names = ", ".join(sorted(known))
-        raise BuildError(f"{path}: unknown key {unknown[0]!r} in {where}.", f"Known keys there: {names}.")
-    values = {}
-    for name, f in known.items():
-        if name in content:
-            values[name] = _value(hints[name], content[name], path, f"{table}.{name}" if table else name)
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise BuildError(f"{path}: {f'{table}.' if table else ''}{name} is missing.")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(arg for arg in get_args(hint) if arg is not type(None))
-    if hasattr(hint, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise BuildError(f"{path}: {key} must be a table, [{key}].")
-        return parse(hint, value, path, key)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise BuildError(f"{path}: {key} must be a list of strings.")
-        return tuple(value)
-    if not isinstance(value, (int, float) if hint is float else hint) or isinstance(value, bool):
-        raise BuildError(f"{path}: {key} must be of type {hint.__name__}, not {value!r}.")
-    return float(value) if hint is float else value
-
 
 PRESETS = Path(__file__).parent / "presets"
 RESAMPLE = ("box", "bilinear", "bicubic", "lanczos")
 EXIF = ("distractors", "all", "none")
 COLOUR_PROFILE = ("drop", "srgb")
+NO_SOURCE = "none"
+_OF_THIS_MACHINE = ("location", "table")
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """Where queries and their images come from, such as "flickr30k"; the first `captions` of each image are kept."""
+    """Where queries and their images come from.
+
+    Attributes:
+        source: "flickr30k", "drawn", or for pictures of one's own "folder" or "webdataset".
+        captions: How many of an image's captions are kept, the first ones.
+        location: Where pictures of one's own lie: a path relative to the preset, or an address.
+        table: The file with their captions, relative to the preset or inside the location; "beside" for those in files
+            beside the pictures; empty for what is found.
+        file_column: Its column of file names; empty for the one that is found.
+        caption_column: Likewise of the captions.
+        fewest_captions: Pictures with fewer are not used.
+    """
 
     source: str
     captions: int = 5
+    location: str = ""
+    table: str = ""
+    file_column: str = ""
+    caption_column: str = ""
+    fewest_captions: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,11 +84,20 @@ class Selection:
 
 @dataclass(frozen=True)
 class Distractors:
-    """Where uncaptioned images come from: "imagenet" with a class set, or "drawn"."""
+    """Where uncaptioned images come from.
+
+    Attributes:
+        source: "imagenet" with a class set, "drawn", "folder" or "webdataset" for pictures of one's own, or "none".
+        classes: Name of a class set, or a TSV file relative to the preset.
+        splits: Those of ImageNet that are used.
+        location: Where pictures of one's own lie: a path relative to the preset, or an address. Where the captioned
+            ones lie, too, it means those without captions.
+    """
 
     source: str
     classes: str | None = None
     splits: tuple[str, ...] = SPLITS
+    location: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,6 +153,8 @@ class Preset:
     def as_json(self) -> dict[str, Any]:
         """Return what the preset says, for the manifest and for fingerprints; without paths of this machine."""
         content = {key: value for key, value in asdict(self).items() if key != "folder"}
+        content["captioned"] = _told(self.captioned, ("source", "captions"))
+        content["distractors"] = _told(self.distractors, ("source", "classes", "splits"))
         return content | {"images": self.images.as_json()}
 
     @property
@@ -182,7 +164,8 @@ class Preset:
 
     def sources(self) -> list[Source]:
         """Return the sources, each once."""
-        return [SOURCES[name] for name in dict.fromkeys((self.captioned.source, self.distractors.source))]
+        names = dict.fromkeys((self.captioned.source, self.distractors.source))
+        return [SOURCES[name] for name in names if name != NO_SOURCE]
 
     def selection_classes(self) -> ClassSet | None:
         """Return the class set that the selection sums over."""
@@ -196,6 +179,13 @@ class Preset:
     def distractor_classes(self) -> ClassSet | None:
         """Return the class set of the distractors."""
         return ClassSet.load(self.distractors.classes, self.folder) if self.distractors.classes else None
+
+
+def _told(table: Captioned | Distractors, always: Sequence[str]) -> dict[str, Any]:
+    """What a table says: keys that sets of earlier versions do not know only where they say something."""
+    usual = {f.name: f.default for f in fields(table)}
+    said = {key: value for key, value in asdict(table).items() if key not in _OF_THIS_MACHINE}
+    return {key: value for key, value in said.items() if key in always or value != usual[key]}
 
 
 def load_preset(name: str) -> Preset:
@@ -213,25 +203,30 @@ def load_preset(name: str) -> Preset:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BuildError(f"{path} is not TOML: {error}.") from error
     preset = replace(parse(Preset, content, path), folder=path.absolute().parent)
-    _check(preset, path)
+    check_preset(preset, path)
     return preset
 
 
-def _check(preset: Preset, path: Path) -> None:
+def check_preset(preset: Preset, path: Path) -> None:
+    """Make sure that a preset makes sense; `path` is for messages.
+
+    Raises:
+        BuildError: It does not; names the key.
+    """
     images, duplicates, captioned, distractors = preset.images, preset.duplicates, preset.captioned, preset.distractors
     with_captions = [name for name, source in SOURCES.items() if source.captioned]
     with_distractors = [name for name, source in SOURCES.items() if source.distractors]
     per_class = [name for name in with_distractors if SOURCES[name].per_class]
     classes_given = distractors.classes or distractors.source not in per_class
     rules = [
-        (re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", preset.name), "name must be 1 to 60 of a-z, 0-9 and '-'"),
-        (not re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", preset.name), "name must not be one that Windows reserves"),
+        *_name_rules(preset.name),
         (is_line(preset.title) and preset.title.strip(), "title must be a line of text"),
         (is_task_name(preset.task), _task_rule(preset)),
         (captioned.source in with_captions, f"captioned.source must be {_either(with_captions)}"),
-        (1 <= captioned.captions <= 5, "captioned.captions must be 1 to 5"),
+        *_captioned_rules(captioned),
         (distractors.source in with_distractors, f"distractors.source must be {_either(with_distractors)}"),
         (classes_given, "distractors.classes is missing: which ImageNet classes are wanted"),
+        *_distractor_rules(distractors),
         (set() < set(distractors.splits) <= set(SPLITS), "distractors.splits may hold 'train' and 'val'"),
         (images.shortest_side_px >= 16, "images.shortest_side_px must be at least 16"),
         (images.resample in RESAMPLE, f"images.resample must be one of {', '.join(RESAMPLE)}"),
@@ -269,6 +264,45 @@ def _check(preset: Preset, path: Path) -> None:
     preset.distractor_classes()
 
 
+def _name_rules(name: str) -> list[tuple[Any, str]]:
+    return [
+        (re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", name), "name must be 1 to 60 of a-z, 0-9 and '-'"),
+        (not re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", name), "name must not be one that Windows reserves"),
+    ]
+
+
+def is_preset_name(name: str) -> bool:
+    """Tell whether a preset can have this name."""
+    return all(holds for holds, _ in _name_rules(name))
+
+
+def _captioned_rules(table: Captioned) -> list[tuple[Any, str]]:
+    """Rules of one's own pictures; whatever the source is called, since its name has a rule of its own."""
+    own = table.source in SOURCES and SOURCES[table.source].located
+    every = _either([name for name, source in SOURCES.items() if source.located])
+    rules = [
+        (own or not table.location, f"captioned.location has no meaning for {table.source!r}"),
+        (own or table.captions <= 5, "captioned.captions must be 1 to 5"),
+        (table.captions >= 1, f"captioned.captions must be {'at least 1' if own else '1 to 5'}"),
+        (table.fewest_captions >= 1, "captioned.fewest_captions must be at least 1"),
+    ]
+    for key, usual in (("table", ""), ("file_column", ""), ("caption_column", ""), ("fewest_captions", 1)):
+        means = own if key in ("caption_column", "fewest_captions") else table.source == "folder"
+        whose = every if key in ("caption_column", "fewest_captions") else "'folder'"
+        rules.append((means or getattr(table, key) == usual, f"captioned.{key} has a meaning for {whose} alone"))
+    return rules
+
+
+def _distractor_rules(table: Distractors) -> list[tuple[Any, str]]:
+    own = table.source in SOURCES and SOURCES[table.source].located
+    classless = own or table.source == NO_SOURCE
+    return [
+        (own or not table.location, f"distractors.location has no meaning for {table.source!r}"),
+        (not (classless and table.classes), f"distractors.classes has no meaning for {table.source!r}, which has none"),
+        (not classless or table.splits == SPLITS, f"distractors.splits has no meaning for {table.source!r}"),
+    ]
+
+
 def _task_rule(preset: Preset) -> str:
     rule = "must begin with A-Z and consist of A-Z, a-z and 0-9, 60 at most"
     if preset.task_name:
@@ -278,63 +312,3 @@ def _task_rule(preset: Preset) -> str:
 
 def _either(names: Sequence[str]) -> str:
     return " or ".join(map(repr, names))
-
-
-SHIPPED = Path(__file__).parent / "class_sets"
-COLUMNS = ["index", "wnid", "name", "roots"]
-
-
-class ImageClass(NamedTuple):
-    """One class: its position among the classifier's outputs, WordNet id, lemmas, and WordNet roots."""
-
-    index: int
-    wnid: str
-    name: str
-    roots: str
-
-
-class ClassSet(NamedTuple):
-    """A named set of classes, sorted by index."""
-
-    name: str
-    classes: tuple[ImageClass, ...]
-
-    @property
-    def indices(self) -> list[int]:
-        """The positions among the classifier's outputs."""
-        return [item.index for item in self.classes]
-
-    @classmethod
-    def load(cls, name: str, folder: Path) -> ClassSet:
-        """Return the shipped class set `name`, or the one in the TSV file `name`, relative to `folder`.
-
-        Raises:
-            BuildError: It does not exist or a line is wrong; the message names the line.
-        """
-        path = folder / name if name.endswith(".tsv") else SHIPPED / f"{name}.tsv"
-        if not path.is_file():
-            shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.tsv")))
-            raise BuildError(f"There is no class set {path}.", f"Shipped class sets: {shipped}; or name a .tsv file.")
-        try:
-            rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), "excel-tab", quoting=csv.QUOTE_NONE))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BuildError(f"{path} is not a table in UTF-8: {error}.") from error
-        if not rows or rows[0] != COLUMNS:
-            raise BuildError(f"{path} must begin with the columns {', '.join(COLUMNS)}, separated by tabs.")
-        classes = []
-        for number, row in enumerate(rows[1:], start=2):
-            if len(row) != len(COLUMNS) or not row[0].isdigit() or not re.fullmatch(r"n\d{8}", row[1]):
-                raise BuildError(f"{path}, line {number}: expected index, wnid (n and 8 digits), name, roots.")
-            index = int(row[0])
-            if index >= len(wnids()) or wnids()[index] != row[1]:
-                right = wnids()[index] if index < len(wnids()) else "none"
-                raise BuildError(
-                    f"{path}, line {number}: class {index} of ImageNet-1k is {right}, not {row[1]}.",
-                    "Classes are numbered 0 to 999 in the order of their WordNet ids.",
-                )
-            classes.append(ImageClass(index, *row[1:]))
-        if len({item.index for item in classes}) != len(classes):
-            raise BuildError(f"{path}: a class stands twice.")
-        if not classes:
-            raise BuildError(f"{path} names no class.")
-        return cls(Path(name).stem, tuple(sorted(classes)))

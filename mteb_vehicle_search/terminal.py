@@ -9,6 +9,7 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -141,11 +142,20 @@ def print_columns(
 
 
 def progress_bar(what: str, total: int | None, *, unit: str = "image", quiet: bool = False) -> tqdm:
-    """Return a bar on standard error; where that is a file, it says a line every half minute."""
+    """Return a bar on standard error; where that is a file, it says a line every half minute. Bytes are scaled."""
     from tqdm.auto import tqdm
 
     often_s = 0.1 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=what, unit=unit, disable=quiet, mininterval=often_s, smoothing=0.1)
+    shown = {"desc": what, "unit": unit, "unit_scale": unit == "B"}
+    return tqdm(total=total, disable=quiet, mininterval=often_s, smoothing=0.1, **shown)
+
+
+def in_bytes(count: int) -> str:
+    """Return a number of bytes for people: "12.3 MB", by powers of 1,000."""
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB")):
+        if count >= 0.9995 * 1_000**power:
+            return f"{count / 1_000**power:.3g} {unit}"
+    return f"{count / 1_000:.3g} kB"
 
 
 T = TypeVar("T")
@@ -176,12 +186,34 @@ class Reporter:
 
         tqdm.write(message, file=sys.stderr)
 
-    def track(self, items: Iterable[T], what: str, total: int | None = None, unit: str = "image") -> Iterator[T]:
-        """Yield the items, with a bar that counts them."""
+    def track(
+        self,
+        items: Iterable[T],
+        what: str,
+        total: int | None = None,
+        unit: str = "image",
+        size_of: Callable[[T], int] | None = None,
+    ) -> Iterator[T]:
+        """Yield the items, with a bar that counts them, and their bytes if `size_of` tells how many each one has."""
+        size = 0
         with progress_bar(what, total, unit=unit, quiet=self.quiet) as bar:
             for item in items:
                 yield item
+                if size_of is not None:
+                    size += size_of(item)
+                    bar.set_postfix_str(in_bytes(size), refresh=False)
                 bar.update()
+
+    @contextmanager
+    def measure(self, what: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
+        """Give a function that moves a bar to a number of bytes, with a note behind it."""
+        with progress_bar(what, total, unit="B", quiet=self.quiet) as bar:
+
+            def move(done: int, note: str = "") -> None:
+                bar.set_postfix_str(note, refresh=False)
+                bar.update(done - bar.n)
+
+            yield move
 
 
 def show_in_a_run(show: Callable[[], object]) -> None:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import stat
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from data_prep.storage import PassedOver, Tree
 from mteb_vehicle_search.eval_set.schema import is_line
 
-MAX_FILE_BYTES = 64 << 20  # Of one encoded image; sources read no more of a file than this and one byte.
 SPLITS = ("train", "val")
-
-PassedOver = Counter[str]
-"""How many files or rows of a source were not used, by reason; not counting rejects, which have rows of their own."""
-
-HIDDEN, SYSTEM, UNWANTED = "hidden files", "files of the operating system", "of classes that are not wanted"
-_SYSTEM_NAMES = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
-    *("__macosx", "icon\r", "lost+found", "@eadir", "#recycle"),  # macOS, Linux, Synology
-}
+UNWANTED = "of classes that are not wanted"
+NOT_SELECTED = "not selected"
+LISTED = 8  # Names of what was found instead.
 
 
 @dataclass(frozen=True)
@@ -66,6 +58,11 @@ class SourceImage:
         object.__setattr__(self, "problem", writable(self.problem))
 
 
+def encoded_bytes(image: SourceImage) -> int:
+    """Return how many bytes an image has as its source holds it."""
+    return len(image.data)
+
+
 def writable(text: str) -> str:
     """Return a line of text that every file can hold: what is no character, or ends a line, becomes an escape."""
     return text if is_line(text) else "".join(c if is_line(c) else ascii(c)[1:-1] for c in text)
@@ -77,13 +74,14 @@ class Shard:
 
     Args:
         name: Unique in its source and the same on every run.
-        location: A path on disk, or the file's name in the hub repository.
+        location: The file's or folder's name in the source's tree, or in the hub repository.
         size_bytes: Bytes that must be read or downloaded; -1 if unknown.
         split: `train` or `val`.
         class_index: The one class in the shard; -1 if there are several.
         offset: Where the shard starts in `location`, for a tar inside a tar.
         stamp: What changes when the content does (revision, or size and time of change).
         images: How many images it holds; -1 if that is not known before it is read.
+        travels_bytes: How many bytes would travel over a network to read it.
     """
 
     name: str
@@ -94,6 +92,7 @@ class Shard:
     offset: int = 0
     stamp: str = ""
     images: int = -1
+    travels_bytes: int = 0
 
     def fingerprint(self) -> str:
         """A digest that changes when the shard does, without reading its bytes."""
@@ -101,63 +100,27 @@ class Shard:
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def not_an_image(name: str) -> str:
-    """Return why a file is passed over, by its name or path: hidden, or the operating system's; "" if it is not."""
-    parts = name.replace("\\", "/").split("/")
-    if any(part.casefold() in _SYSTEM_NAMES for part in parts):
-        return SYSTEM
-    return HIDDEN if parts[-1].startswith(".") else ""
-
-
-def entries(folder: Path, passed: PassedOver | None = None) -> list[Path]:
-    """What is in a folder, by name, but for hidden files and those of operating systems, which `passed` counts."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        if reason := not_an_image(path.name):
-            if passed is not None:
-                passed[reason] += 1
-        else:
-            found.append(path)
-    return found
-
-
-def entry_sizes(folder: Path) -> list[tuple[str, int]]:
-    """The names of a folder's entries and their sizes in bytes, -1 for what is no file."""
-    return [(path.name, path.stat().st_size if path.is_file() else -1) for path in entries(folder)]
-
-
-def read_image_file(path: Path) -> tuple[bytes, str]:
-    """The bytes of an image file, no more than one above `MAX_FILE_BYTES`, and why there are none (else "").
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    try:
-        # What is neither a file nor a folder may never answer, as a pipe that nobody writes to.
-        if (kind := stat.S_IFMT(path.stat().st_mode)) not in (stat.S_IFREG, stat.S_IFDIR):
-            return b"", f"is {_KINDS.get(kind, 'something else')}, not a file"
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1), ""
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not path.is_symlink():
-            raise
-        return b"", f"cannot be read: {error.strerror or error}"
-
-
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+def some_names(tree: Tree) -> str:
+    """Return the first names of what is in a folder, for messages."""
+    if not tree.listable:
+        return "none of the names that are known"
+    return ", ".join([entry.name for entry in tree.entries()][:LISTED]) or "nothing"
 
 
 class CaptionedSource(Protocol):
     """Images with captions, each of which may become relevant to queries."""
 
     @property
-    def download_gb(self) -> float:
-        """Gigabytes (1e9 bytes) that `images` has yet to download; 0 for a local form."""
+    def notes(self) -> list[str]:
+        """What nobody should miss of the source, a sentence each."""
+        ...
+
+    def travels_bytes(self, only: Collection[str] | float = 1.0) -> int:
+        """How many bytes `images` has yet to bring over a network; 0 for a local form.
+
+        Args:
+            only: Ids of the images that are wanted, or about which share of all.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -176,8 +139,12 @@ class CaptionedSource(Protocol):
         """
         ...
 
-    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
-        """The images in the order of the captions file; `passed` counts what is not used.
+    def images(self, passed: PassedOver | None = None, only: Collection[str] | None = None) -> Iterator[SourceImage]:
+        """The images, the same in the same order every time.
+
+        Args:
+            passed: Counts what is not used.
+            only: Ids of those that are wanted; the others are not read. None: all.
 
         Raises:
             SourceError: If a file is missing or is not in the expected format.
@@ -187,11 +154,6 @@ class CaptionedSource(Protocol):
 
 class DistractorSource(Protocol):
     """Images with classes, in shards that can be processed one after the other."""
-
-    @property
-    def download_gb(self) -> float:
-        """Gigabytes (1e9 bytes) to download for all shards; 0 for a local form."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """Form, location, revision and files, for the manifest and for `--dry-run`."""
@@ -233,22 +195,44 @@ class PerClass(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is known of a source without looking at it: how it is opened, and the facts that a set of it carries.
+class Place:
+    """Where a source lies, and how it is read there.
 
-    It is opened with where it lies ("hub", or a folder) and a folder for downloads.
+    Args:
+        src: A path or an address; "hub" for the repository that is pinned.
+        downloads: The folder for what is downloaded and deleted after use.
+        captions: A path or an address of the file with the captions; empty for the one that is found.
+        file_column: The column of that file with the images' names; empty for the one that is found.
+        caption_column: Likewise of the captions.
+        fewest_captions: Images with fewer are not used.
     """
+
+    src: str = "hub"
+    downloads: Path | None = None
+    captions: str = ""
+    file_column: str = ""
+    caption_column: str = ""
+    fewest_captions: int = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a source without looking at it: how it is opened, and the facts that a set of it carries."""
 
     name: str  # in presets and ids, and of its flag
     card: str  # its line in the dataset card, Markdown
-    captioned: Callable[[str, Path], CaptionedSource] | None = None  # opens it; None if it has no captions
-    distractors: Callable[[str, Path], DistractorSource] | None = None  # likewise for distractors
+    captioned: Callable[[Place], CaptionedSource] | None = None  # opens it; None if it has no captions
+    # Opens distractors at the first place; the second is where captioned images of the same source lie, if they do.
+    distractors: Callable[[Place, Place | None], DistractorSource] | None = None
     help: str = ""  # of the flag that says where it lies; there is none if this is empty
     terms: str = ""  # what to know before its images leave the computer; empty if nothing
     cite: tuple[str, ...] = ()  # works to cite, a line each
     bibtex: str = ""  # the same as BibTeX
     images: int | None = None  # how many it has; None if that is not fixed
+    also_images: tuple[int, ...] = ()  # other numbers of images with which it is whole
     per_class: dict[str, PerClass] | None = None  # by split, of each ImageNet-1k class; None if it has no classes
+    located: bool = False  # whether the preset says where it lies, as of pictures of one's own
+    keeps_endings: bool = False  # whether ids of its images are their names with folders and endings
 
     def for_manifest(self) -> dict[str, Any]:
         """Return what a set's manifest keeps of it, JSON."""
@@ -256,7 +240,7 @@ class Source:
 
     def doubts_of_count(self, count: int | None) -> list[str]:
         """Say that a number of captioned images is not that of the whole source, if it is not."""
-        if count is None or self.images is None or count == self.images:
+        if count is None or self.images is None or count in (self.images, *self.also_images):
             return []
         return [f"{self.name}: {count:,} images are there; the whole data set has {self.images:,}."]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from data_prep.sources import Source, drawn, flickr30k, imagenet
+from data_prep.sources import Source, drawn, flickr30k, imagenet, own
 
-SOURCES: dict[str, Source] = {source.name: source for source in (flickr30k.SOURCE, imagenet.SOURCE, drawn.SOURCE)}
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (flickr30k.SOURCE, imagenet.SOURCE, drawn.SOURCE, own.FOLDER, own.WEBDATASET, own.NONE)
+}

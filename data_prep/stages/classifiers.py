@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from data_prep.class_set import ClassSet
 from data_prep.hub import download_model, model_gb
-from data_prep.preset import Classifier, ClassSet
+from data_prep.preset import Classifier
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.files import file_sha256
 

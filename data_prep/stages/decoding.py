@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import re
 import threading
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 
-from data_prep.sources import MAX_FILE_BYTES
+from data_prep.storage import MAX_FILE_BYTES
 
 MAX_PIXELS = 89_478_485  # Where Pillow itself starts to speak of a decompression bomb: 256 MiB of RGB.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+# AVIF where Pillow was built with it; HEIF, as phones write, is the affair of another package: see `_formats`.
+_AVIF = ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *_AVIF)
 
 # What libjpeg-turbo says when it invents pixels; its other warnings leave the picture whole.
 _LOST = re.compile(r"premature end|bad huffman code|bad arithmetic code|instead of RST", re.IGNORECASE)
@@ -75,7 +80,7 @@ def decode(
     except ImageRejected:
         raise
     except UnidentifiedImageError:
-        raise ImageRejected(f"not an image: begins with {data[:8]!r}") from None
+        raise ImageRejected(_unidentified(data)) from None
     except Image.DecompressionBombError:
         raise ImageRejected(f"too many pixels: the limit is {max_pixels:,}") from None
     except Exception as error:  # Pillow's decoders raise many types on damaged files; each is a reject with a reason.
@@ -93,8 +98,41 @@ def decode(
     return Decoded(image.transpose(turn) if turn is not None else image, warning)
 
 
+# What names the contents of ISO media files (ISO/IEC 23008-12, 10.2; AVIF 1.1, 6).
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"}
+_BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF")
+_UNREADABLE = {
+    "AVIF": "an AVIF picture, which this Pillow cannot read: install a newer one, or save it as JPEG",
+    "HEIF": "a HEIF picture, which Pillow cannot read by itself: install pillow-heif, or save it as JPEG",
+}
+
+
+def _kind(data: bytes) -> str:
+    return _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
+
+
+def _unidentified(data: bytes) -> str:
+    """Why Pillow sees no picture in a file."""
+    kind = _kind(data)
+    if not kind:
+        return f"not an image: begins with {data[:8]!r}"
+    return f"damaged: {kind} without a picture" if kind in _formats(data) else _UNREADABLE[kind]
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """The formats that a file may have; its own package is asked only for what looks like HEIF."""
+    return (*FORMATS, "HEIF") if _kind(data) == "HEIF" and _opens_heif() else FORMATS
+
+
+@lru_cache(maxsize=1)
+def _opens_heif() -> bool:
+    if find_spec("pillow_heif") is not None:
+        import_module("pillow_heif").register_heif_opener()
+    return "HEIF" in Image.OPEN
+
+
 def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = Image.open(io.BytesIO(data), formats=_formats(data))
     width, height = image.size
     if width * height > max_pixels:
         raise ImageRejected(f"too many pixels: {width} x {height} = {width * height:,}, the limit is {max_pixels:,}")

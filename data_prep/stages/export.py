@@ -28,7 +28,7 @@ def queries_of(job: Job, entries: list[ReducedImage]) -> tuple[list[Query], list
     """Return the queries and what answers them."""
     queries, qrels = [], []
     for entry in entries:
-        stem = entry.id.rpartition("/")[2]
+        stem = entry.id.partition("/")[2]
         for number, text in enumerate(entry.facts["captions"][: job.preset.captioned.captions]):
             query_id = f"{stem}_caption_{number:02d}"
             queries.append(Query(query_id, text))
@@ -76,7 +76,8 @@ def export(
     Raises:
         BuildError: The result does not verify; nothing is put in place.
     """
-    preset, options, listed = job.preset, job.options, job.options.selection is not None
+    preset, options = job.preset, job.options
+    listed = options.selection is not None or options.recipe is not None
     twins = partners(duplicates["exact"], duplicates["near"])
     rejected = {*job.rejected, *_left_out(entries, duplicates["removed"], twins)}
     removed = set(duplicates["removed"])

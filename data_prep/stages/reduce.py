@@ -12,9 +12,10 @@ import io
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,8 +26,9 @@ from PIL import Image
 from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
 from data_prep.preset import RESAMPLE
-from data_prep.sources import PassedOver
+from data_prep.sources import encoded_bytes
 from data_prep.stages.decoding import ImageRejected, decode
+from data_prep.storage import PassedOver
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file, safe_name, write_whole
 from mteb_vehicle_search.settings import usable_cores
@@ -212,17 +214,11 @@ def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float | 
     }
 
     def images(passed: PassedOver) -> Iterator[SourceImage]:
-        def chosen() -> Iterator[SourceImage]:
-            for image in source.images(passed):
-                if kept is None or image.id in kept:
-                    yield image
-                else:
-                    passed["not selected"] += 1
-
-        return job.reporter.track(chosen(), "captioned", source.count() if kept is None else len(kept))
+        total = source.count() if kept is None else len(kept)
+        return job.reporter.track(source.images(passed, kept), "captioned", total, size_of=encoded_bytes)
 
     marker = _reduce(job, "captioned", configuration, images)
-    if kept is not None:
+    if kept is not None and job.options.recipe is None:  # What a recipe has more is told at the end.
         held = {entry.id for entry in _entries(job, marker)} | {item.id for item in marker.rejected}
         missing = sorted(set(kept) - held)
         job.rejected += [Rejected(i, "captioned", "selected, but the source does not have it") for i in missing]
@@ -232,27 +228,76 @@ def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float | 
 def reduce_distractors(job: Job, source: DistractorSource, shards: list[Shard]) -> Iterator[Marker]:
     """Reduce the distractors, shard by shard; a source's shard is released when its images are safe."""
     wanted = job.preset.wanted_classes()
-    job.stages.tell_changes("distractors", [_shard_stage(shard) for shard in shards])
-    for number, shard in enumerate(job.reporter.track(shards, "distractors", len(shards), unit="shard")):
+    job.stages.tell_changes("distractors", [shard_stage(shard) for shard in shards])
+    with job.reporter.measure("distractors", sum(max(0, shard.size_bytes) for shard in shards) or None) as move:
+        yield from _reduce_shards(job, source, shards, wanted, _Progress(move, len(shards)))
+    shutil.rmtree(job.options.work / "download", ignore_errors=True)
+
+
+def _reduce_shards(
+    job: Job, source: DistractorSource, shards: list[Shard], wanted: set[int], progress: _Progress
+) -> Iterator[Marker]:
+    recipe = job.options.recipe
+    only = {"recipe": fingerprint(sorted(recipe.distractors))} if recipe else {}
+    for number, shard in enumerate(shards):
         configuration = {
             "shard": shard.name,
             "source": shard.fingerprint(),
             # A shard of one class does not depend on the others.
             "classes": sorted(wanted) if shard.class_index < 0 else [shard.class_index],
             "images": job.preset.images.as_json(),
+            **only,
         }
 
         def images(passed: PassedOver, number: int = number, shard: Shard = shard) -> Iterator[SourceImage]:
             source.prefetch(shard)
-            if number + 1 < len(shards) and not job.stages.path(_shard_stage(shards[number + 1])).is_file():
+            if number + 1 < len(shards) and not job.stages.path(shard_stage(shards[number + 1])).is_file():
                 source.prefetch(shards[number + 1])
-            return source.images(shard, wanted, passed)
+            found = progress.through(shard, source.images(shard, wanted, passed))
+            return _named(found, recipe.distractors, passed) if recipe else found
 
-        yield _reduce(job, _shard_stage(shard), configuration, images)
+        yield _reduce(job, shard_stage(shard), configuration, images)
         source.release(shard)
+        progress.end(shard)
         if sum(job.inputs.values()) >= EARLY_CHECK:
             job.check_rejects()
-    shutil.rmtree(job.options.work / "download", ignore_errors=True)
+
+
+def _named(images: Iterable[SourceImage], names: Container[str], passed: PassedOver) -> Iterator[SourceImage]:
+    for image in images:
+        if image.id in names:
+            yield image
+        else:
+            passed["not in the recipe"] += 1
+
+
+@dataclass
+class _Progress:
+    """How far the shards are, in bytes, images and shards; `move` shows it."""
+
+    move: Callable[[int, str], None]
+    shards: int
+    bytes_done: int = 0
+    images: int = 0
+    shards_done: int = 0
+
+    def through(self, shard: Shard, images: Iterable[SourceImage]) -> Iterator[SourceImage]:
+        """Yield the images of a shard, and show them."""
+        read = 0
+        for image in images:
+            yield image
+            self.images += 1
+            read += len(image.data)
+            self._show(self.bytes_done + min(read, max(0, shard.size_bytes)))
+
+    def end(self, shard: Shard) -> None:
+        """Count a shard as done, whether it was read or kept of an earlier run."""
+        self.shards_done += 1
+        self.bytes_done += max(0, shard.size_bytes)
+        self._show(self.bytes_done)
+
+    def _show(self, at: int) -> None:
+        self.move(at, f"{self.images:,} images, {self.shards_done} of {self.shards} shards")
 
 
 def merge(job: Job, markers: list[Marker]) -> list[ReducedImage]:
@@ -286,7 +331,8 @@ def _reduce(
     return marker
 
 
-def _shard_stage(shard: Shard) -> str:
+def shard_stage(shard: Shard) -> str:
+    """Return the name of the stage that reduces a shard."""
     return f"distractors/{safe_name(shard.name)}"
 
 

@@ -18,12 +18,14 @@ from data_prep.hub import require_answer
 from data_prep.job import BuildOptions, Job
 from data_prep.markers import fingerprint
 from data_prep.preset import Selection
+from data_prep.sources import encoded_bytes
+from data_prep.sources.registry import SOURCES
 from data_prep.stages.classify import score_images, summed_scores
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.files import file_sha256, write_whole
 
 if TYPE_CHECKING:
-    from data_prep.preset import ClassSet
+    from data_prep.class_set import ClassSet
     from data_prep.sources import CaptionedSource
 
 PUBLISHED_URL = (
@@ -32,6 +34,7 @@ PUBLISHED_URL = (
 )
 PUBLISHED_SHA256 = "f4e4c1d3122ac1894b5a2b4a8b3eb0c99ec455f1834dbcd53e24452867dc8c59"
 PUBLISHED_BYTES = 413_446
+PUBLISHED_IMAGES = 2_145
 
 
 def check_selection(options: BuildOptions) -> None:
@@ -48,6 +51,27 @@ def check_selection(options: BuildOptions) -> None:
         read_selection(Path(options.selection), options.preset.captioned.source)
 
 
+def selected_share(options: BuildOptions, count: int | None) -> set[str] | float:
+    """Return the ids of the images that are kept if that is known before the build, else about which share they are.
+
+    Args:
+        options: Of the build.
+        count: How many captioned images there are, if that is known.
+    """
+    source, expected = options.preset.captioned.source, options.preset.expected.captioned
+    if options.selection is not None:
+        path = options.work / "published.csv" if options.selection == "published" else Path(options.selection)
+        if path.is_file():
+            return read_selection(path, source)
+        expected = PUBLISHED_IMAGES
+    if options.recipe:
+        return set(options.recipe.captioned)
+    rule = options.preset.selection
+    if expected and count:
+        return min(1.0, expected / count)
+    return rule.share if rule and rule.share and options.selection is None else 1.0
+
+
 def _is_published(path: Path) -> bool:
     return path.is_file() and file_sha256(path) == PUBLISHED_SHA256
 
@@ -62,7 +86,7 @@ def apply_rule(scores: Iterable[tuple[str, float]], rule: Selection) -> dict[str
 
 def selection_digest(ids: Iterable[str]) -> str:
     """Return the sha256 of the file names `<stem>.jpg`, sorted bytewise, one per line."""
-    names = sorted(f"{identifier.rpartition('/')[2]}.jpg".encode() for identifier in ids)
+    names = sorted(f"{identifier.partition('/')[2]}.jpg".encode() for identifier in ids)
     return hashlib.sha256(b"".join(name + b"\n" for name in names)).hexdigest()
 
 
@@ -105,13 +129,16 @@ def read_selection(path: Path, source: str) -> set[str]:
         names = {row["document_id"] for row in csv.DictReader(lines)}
     else:
         names = {line.strip() for line in lines if line.strip()}
-    if odd := sorted(name for name in names if not re.fullmatch(r"[\w.-]+", name)):
+    whole = source in SOURCES and SOURCES[source].keeps_endings
+    # With folders where images have them; of a name nothing else is known.
+    fits = re.compile(r"[^/\x00-\x1f][^\x00-\x1f]*" if whole else r"[\w.-]+")
+    if odd := sorted(name for name in names if not fits.fullmatch(name)):
         raise BuildError(
             f"{path}: {odd[0]!r} is not a file name.", "Expected one name such as 1000092795.jpg per line."
         )
     if not names:
         raise BuildError(f"{path} names no image.")
-    return {f"{source}/{re.sub(r'[.]jpe?g$', '', name)}" for name in names}
+    return {f"{source}/{name if whole else re.sub(r'[.]jpe?g$', '', name)}" for name in names}
 
 
 def compare(
@@ -176,6 +203,9 @@ def select(job: Job, source: CaptionedSource) -> Selected:
         ids = read_selection(published_file(work) if listed == "published" else Path(listed), preset.captioned.source)
         configuration: dict[str, Any] = {"list": selection_digest(ids)}
         kept: dict[str, float | None] = dict.fromkeys(sorted(ids))
+    elif recipe := job.options.recipe:
+        kept = recipe.scores()
+        configuration = {"list": selection_digest(kept), "scores": fingerprint(kept)}
     elif preset.classifier:
         rule, classes = preset.selection, preset.selection_classes()
         if rule is None or classes is None:
@@ -225,7 +255,7 @@ def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[lis
                 job.reporter.warn(warning)
             return made
 
-        images = job.reporter.track(source.images(), "classify", source.count())
+        images = job.reporter.track(source.images(), "classify", source.count(), size_of=encoded_bytes)
         how = (configuration, options.workers, options.batch_size, preset.images)
         files, rejected = score_images(job.stages, images, scorer, *how)
         marker = job.stages.finish("classify", whole, files, {"chunks": len(files)}, rejected)

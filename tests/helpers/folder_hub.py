@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from data_prep.hub import HubFile
+from data_prep.storage.local import LocalTree
 
 
 class FolderHub:
@@ -55,6 +56,15 @@ class FolderHub:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.contents[file.path])
         return path
+
+    def tree(self) -> LocalTree:
+        """The files as they lie on the hub."""
+        self.asked.append(("tree", ""))
+        folder = self.cache.parent / f"{self.cache.name} as served"
+        for path, data in self.contents.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        return LocalTree(folder)
 
     def downloads(self) -> list[str]:
         """The paths that were downloaded, in order."""

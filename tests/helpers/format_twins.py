@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import shutil
 import tarfile
 import zipfile
 from functools import lru_cache
@@ -22,10 +23,13 @@ from data_prep.sources.imagenet.classes import wnids
 VEHICLES = (407, 436, 468, 511, 555, 609, 627, 654, 656, 661)  # Of the class set `orig49`.
 OTHERS = (0, 7, 88, 207, 281, 340, 508, 724, 930, 999)
 FLICKR_FORMS = ("zip", "folder", "parquet", "parquet_without_splits")
+# With captions beside them that differ from the hub's; `write_flickr30k` writes the hub's to CSV_NAME in `captions/`.
+FLICKR_COPIES = ("uiuc_tar", "uiuc_tar_gz", "uiuc_folder", "kaggle", "kaggle_captions")
 IMAGENET_FORMS = (
     *("shards", "cache", "tar", "tar_val_folders", "tar_val_flat", "tar_devkit_packed"),
-    *("folders", "folders_val_flat", "kaggle"),
+    *("folders", "folders_val_flat", "kaggle", "kaggle_zip", "webdataset"),
 )
+CSV_NAME = "flickr_annotations_30k.csv"
 ROWS_PER_GROUP = 100
 PRESET = """
 name = "twins"
@@ -128,18 +132,17 @@ def encode(image: Image.Image, place: int) -> bytes:
 
 
 def write_flickr30k(folder: Path, form: str, files: tuple[Captioned, ...] | None = None) -> Path:
-    """Flickr30k in `folder` in one of `FLICKR_FORMS`."""
+    """Flickr30k in `folder` in one of `FLICKR_FORMS` or `FLICKR_COPIES`."""
     files = captioned_files() if files is None else files
     folder.mkdir(parents=True, exist_ok=True)
     if form.startswith("parquet"):
         _write_flickr_parquet(folder, files, splits=form == "parquet")
         return folder
-    with (folder / "flickr_annotations_30k.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["raw", "sentids", "split", "filename", "img_id"])
-        for number, row in enumerate(files):
-            sentids = json.dumps([5 * number + k for k in range(5)])
-            writer.writerow([json.dumps(list(row.captions)), sentids, row.split, row.filename, number])
+    if form in FLICKR_COPIES:
+        write_captions(folder / "captions" / CSV_NAME, files)
+        _write_flickr_copy(folder, form, files)
+        return folder
+    write_captions(folder / CSV_NAME, files)
     if form == "zip":
         with zipfile.ZipFile(folder / "flickr30k-images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for row in sorted(files, key=lambda r: r.data):  # In another order than the CSV.
@@ -150,6 +153,52 @@ def write_flickr30k(folder: Path, form: str, files: tuple[Captioned, ...] | None
         for row in files:
             (folder / "flickr30k-images" / row.filename).write_bytes(row.data)
     return folder
+
+
+def write_captions(path: Path, files: tuple[Captioned, ...]) -> Path:
+    """The hub's captions file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["raw", "sentids", "split", "filename", "img_id"])
+        for number, row in enumerate(files):
+            sentids = json.dumps([5 * number + k for k in range(5)])
+            writer.writerow([json.dumps(list(row.captions)), sentids, row.split, row.filename, number])
+    return path
+
+
+def tokenised(caption: str) -> str:
+    """A caption as the copies of UIUC and Kaggle have it: on one line, with spaces before marks."""
+    words = caption.replace(".", " .").replace(",", " ,").split()
+    return " ".join(words) or "nothing ."
+
+
+def _write_flickr_copy(folder: Path, form: str, files: tuple[Captioned, ...]) -> None:
+    """UIUC's tar or folder with its tokens file, or one of Kaggle's two copies."""
+    places = {
+        "uiuc_folder": "flickr30k-images",
+        "kaggle": "flickr30k_images/flickr30k_images",
+        "kaggle_captions": "Images",
+    }
+    if place := places.get(form):
+        (folder / place).mkdir(parents=True)
+        for row in files:
+            (folder / place / row.filename).write_bytes(row.data)
+    else:
+        packed = form == "uiuc_tar_gz"
+        with tarfile.open(folder / f"flickr30k-images.tar{'.gz' if packed else ''}", "w:gz" if packed else "w") as tar:
+            for row in sorted(files, key=lambda r: r.data):
+                _add(tar, f"flickr30k-images/{row.filename}", row.data)
+    numbered = [(row.filename, n, tokenised(text)) for row in files for n, text in enumerate(row.captions)]
+    if form == "kaggle":
+        lines = ["image_name| comment_number| comment", *(f"{name}| {n}| {text}" for name, n, text in numbered)]
+        path = folder / "flickr30k_images" / "results.csv"
+    elif form == "kaggle_captions":
+        lines = ["image,caption", *(f'{name},"{text.replace(chr(34), chr(34) * 2)}"' for name, _, text in numbered)]
+        path = folder / "captions.txt"
+    else:
+        lines, path = [f"{name}#{n}\t{text}" for name, n, text in numbered], folder / "results_20130124.token"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def write_imagenet(folder: Path, form: str, files: tuple[Classed, ...] | None = None) -> Path:
@@ -165,6 +214,12 @@ def write_imagenet(folder: Path, form: str, files: tuple[Classed, ...] | None = 
         _write_folders(folder, files)
     elif form == "kaggle":
         _write_kaggle(folder, files)
+    elif form == "kaggle_zip":
+        _write_kaggle(folder / "unpacked", files)
+        zip_folder(folder / "unpacked", folder / "imagenet-object-localization-challenge.zip")
+        shutil.rmtree(folder / "unpacked")
+    elif form == "webdataset":
+        _write_webdataset(folder, files)
     elif form == "folders_val_flat":
         _write_folders(folder, [f for f in files if f.split == "train"])
         _write_flat(folder / "val", files)
@@ -291,6 +346,32 @@ def _write_kaggle(folder: Path, files: tuple[Classed, ...]) -> None:
     lines = "\n".join(["ImageId,PredictionString", *rows])
     (folder / "LOC_val_solution.csv").write_text(f"{lines}\n", encoding="utf-8")
     (folder / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} a class\n" for wnid in wnids()), encoding="utf-8")
+
+
+def zip_folder(folder: Path, path: Path) -> Path:
+    """What lies below a folder as a zip64, the files of a folder as neighbours, and not packed further."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                with archive.open(file.relative_to(folder).as_posix(), "w", force_zip64=True) as member:
+                    member.write(file.read_bytes())
+    return path
+
+
+def _write_webdataset(folder: Path, files: tuple[Classed, ...]) -> None:
+    """Shuffled tars of `.jpg`, `.cls` and `.json`, as `timm/imagenet-1k-wds` has them."""
+    for split, name, count in (("train", "train", 3), ("val", "validation", 2)):
+        rows = [file for file in files if file.split == split]
+        random.Random(f"tars of {split}").shuffle(rows)
+        for number in range(count):
+            with tarfile.open(folder / f"imagenet1k-{name}-{number:04d}.tar", "w") as tar:
+                for place, row in enumerate(rows[number::count]):
+                    wnid, key = wnids()[row.class_index], f"{number:04d}{place:05d}"
+                    own = f"{wnid}/{row.stem}.JPEG"
+                    facts = {"label": row.class_index, "filename": own, "class_name": wnid}
+                    _add(tar, f"{key}.jpg", row.data)
+                    _add(tar, f"{key}.cls", str(row.class_index).encode())
+                    _add(tar, f"{key}.json", json.dumps(facts).encode())
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

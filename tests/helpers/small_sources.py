@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import random
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -157,9 +158,18 @@ class Recorder(Reporter):
         super().__init__(quiet=True)
         self.tracked: list[tuple[str, int | None]] = []
         self.units: dict[str, str] = {}
+        self.moves: list[tuple[int, str]] = []
 
-    def track(self, items, what, total=None, unit="image"):
+    def track(self, items, what, total=None, unit="image", size_of=None):
         """Remember, and go on."""
         self.tracked.append((what, total))
         self.units[what] = unit
-        return super().track(items, what, total, unit)
+        return super().track(items, what, total, unit, size_of)
+
+    @contextmanager
+    def measure(self, what, total=None):
+        """Remember, and go on."""
+        self.tracked.append((what, total))
+        self.units[what] = "B"
+        with super().measure(what, total) as move:
+            yield lambda done, note="": (self.moves.append((done, note)), move(done, note))[1]

@@ -7,18 +7,16 @@ machine alike. The drawing and the captions are frozen: the content id of Vehicl
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from data_prep.sources import CaptionedSource, DistractorSource, Source
+from data_prep.sources import CaptionedSource, DistractorSource, Place, Source
 
 
-def _captioned(src: str, download_folder: Path) -> CaptionedSource:
+def _captioned(place: Place) -> CaptionedSource:
     from data_prep.sources.drawn.source import CaptionedScenes  # Draws with Pillow.
 
     return CaptionedScenes()
 
 
-def _distractors(src: str, download_folder: Path) -> DistractorSource:
+def _distractors(place: Place, captioned: Place | None) -> DistractorSource:
     from data_prep.sources.drawn.source import DistractorScenes
 
     return DistractorScenes()

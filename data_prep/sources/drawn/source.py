@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from data_prep.sources import SPLITS, PassedOver, Shard, SourceImage
+from data_prep.sources import NOT_SELECTED, SPLITS, Shard, SourceImage
 from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
 from data_prep.sources.drawn.pictures import draw
+from data_prep.storage import PassedOver
 
 
 class _Scenes:
     """What both sources share; nothing is downloaded."""
-
-    download_gb = 0.0
 
     @cached_property
     def _scenes(self) -> list[DrawnScene]:
@@ -33,6 +32,11 @@ class _Scenes:
 class CaptionedScenes(_Scenes):
     """The captioned scenes, which the queries of `mini` describe."""
 
+    notes: list[str] = []  # noqa: RUF012 - never changed
+
+    def travels_bytes(self, only: Collection[str] | float = 1.0) -> int:
+        return 0
+
     def count(self) -> int:
         return sum(bool(scene.captions) for scene in self._scenes)
 
@@ -40,8 +44,12 @@ class CaptionedScenes(_Scenes):
         """Nothing can be missing."""
         return []
 
-    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
-        return (self._image(scene, "drawn") for scene in self._scenes if scene.captions)
+    def images(self, passed: PassedOver | None = None, only: Collection[str] | None = None) -> Iterator[SourceImage]:
+        for scene in self._scenes:
+            if scene.captions and (only is None or f"drawn/{scene.stem}" in only):
+                yield self._image(scene, "drawn")
+            elif scene.captions and passed is not None:
+                passed[NOT_SELECTED] += 1
 
 
 class DistractorScenes(_Scenes):

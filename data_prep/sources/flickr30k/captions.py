@@ -7,7 +7,6 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.sources import SourceImage
@@ -16,9 +15,12 @@ from mteb_vehicle_search.errors import SourceError
 CSV_NAME = "flickr_annotations_30k.csv"
 ZIP_NAME = "flickr30k-images.zip"
 FOLDER_NAME = "flickr30k-images"
-EXPECTED = f"Expected a folder with {CSV_NAME} and {ZIP_NAME} or {FOLDER_NAME}/, or a folder of parquet files; or: hub"
+EXPECTED = (
+    f"Expected a folder with {CSV_NAME} and {ZIP_NAME}, {FOLDER_NAME}/ or {FOLDER_NAME}.tar.gz, UIUC's or Kaggle's "
+    "copy, or parquet files; a folder, a zip, or an address of https://, s3://, gs:// or hf://; or: hub"
+)
 
-_COLUMNS = {"raw", "split", "filename"}
+CSV_COLUMNS = {"raw", "split", "filename"}
 _FILE_NAME = re.compile(r"[0-9A-Za-z_.-]+\.jpe?g", re.IGNORECASE)
 
 
@@ -35,8 +37,8 @@ class Row(NamedTuple):
     captions: tuple[str, ...]
 
 
-def read_annotations(path: Path) -> list[Row]:
-    """The rows of the captions file, in its order.
+def read_annotations(content: bytes, where: str) -> list[Row]:
+    """The rows of the captions file, in its order; `where` it lies is for messages.
 
     `raw` is a JSON list of sentences; escapes are decoded by the JSON, white space stays as it is.
 
@@ -44,22 +46,21 @@ def read_annotations(path: Path) -> list[Row]:
         SourceError: If the file is not the expected table; names the line.
     """
     rows: dict[str, Row] = {}
-    for where, record in _records(path):
+    for line, record in _records(content, where):
         try:
             captions = json.loads(record["raw"])
         except (json.JSONDecodeError, TypeError, RecursionError) as error:
-            raise SourceError(f"{where}: column raw is not a JSON list: {error}", EXPECTED) from error
-        row = caption_row(record["filename"], record["split"], captions, where)
+            raise SourceError(f"{line}: column raw is not a JSON list: {error}", EXPECTED) from error
+        row = caption_row(record["filename"], record["split"], captions, line)
         if row.filename in rows:
-            raise SourceError(f"{where}: {row.filename} stands twice", EXPECTED)
+            raise SourceError(f"{line}: {row.filename} stands twice", EXPECTED)
         rows[row.filename] = row
     if not rows:
-        raise SourceError(f"{path} has no rows", EXPECTED)
+        raise SourceError(f"{where} has no rows", EXPECTED)
     return list(rows.values())
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    content = path.read_bytes()
+def _records(content: bytes, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -67,7 +68,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise SourceError(f"{path}, line {line}: not UTF-8: {error.reason}", EXPECTED) from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        if missing := _COLUMNS - set(reader.fieldnames or ()):
+        if missing := CSV_COLUMNS - set(reader.fieldnames or ()):
             found = ", ".join(reader.fieldnames or ()) or "nothing"
             raise SourceError(f"{path} has no column {', '.join(sorted(missing))}; it has {found:.200}", EXPECTED)
         for record in reader:

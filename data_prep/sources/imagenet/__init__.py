@@ -25,8 +25,8 @@ def open_imagenet(src: str | Path = "hub", download_folder: Path | None = None) 
     """ImageNet-1k (train and validation) in whatever form it is held.
 
     Args:
-        src: `hub` for the hub; else a folder of the hub's shards, the hub's cache, a folder with the original tar
-            files, or an ImageFolder tree.
+        src: `hub` for the hub; else a folder, a zip or an address of the hub's shards, the hub's cache, the original
+            tar files, Kaggle's copy, webdataset tars, or an ImageFolder tree.
         download_folder: Where shards from the hub lie while they are in use; a temporary folder by default.
 
     Raises:
@@ -43,8 +43,9 @@ SOURCE = Source(
         "**ImageNet-1k** (ILSVRC 2012, Russakovsky et al., 2015): photos of one object class each. Terms: "
         "non-commercial research and education only; the photos belong to their owners."
     ),
-    distractors=open_imagenet,
-    help="'hub' (default), or a folder with the hub's shards, the original tars, Kaggle's copy, or train/ and val/",
+    distractors=lambda place, captioned: open_imagenet(place.src, place.downloads),
+    help="'hub' (default); or a folder or URL of the hub's shards, the original tars, Kaggle's copy or zip, webdataset "
+    "tars, or train/ and val/",
     terms="ImageNet: non-commercial research and education only; copies must not be published.",
     cite=("Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge. IJCV 2015.",),
     bibtex=BIBTEX,

@@ -55,6 +55,13 @@ def image_id(file_name: str, split: str, wnid: str) -> str:
     return f"imagenet/{split}/{original}"
 
 
+def original_stem(name: str) -> str:
+    """The stem that ImageNet gave an image, from a file name with or without folders and ending; "" if it is none."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    match = _STEM.fullmatch(last.partition(".")[0])
+    return match[1] if match else ""
+
+
 def classed_image(file_name: str, data: bytes, split: str, index: int, problem: str = "") -> SourceImage:
     """An image of a class, or why it could not be read; file name and split are as for `image_id`.
 

@@ -1,4 +1,4 @@
-"""ImageNet-1k as the hub's parquet shards, downloaded one by one or local; finds out which form a folder holds."""
+"""ImageNet-1k as the hub's parquet shards, downloaded one by one or where they lie; finds out which form is held."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.hub import HubFile, HubRepository
-from data_prep.sources import SPLITS, DistractorSource, PassedOver, Shard, SourceImage
-from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet
+from data_prep.sources import SPLITS, DistractorSource, Shard, SourceImage, some_names
+from data_prep.sources.imagenet.files import FilesImagenet
 from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
-from data_prep.sources.imagenet.tars import TarImagenet
 from data_prep.sources.imagenet.truth import KAGGLE
+from data_prep.sources.imagenet.webdataset import WebdatasetImagenet, webdataset_tars
+from data_prep.storage import PassedOver, Tree, plain
+from data_prep.storage.opening import open_tree
+from data_prep.storage.zips import ZipTree
 from mteb_vehicle_search.errors import SourceError
 
 REPOSITORY = HubRepository("ILSVRC/imagenet-1k", "49e2ee26f3810fb5a7536bbf732a7b07389a47b5", gated=True)
@@ -26,42 +29,78 @@ def open_source(src: str | Path, download_folder: Path | None = None) -> Distrac
     """See `data_prep.sources.imagenet.open_imagenet`."""
     if str(src) == "hub":
         return HubImagenet(download_folder=download_folder)
-    folder = Path(src).expanduser()
-    if not folder.is_dir():
-        raise SourceError(f"there is no folder {folder} with ImageNet-1k", EXPECTED)
-    if shards_in := _shard_folder(folder):
-        return ShardImagenet(shards_in)
-    for root in (folder, folder.joinpath(*KAGGLE)):
-        if TarImagenet.fits(root):
-            return TarImagenet(root)
-        if FolderImagenet.fits(root):
-            return FolderImagenet(root)
-    found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-    raise SourceError(f"{folder} does not hold ImageNet-1k with train and validation; found: {found}", EXPECTED)
+    try:
+        tree, named = open_tree(src)
+    except SourceError as error:
+        raise SourceError(f"{error.message} with ImageNet-1k", error.hint or EXPECTED) from error
+    if source := _found(tree, named):
+        return source
+    raise SourceError(
+        f"{tree.path(named)} does not hold ImageNet-1k with train and validation; found: {some_names(tree)}", EXPECTED
+    )
 
 
-class ShardImagenet(LocalImagenet):
-    """A folder of the hub's shards, perhaps in the hub's cache."""
+def _found(tree: Tree, named: str = "") -> DistractorSource | None:
+    """Return the form that a tree holds, perhaps in a zip or in its only folder; None if it holds none."""
+    if (folder := _shard_folder(tree)) is not None:
+        return ShardImagenet(tree, folder)
+    for root in ("", KAGGLE):
+        if FilesImagenet.fits(tree, root):
+            return FilesImagenet(tree, root)
+    if tars := webdataset_tars(tree, named):
+        return WebdatasetImagenet(tree, tars)
+    if named or not tree.listable:
+        return None
+    entries = plain(tree.entries())
+    zips = [entry.name for entry in entries if entry.name.lower().endswith(".zip") and not entry.is_folder]
+    if len(zips) == 1 and (source := _found(ZipTree(tree, zips[0]))):
+        return source
+    folders = [entry.name for entry in entries if entry.is_folder]
+    for root in folders if len(folders) == 1 else []:
+        for below in (root, f"{root}/{KAGGLE}"):
+            if FilesImagenet.fits(tree, below):
+                return FilesImagenet(tree, below)
+    return None
+
+
+class ShardImagenet:
+    """A folder of the hub's shards, perhaps in the hub's cache.
+
+    Args:
+        tree: Where they lie.
+        folder: Their folder there.
+    """
 
     form = "shards"
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.paths = {p.name: p for p in sorted(root.glob("*.parquet")) if SHARD.fullmatch(p.name)}
+    def __init__(self, tree: Tree, folder: str = "") -> None:
+        self.tree, self.folder = tree, folder
+        found = (entry for entry in tree.entries(folder) if SHARD.fullmatch(entry.name) and not entry.is_folder)
+        self.files = {entry.name: entry for entry in found}
 
     def describe(self) -> dict[str, Any]:
-        return super().describe() | {"files": sorted(self.paths, key=lambda name: (split_of(name), name))}
+        files = sorted(self.files, key=lambda name: (split_of(name), name))
+        return {"form": self.form, "location": self.tree.path(self.folder), "revision": "", "files": files}
 
     def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         """The shards; each can hold any class."""
         shards = []
-        for name, path in complete_set(self.paths, str(self.root), splits).items():
-            status = path.stat()
-            shards.append(Shard(name, str(path), status.st_size, split_of(name), stamp=str(status.st_mtime_ns)))
+        for name in complete_set(self.files, self.tree.path(self.folder), splits):
+            at = f"{self.folder}/{name}" if self.folder else name
+            entry = self.tree.entry(at) or self.files[name]
+            travels = entry.size_bytes if self.tree.remote else 0
+            shards.append(Shard(name, at, entry.size_bytes, split_of(name), stamp=entry.stamp, travels_bytes=travels))
         return shards
 
+    def prefetch(self, shard: Shard) -> None:
+        """Nothing to download."""
+
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
-        return read_shard(Path(shard.location), shard.split, wanted, passed)
+        with self.tree.open(shard.location) as file:
+            yield from read_shard(self.tree.path(shard.location), shard.split, wanted, passed, file)
+
+    def release(self, shard: Shard) -> None:
+        """The user's files are left alone."""
 
 
 class HubImagenet:
@@ -81,11 +120,6 @@ class HubImagenet:
         files = {file.path.rpartition("/")[2]: file for file in self.dataset.files("data")}
         return complete_set(files, f"{self.dataset.repo}/data")
 
-    @property
-    def download_gb(self) -> float:
-        files = self._files.values()
-        return sum(file.size_bytes for file in files if not self.dataset.cached(file.path)) / 1e9
-
     def describe(self) -> dict[str, Any]:
         commit = self.dataset.commit()
         return {"form": self.form, "location": self.dataset.repo, "revision": commit, "files": list(self._files)}
@@ -94,11 +128,15 @@ class HubImagenet:
         """The shards; each can hold any class, since train is shuffled."""
         if not all(self.dataset.cached(file.path) for file in self._files.values()):
             self.dataset.check_access()
-        return [
-            Shard(name, file.path, file.size_bytes, split_of(name), stamp=file.sha256 or self.dataset.commit())
-            for name, file in self._files.items()
-            if split_of(name) in splits
-        ]
+        shards = []
+        for name, file in self._files.items():
+            if split_of(name) in splits:
+                stamp = file.sha256 or self.dataset.commit()
+                travels = 0 if self.dataset.cached(file.path) else file.size_bytes
+                shards.append(
+                    Shard(name, file.path, file.size_bytes, split_of(name), stamp=stamp, travels_bytes=travels)
+                )
+        return shards
 
     def prefetch(self, shard: Shard) -> None:
         """Start to download the shard, after those that were asked for before."""
@@ -146,14 +184,16 @@ class HubImagenet:
         return self.dataset.download(file, self._folder)
 
 
-def _shard_folder(folder: Path) -> Path | None:
+def _shard_folder(tree: Tree) -> str | None:
     """Where the shards lie: in the folder, in `data/`, or in the hub's cache (pinned snapshot first)."""
-    snapshots = [
-        snapshot
-        for cache in (folder, folder / _CACHE_NAME, folder / "hub" / _CACHE_NAME)
-        for snapshot in [cache / "snapshots" / REPOSITORY.revision, *sorted((cache / "snapshots").glob("*"))]
-    ]
-    for candidate in (folder, *(root / "data" for root in (folder, *snapshots))):
-        if any(SHARD.fullmatch(path.name) for path in candidate.glob("*.parquet")):
+    if not tree.listable:
+        return None
+    roots = [""]
+    for cache in ("", _CACHE_NAME, f"hub/{_CACHE_NAME}"):
+        snapshots = f"{cache}/snapshots" if cache else "snapshots"
+        names = [entry.name for entry in tree.entries(snapshots)]
+        roots += [f"{snapshots}/{name}" for name in sorted(names, key=lambda name: (name != REPOSITORY.revision, name))]
+    for candidate in ("", *(f"{root}/data" if root else "data" for root in roots)):
+        if any(SHARD.fullmatch(entry.name) for entry in tree.entries(candidate)):
             return candidate
     return None

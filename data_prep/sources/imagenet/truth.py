@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-import tarfile
 import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.sources.imagenet.classes import class_indexes
+from data_prep.storage import Tree
+from data_prep.storage.tars import opened_in, read_member
 from mteb_vehicle_search.errors import SourceError
 
 VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -18,8 +18,7 @@ DEVKIT = "ILSVRC2012_devkit_t12"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 # Kaggle's copy has the list beside the folder ILSVRC, in which the images are.
 SOLUTION = "LOC_val_solution.csv"
-KAGGLE = ("ILSVRC", "Data", "CLS-LOC")
-
+KAGGLE = "ILSVRC/Data/CLS-LOC"
 
 AGAIN = f"Get {SOLUTION} again; it comes with Kaggle's copy of the data."
 
@@ -31,23 +30,39 @@ class GroundTruth(NamedTuple):
     file: str
 
 
-def ground_truth(root: Path) -> GroundTruth:
+def ground_truth(tree: Tree, root: str = "") -> GroundTruth:
     """Return the classes of the validation images: from Kaggle's list, or else from the devkit.
+
+    Args:
+        tree: Where the images lie.
+        root: The folder of `val` there.
 
     Raises:
         SourceError: Neither is there, or what is there is damaged.
     """
-    for folder in (root, *([root.parents[2]] if root.parts[-3:] == KAGGLE else [])):
-        if (folder / SOLUTION).is_file():
-            return GroundTruth(_solution(folder / SOLUTION), SOLUTION)
-    return GroundTruth(dict(enumerate(devkit_truth(root), start=1)), GROUND_TRUTH)
+    above = root.removesuffix(KAGGLE) if root.endswith(KAGGLE) else root
+    for folder in dict.fromkeys((root, above.rstrip("/"))):
+        name = f"{folder}/{SOLUTION}" if folder else SOLUTION
+        if _is_file(tree, name):
+            return GroundTruth(_solution(_content(tree, name), tree.path(name)), SOLUTION)
+    return GroundTruth(dict(enumerate(devkit_truth(tree, root), start=1)), GROUND_TRUTH)
 
 
-def _solution(path: Path) -> dict[int, int]:
+def _is_file(tree: Tree, name: str) -> bool:
+    entry = tree.entry(name)
+    return entry is not None and not entry.is_folder
+
+
+def _content(tree: Tree, name: str) -> bytes:
+    with tree.open(name) as file:
+        return file.read()
+
+
+def _solution(content: bytes, path: str) -> dict[int, int]:
     """Return the class by number from Kaggle's list: an image's id, and boxes that begin with a WordNet id."""
     classes: dict[int, int] = {}
     try:
-        rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         for row in rows:
             match = VAL_NAME.fullmatch(f"{row['ImageId']}.JPEG")
             index = class_indexes().get((row["PredictionString"] or "").split(" ", 1)[0])
@@ -63,7 +78,7 @@ def _solution(path: Path) -> dict[int, int]:
     return classes
 
 
-def devkit_truth(root: Path) -> list[int]:
+def devkit_truth(tree: Tree, root: str = "") -> list[int]:
     """Class indexes of the validation images in the order of their numbers, from the devkit (packed or not).
 
     Raises:
@@ -72,38 +87,38 @@ def devkit_truth(root: Path) -> list[int]:
     from scipy.io import loadmat  # Takes a noticeable part of a second.
     from scipy.io.matlab import MatReadError
 
-    lines, meta = _devkit_file(root, GROUND_TRUTH), _devkit_file(root, "meta.mat")
+    lines, meta = _devkit_file(tree, root, GROUND_TRUTH), _devkit_file(tree, root, "meta.mat")
+    where = tree.path(root)
     indexes = class_indexes()
     try:
         # The devkit numbers the classes in an order of its own; meta.mat tells which WordNet id each number means.
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         names = {int(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])}
     except (MatReadError, KeyError, IndexError, ValueError, TypeError, OSError, zlib.error) as error:
-        raise SourceError(f"meta.mat of {root} is damaged: {error}", f"Get {DEVKIT}.tar.gz again.") from error
+        raise SourceError(f"meta.mat of {where} is damaged: {error}", f"Get {DEVKIT}.tar.gz again.") from error
     try:
         return [indexes[names[int(line)]] for line in lines.decode("ascii").split()]
     except (KeyError, ValueError) as error:
         raise SourceError(
-            f"{GROUND_TRUTH} of {root} holds a class that meta.mat does not know: {error}",
+            f"{GROUND_TRUTH} of {where} holds a class that meta.mat does not know: {error}",
             f"Get {DEVKIT}.tar.gz again.",
         ) from error
 
 
-def _devkit_file(root: Path, name: str) -> bytes:
-    for folder in (root, root / DEVKIT / "data", root / "data"):
-        if (folder / name).is_file():
-            return (folder / name).read_bytes()
-    packed = root / f"{DEVKIT}.tar.gz"
-    if packed.is_file():
-        try:
-            with tarfile.open(packed, "r:gz") as tar:
-                for member in tar:
-                    if member.isfile() and member.name.endswith(f"/{name}"):
-                        stream = tar.extractfile(member)
-                        return stream.read() if stream else b""
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"{packed} is damaged: {error}", "Get the file again.") from error
+def _devkit_file(tree: Tree, root: str, name: str) -> bytes:
+    def at(*parts: str) -> str:
+        return "/".join(filter(None, (root, *parts)))
+
+    for there in (at(name), at(DEVKIT, "data", name), at("data", name)):
+        if _is_file(tree, there):
+            return _content(tree, there)
+    packed = at(f"{DEVKIT}.tar.gz")
+    if _is_file(tree, packed):
+        with opened_in(tree, packed) as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(f"/{name}"):
+                    return read_member(tar, member, tree.path(packed))[0]
     raise SourceError(
-        f"{root} has no {name}, without which the classes of its validation images are unknown",
+        f"{tree.path(root)} has no {name}, without which the classes of its validation images are unknown",
         f"Put {DEVKIT}.tar.gz or {SOLUTION} there, or sort the images into val/<wnid>/.",
     )

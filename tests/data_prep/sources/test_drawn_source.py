@@ -44,7 +44,6 @@ def test_captioned_scenes_come_by_name_without_loss(few):
     check(list(source.images()), expected, "drawn")
     assert source.count() == len(expected) == 3
     assert source.describe() == {"form": "drawn scenes"}
-    assert source.download_gb == 0.0
 
 
 def test_the_other_scenes_are_one_part_of_no_class(few):
@@ -56,4 +55,3 @@ def test_the_other_scenes_are_one_part_of_no_class(few):
     check(list(source.images(shard, set())), [scene for scene in few if not scene.captions], "drawn_distractor")
     source.release(shard)
     assert source.describe() == {"form": "drawn scenes"}
-    assert source.download_gb == 0.0

@@ -38,7 +38,7 @@ def write(path: Path, *rows: tuple[str, str, str], columns: tuple[str, ...] = CO
 
 def refused(path: Path) -> str:
     with pytest.raises(SourceError) as caught:
-        read_annotations(path)
+        read_annotations(path.read_bytes(), str(path))
     assert EXPECTED in str(caught.value)
     return str(caught.value).partition("\n")[0]
 
@@ -59,7 +59,7 @@ def test_rows_come_in_the_order_of_the_file(tmp_path, start):
         ("7.jpeg", "train", json.dumps(FIVE)),
         start=start,
     )
-    assert read_annotations(path) == [
+    assert read_annotations(path.read_bytes(), str(path)) == [
         Row("9.jpg", "val", tuple(FIVE)),
         Row("10.JPEG", "", tuple(odd)),
         Row("a_b-c.d.Jpg", "test", tuple(odd)),

@@ -12,6 +12,7 @@ from scipy.io import savemat
 
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.imagenet.truth import DEVKIT, GROUND_TRUTH, SOLUTION, GroundTruth, devkit_truth, ground_truth
+from data_prep.storage.local import LocalTree
 from mteb_vehicle_search.errors import SourceError
 
 # The devkit's number of a class -> its index by WordNet id. Others than a thousand stand in the real meta.mat, too.
@@ -53,7 +54,7 @@ def test_names_are_those_of_the_published_files():
 @pytest.mark.parametrize("place", [".", f"{DEVKIT}/data", "data"])
 def test_an_unpacked_devkit(tmp_path, place):
     unpacked(tmp_path / place)
-    assert devkit_truth(tmp_path) == CLASSES
+    assert devkit_truth(LocalTree(tmp_path)) == CLASSES
 
 
 def test_a_packed_devkit(tmp_path):
@@ -64,7 +65,7 @@ def test_a_packed_devkit(tmp_path):
         ("meta.mat", b"beside the folder"),
     ]
     packed(tmp_path, *others)
-    assert devkit_truth(tmp_path) == CLASSES
+    assert devkit_truth(LocalTree(tmp_path)) == CLASSES
 
 
 def test_files_at_the_top_are_used_before_the_devkits_and_these_before_the_packed_ones(tmp_path):
@@ -72,11 +73,11 @@ def test_files_at_the_top_are_used_before_the_devkits_and_these_before_the_packe
     unpacked(tmp_path / DEVKIT / "data", "1\n")
     unpacked(tmp_path / "data", "2\n")
     packed(tmp_path).write_bytes(b"no tar")
-    assert devkit_truth(tmp_path) == CLASSES
+    assert devkit_truth(LocalTree(tmp_path)) == CLASSES
     (tmp_path / GROUND_TRUTH).unlink()
-    assert devkit_truth(tmp_path) == [999]
+    assert devkit_truth(LocalTree(tmp_path)) == [999]
     (tmp_path / DEVKIT / "data" / GROUND_TRUTH).unlink()
-    assert devkit_truth(tmp_path) == [0]
+    assert devkit_truth(LocalTree(tmp_path)) == [0]
 
 
 @pytest.mark.parametrize("gone", [GROUND_TRUTH, "meta.mat"])
@@ -88,7 +89,7 @@ def test_without_either_file_the_classes_are_unknown(tmp_path, gone, beside):
         with tarfile.open(tmp_path / f"{DEVKIT}.tar.gz", "w:gz"):
             pass
     with pytest.raises(SourceError) as caught:
-        devkit_truth(tmp_path)
+        devkit_truth(LocalTree(tmp_path))
     assert str(caught.value) == (
         f"{tmp_path} has no {gone}, without which the classes of its validation images are unknown\n"
         f"Put {DEVKIT}.tar.gz or {SOLUTION} there, or sort the images into val/<wnid>/."
@@ -100,7 +101,7 @@ def test_a_damaged_packed_devkit(tmp_path, damage):
     path = packed(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(SourceError) as caught:
-        devkit_truth(tmp_path)
+        devkit_truth(LocalTree(tmp_path))
     assert str(caught.value).startswith(f"{path} is damaged: ")
     assert str(caught.value).endswith("\nGet the file again.")
 
@@ -113,7 +114,7 @@ def test_a_damaged_packed_devkit(tmp_path, damage):
 def test_a_damaged_meta_mat(tmp_path, synsets):
     unpacked(tmp_path, synsets=synsets)
     with pytest.raises(SourceError) as caught:
-        devkit_truth(tmp_path)
+        devkit_truth(LocalTree(tmp_path))
     assert str(caught.value).startswith(f"meta.mat of {tmp_path} is damaged: ")
     assert str(caught.value).endswith(f"\nGet {DEVKIT}.tar.gz again.")
 
@@ -123,7 +124,7 @@ def test_a_class_that_is_unknown_or_none_of_the_thousand(tmp_path, line):
     unpacked(tmp_path)
     (tmp_path / GROUND_TRUTH).write_text(f"{LINES}{line}\n", encoding="utf-8")
     with pytest.raises(SourceError) as caught:
-        devkit_truth(tmp_path)
+        devkit_truth(LocalTree(tmp_path))
     assert str(caught.value).startswith(f"{GROUND_TRUTH} of {tmp_path} holds a class that meta.mat does not know: ")
     assert str(caught.value).endswith(f"\nGet {DEVKIT}.tar.gz again.")
 
@@ -146,18 +147,20 @@ class TestKagglesList:
     def test_it_lies_beside_the_images_or_beside_ilsvrc(self, tmp_path, root):
         self.write(tmp_path, self.HEAD + self.ROWS)
         (tmp_path / root).mkdir(parents=True, exist_ok=True)
-        assert ground_truth(tmp_path / root) == GroundTruth({7: 436, 2: 0}, SOLUTION)
+        assert ground_truth(LocalTree(tmp_path), "" if root == "." else root) == GroundTruth({7: 436, 2: 0}, SOLUTION)
 
     def test_it_comes_before_the_devkit_and_no_list_of_another_folder_counts(self, tmp_path):
         self.write(tmp_path, self.HEAD + self.ROWS)
         unpacked(tmp_path / "other")
-        assert ground_truth(tmp_path / "other") == GroundTruth(dict(enumerate(CLASSES, start=1)), GROUND_TRUTH)
+        assert ground_truth(LocalTree(tmp_path / "other")) == GroundTruth(
+            dict(enumerate(CLASSES, start=1)), GROUND_TRUTH
+        )
         self.write(tmp_path / "other", self.HEAD + self.ROWS)
-        assert ground_truth(tmp_path / "other").file == SOLUTION
+        assert ground_truth(LocalTree(tmp_path / "other")).file == SOLUTION
 
     def test_marks_and_ends_of_lines_of_windows(self, tmp_path):
         self.write(tmp_path, "\ufeff" + (self.HEAD + self.ROWS).replace("\n", "\r\n"))
-        assert ground_truth(tmp_path).classes == {7: 436, 2: 0}
+        assert ground_truth(LocalTree(tmp_path)).classes == {7: 436, 2: 0}
 
     @pytest.mark.parametrize(
         ("content", "says"),
@@ -174,10 +177,10 @@ class TestKagglesList:
     def test_a_list_that_is_none_is_named_with_its_line(self, tmp_path, content, says):
         self.write(tmp_path, content)
         with pytest.raises(SourceError, match=says) as caught:
-            ground_truth(tmp_path)
+            ground_truth(LocalTree(tmp_path))
         assert caught.value.hint == f"Get {SOLUTION} again; it comes with Kaggle's copy of the data."
 
     def test_what_is_no_text_is_named(self, tmp_path):
         (tmp_path / SOLUTION).write_bytes(b"\xff\xfe\x00")
         with pytest.raises(SourceError, match="is not Kaggle's list of classes"):
-            ground_truth(tmp_path)
+            ground_truth(LocalTree(tmp_path))

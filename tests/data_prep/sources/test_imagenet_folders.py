@@ -8,14 +8,23 @@ from pathlib import Path
 import pytest
 from format_twins import write_imagenet
 
-from data_prep.sources import PassedOver, Shard
 from data_prep.sources.imagenet.classes import wnids
-from data_prep.sources.imagenet.folders import FolderImagenet, LocalImagenet, class_folders, folder_images, has_classes
+from data_prep.sources.imagenet.files import FilesImagenet
+from data_prep.storage import PassedOver
+from data_prep.storage.local import LocalTree
 from mteb_vehicle_search.errors import SourceError
 
 # Of beach wagon (436) and tench (0), which come in another order by name than by index here.
 TENCH, WAGON = "n01440764", "n02814533"
 UNPACK = "Every wanted class must be there: unpack these again."
+
+
+def files(root: Path) -> FilesImagenet:
+    return FilesImagenet(LocalTree(root))
+
+
+def train_of(root: Path, wanted: set[int] | None) -> list:
+    return files(root).shards(wanted, ["train"])
 
 
 def write(folder: Path, *names: str, data: bytes = b"bytes") -> Path:
@@ -34,11 +43,11 @@ def root(tmp_path):
 
 
 def test_parts_are_train_before_validation_by_the_name_of_the_class(root):
-    shards = FolderImagenet(root).shards({436, 0})
+    shards = files(root).shards({436, 0})
     assert [shard.name for shard in shards] == [
         f"{split}/{wnid}" for split in ("train", "val") for wnid in (TENCH, WAGON)
     ]
-    assert [shard.location for shard in shards] == [str(root / shard.name) for shard in shards]
+    assert [shard.location for shard in shards] == [shard.name for shard in shards]
     assert [(shard.split, shard.class_index) for shard in shards] == [
         *(("train", 0), ("train", 436)),
         *(("val", 0), ("val", 436)),
@@ -48,17 +57,17 @@ def test_parts_are_train_before_validation_by_the_name_of_the_class(root):
 
 
 def test_only_wanted_classes_are_parts_and_only_they_must_be_there(root):
-    assert [shard.name for shard in FolderImagenet(root).shards({436})] == [f"train/{WAGON}", f"val/{WAGON}"]
+    assert [shard.name for shard in files(root).shards({436})] == [f"train/{WAGON}", f"val/{WAGON}"]
     (root / "val" / TENCH / "ILSVRC2012_val_00000000.JPEG").unlink()
-    assert len(FolderImagenet(root).shards({436})) == 2
-    assert FolderImagenet(root).shards(set()) == []
+    assert len(files(root).shards({436})) == 2
+    assert files(root).shards(set()) == []
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_wanted_class_that_is_missing(root, split):
     (root / split / WAGON).rename(root / "elsewhere")
     with pytest.raises(SourceError) as caught:
-        FolderImagenet(root).shards({0, 436})
+        files(root).shards({0, 436})
     assert str(caught.value) == f"{root}/{split} has no class folder {WAGON}\n{UNPACK}"
 
 
@@ -68,17 +77,17 @@ def test_of_all_classes_each_must_be_there(tmp_path):
     for place in (1, 999):
         (tmp_path / "train" / wnids()[place]).symlink_to(tmp_path / "train" / TENCH)
     with pytest.raises(SourceError, match=f"has no class folder {wnids()[2]}"):
-        class_folders([tmp_path / "train"], None)
+        train_of(tmp_path, None)
     for wnid in wnids()[2:999]:
         (tmp_path / "train" / wnid).symlink_to(tmp_path / "train" / TENCH)
-    assert [shard.class_index for shard in class_folders([tmp_path / "train"], None)] == list(range(1000))
+    assert [shard.class_index for shard in train_of(tmp_path, None)] == list(range(1000))
 
 
 @pytest.mark.parametrize("names", [[], [".DS_Store"]])
 def test_an_empty_class(tmp_path, names):
     write(tmp_path / "train" / TENCH, *names)
     with pytest.raises(SourceError) as caught:
-        class_folders([tmp_path / "train"], {0})
+        train_of(tmp_path, {0})
     assert str(caught.value) == f"in {tmp_path}/train there are no images in {TENCH}\n{UNPACK}"
 
 
@@ -87,25 +96,27 @@ def test_everything_that_is_missing_is_named_at_once(root):
     (root / "val" / TENCH / "ILSVRC2012_val_00000000.JPEG").unlink()
     wanted = {0, 436, *range(1, 8)}
     with pytest.raises(SourceError) as caught:
-        FolderImagenet(root).shards(wanted)
+        files(root).shards(wanted)
     named = ", ".join(sorted(wnids()[number] for number in wanted - {0})[:5])
     absent = ", ".join(sorted(wnids()[number] for number in wanted - {0, 436})[:5])
     assert str(caught.value) == (
         f"{root}/train has no class folder {named} and 3 more; {root}/val has no class folder {absent} and 2 more; "
         f"in {root}/val there are no images in {TENCH}\n{UNPACK}"
     )
-    assert [shard.name for shard in FolderImagenet(root).shards({0}, ["train"])] == [f"train/{TENCH}"]
+    assert [shard.name for shard in files(root).shards({0}, ["train"])] == [f"train/{TENCH}"]
     (root / "val").rename(root / "train-of-another-set")
-    with pytest.raises(SourceError, match=f"there is no folder {root}/val\n"):
-        FolderImagenet(root).shards({0})
+    with pytest.raises(
+        SourceError, match=f"there is neither {root}/ILSVRC2012_img_val.tar nor a folder val/ of images\n"
+    ):
+        files(root).shards({0})
 
 
 def test_parts_know_how_many_images_they_hold(root):
     write(root / "train" / TENCH, "a", "b", ".hidden", "Thumbs.db")
-    assert [shard.images for shard in FolderImagenet(root).shards({0})] == [3, 1]
+    assert [shard.images for shard in files(root).shards({0})] == [3, 1]
     passed = PassedOver()
-    shard = FolderImagenet(root).shards({0})[0]
-    assert len(list(FolderImagenet(root).images(shard, {0}, passed))) == 3
+    shard = files(root).shards({0})[0]
+    assert len(list(files(root).images(shard, {0}, passed))) == 3
     assert passed == {"hidden files": 1, "files of the operating system": 1}
 
 
@@ -113,7 +124,7 @@ def test_the_size_of_a_part_is_that_of_its_files(tmp_path):
     folder = write(tmp_path / "train" / TENCH, "a", "b", data=b"12345")
     write(folder, ".hidden", data=b"1234567")
     (folder / "folder").mkdir()
-    assert [shard.size_bytes for shard in class_folders([tmp_path / "train"], {0})] == [10]
+    assert [shard.size_bytes for shard in train_of(tmp_path, {0})] == [10]
 
 
 CHANGES = {
@@ -131,9 +142,9 @@ CHANGES = {
 @pytest.mark.parametrize(("change", "new"), CHANGES.values(), ids=CHANGES)
 def test_the_stamp_tells_that_a_class_changed(tmp_path, change, new):
     folder = write(tmp_path / "train" / TENCH, "a", "b")
-    before = class_folders([tmp_path / "train"], {0})[0]
+    before = train_of(tmp_path, {0})[0]
     change(folder)
-    assert (class_folders([tmp_path / "train"], {0})[0].stamp != before.stamp) is new
+    assert (train_of(tmp_path, {0})[0].stamp != before.stamp) is new
 
 
 def test_images_come_by_name_and_hidden_files_are_passed_over(tmp_path):
@@ -143,7 +154,7 @@ def test_images_come_by_name_and_hidden_files_are_passed_over(tmp_path):
         write(folder, name, data=name.encode())
     write(folder, f"._{WAGON}_1.JPEG", "README.txt")
     (folder / f"{WAGON}_3.JPEG").mkdir()
-    images = list(folder_images(Shard("x", str(folder), 0, "train", 436)))
+    images = list(files(tmp_path).images(train_of(tmp_path, {436})[0], {436}))
     assert [image.id for image in images] == [
         f"imagenet/train/{WAGON}/README.txt",
         *(f"imagenet/train/{WAGON}_{number}" for number in (1, 10, 2, 3)),
@@ -155,7 +166,7 @@ def test_images_come_by_name_and_hidden_files_are_passed_over(tmp_path):
 
 
 def test_a_part_of_a_class_that_is_not_wanted_gives_nothing(root):
-    source = FolderImagenet(root)
+    source = files(root)
     shards = source.shards({0, 436})
     found = [[image.id for image in source.images(shard, {436})] for shard in shards]
     assert found == [[], [f"imagenet/train/{WAGON}_1"], [], ["imagenet/val/ILSVRC2012_val_00000001"]]
@@ -169,40 +180,26 @@ def test_folders_of_classes_are_named_by_wordnet_ids(tmp_path, names, ok):
     (tmp_path / "train").mkdir()
     for name in names:
         (tmp_path / "train" / name).mkdir() if name.endswith("/") else (tmp_path / "train" / name).touch()
-    assert has_classes(tmp_path / "train") is ok
-
-
-def test_no_folder_has_no_classes(tmp_path):
-    (tmp_path / "file").touch()
-    assert not has_classes(tmp_path / "none")
-    assert not has_classes(tmp_path / "file")
+    assert FilesImagenet.fits(LocalTree(tmp_path)) is ok
 
 
 @pytest.mark.parametrize(("there", "ok"), [(["train", "val"], True), (["train"], True), (["val"], True), ([], False)])
 def test_a_tree_has_train_or_validation(tmp_path, there, ok):
     for split in there:
         write(tmp_path / split / TENCH, "a")
-    assert FolderImagenet.fits(tmp_path) is ok
+    assert FilesImagenet.fits(LocalTree(tmp_path)) is ok
 
 
 def test_the_users_files_are_left_alone_and_named(tmp_path):
-    source = FolderImagenet(write_imagenet(tmp_path / "data", "folders"))
+    source = files(write_imagenet(tmp_path / "data", "folders"))
     before = sorted(tmp_path.rglob("*"))
     for shard in source.shards({436}):
         source.prefetch(shard)
         source.release(shard)
     assert sorted(tmp_path.rglob("*")) == before
-    assert source.download_gb == 0.0
     assert source.describe() == {
         "form": "folders",
         "location": str(tmp_path / "data"),
         "revision": "",
         "files": ["train", "val"],
     }
-
-
-def test_at_most_twenty_files_are_named(tmp_path):
-    for number in range(25):
-        (tmp_path / f"{24 - number:02d}").touch()
-    assert LocalImagenet(tmp_path).describe()["files"] == [f"{number:02d}" for number in range(20)]
-    assert LocalImagenet(tmp_path).describe()["form"] == ""

@@ -10,7 +10,8 @@ import pytest
 import torch
 from small_sources import NAMES, picture, train_classifier
 
-from data_prep.preset import Classifier, ClassSet, ImageClass
+from data_prep.class_set import ClassSet, ImageClass
+from data_prep.preset import Classifier
 from data_prep.stages import classifiers as scorers
 from data_prep.stages.classifiers import (
     Scorer,

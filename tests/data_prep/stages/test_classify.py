@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from small_sources import NAMES, WNIDS, jpeg, picture, train_classifier
 
+from data_prep.class_set import ClassSet, ImageClass
 from data_prep.markers import Stages
-from data_prep.preset import Classifier, ClassSet, ImageClass, Selection
+from data_prep.preset import Classifier, Selection
 from data_prep.sources import SourceImage
 from data_prep.stages import classify
 from data_prep.stages import select as selection

@@ -172,9 +172,9 @@ def test_as_many_pixels_as_are_allowed_are_decoded():
 
 
 def test_as_many_bytes_as_are_allowed_are_decoded(monkeypatch):
-    from data_prep import sources
+    from data_prep import storage
 
-    assert decoding.MAX_FILE_BYTES == sources.MAX_FILE_BYTES == 64 << 20
+    assert decoding.MAX_FILE_BYTES == storage.MAX_FILE_BYTES == 64 << 20
     monkeypatch.setattr(decoding, "MAX_FILE_BYTES", len(JPEG))
     assert decode(JPEG).size == (500, 375)
     monkeypatch.setattr(decoding, "MAX_FILE_BYTES", len(JPEG) - 1)

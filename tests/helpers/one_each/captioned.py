@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from PIL import Image
 
-from data_prep.sources import PassedOver, Source, SourceImage
+from data_prep.sources import Source, SourceImage
+from data_prep.storage import PassedOver
 
 COLOURS = ("red", "green", "blue")
 
@@ -16,7 +17,7 @@ COLOURS = ("red", "green", "blue")
 class Colours:
     """The colours that lie at `where`: anywhere."""
 
-    download_gb = 0.0
+    notes = ()
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -33,9 +34,15 @@ class Colours:
         """Nothing is missing."""
         return []
 
-    def images(self, passed: PassedOver | None = None) -> Iterator[SourceImage]:
+    def travels_bytes(self, only: Collection[str] | float = 1.0) -> int:
+        """Nothing travels."""
+        return 0
+
+    def images(self, passed: PassedOver | None = None, only: Collection[str] | None = None) -> Iterator[SourceImage]:
         """Yield the colours."""
         for name in COLOURS:
+            if only is not None and f"colours/{name}" not in only:
+                continue
             buffer = io.BytesIO()
             Image.new("RGB", (200, 200), name).save(buffer, "PNG")
             captions = tuple(f"{name} number {n}" for n in range(5))
@@ -45,7 +52,7 @@ class Colours:
 SOURCE = Source(
     name="colours",
     card="**Colours**, plain ones.",
-    captioned=lambda where, download_folder: Colours(where),
+    captioned=lambda place: Colours(place.src),
     help="where the colours are",
     terms="Colours: look, but do not touch.",
     cite=("Newton: Opticks. 1704.",),

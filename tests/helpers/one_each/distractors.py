@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_prep.sources import SPLITS, PassedOver, Shard, Source, SourceImage
+from data_prep.sources import SPLITS, Shard, Source, SourceImage
+from data_prep.storage import PassedOver
 
 
 class Noise:
     """Two shards of two images each."""
-
-    download_gb = 0.0
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -46,6 +45,6 @@ class Noise:
 SOURCE = Source(
     name="noise",
     card="**Noise**, drawn by a generator.",
-    distractors=lambda where, download_folder: Noise(where),
+    distractors=lambda place, captioned: Noise(place.src),
     help="where the noise is",
 )
