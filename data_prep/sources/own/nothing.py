@@ -1,0 +1,28 @@
+"""No distractors: only pictures with captions are searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data_prep.sources import SPLITS, Shard, SourceImage
+from data_prep.storage import PassedOver
+
+
+class NoDistractors:
+    """See `DistractorSource`."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"form": "none"}
+
+    def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
+        return []
+
+    def prefetch(self, shard: Shard) -> None:
+        """There is no shard."""
+
+    def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
+        return iter(())
+
+    def release(self, shard: Shard) -> None:
+        """There is no shard."""
