@@ -76,7 +76,7 @@ def test_every_score_is_that_of_an_independent_computation(built):
 
 
 def _class_set() -> str:
-    from data_prep.preset import SHIPPED
+    from data_prep.class_set import SHIPPED
 
     return (SHIPPED / "orig49.tsv").read_text(encoding="utf-8")
 

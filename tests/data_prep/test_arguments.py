@@ -26,6 +26,10 @@ DEFAULTS = {
         "preset": "original",
         "flickr30k": None,
         "imagenet": None,
+        "captions": "",
+        "captioned": None,
+        "distractors": None,
+        "recipe": None,
         "out": None,
         "selection": None,
         "device": "auto",
@@ -38,13 +42,35 @@ DEFAULTS = {
     },
     "verify": {"folder": Path("set"), "quiet": False},
     "inspect": {"folder": Path("set"), "sheet": None, "count": 24, "seed": 0},
-    "push": {"folder": Path("set"), "repository": "lab/set", "public": False},
+    "push": {"folder": Path("set"), "repository": "lab/set", "images": False, "gated": False, "public": False},
+    "recipe": {"folder": Path("set"), "out": Path("set.json")},
+    "init": {
+        "folder": "pictures",
+        "out": None,
+        "name": "",
+        "title": None,
+        "table": "",
+        "file_column": "",
+        "caption_column": "",
+        "force": False,
+    },
 }
-POSITIONAL = {"build": [], "verify": ["set"], "inspect": ["set"], "push": ["set", "lab/set"]}
+POSITIONAL = {
+    "build": [],
+    "verify": ["set"],
+    "inspect": ["set"],
+    "push": ["set", "lab/set"],
+    "recipe": ["set", "set.json"],
+    "init": ["pictures"],
+}
 FLAGS = [
     ("build --preset mini", "preset", "mini"),
     ("build --flickr30k /f", "flickr30k", "/f"),
     ("build --imagenet /i", "imagenet", "/i"),
+    ("build --captions c.csv", "captions", "c.csv"),
+    ("build --captioned /p", "captioned", "/p"),
+    ("build --distractors s3://b/p", "distractors", "s3://b/p"),
+    ("build --recipe r.json", "recipe", "r.json"),
     ("build --out o", "out", Path("o")),
     ("build --selection published", "selection", "published"),
     ("build --workers 3", "workers", 3),
@@ -62,6 +88,15 @@ FLAGS = [
     ("inspect set --count 1", "count", 1),
     ("inspect set --seed -3", "seed", -3),
     ("push set lab/set --public", "public", True),
+    ("push set lab/set --images", "images", True),
+    ("push set lab/set --gated", "gated", True),
+    ("init pictures --out p.toml", "out", Path("p.toml")),
+    ("init pictures --name cats", "name", "cats"),
+    ("init pictures --title Cats", "title", "Cats"),
+    ("init pictures --table t.csv", "table", "t.csv"),
+    ("init pictures --file-column f", "file_column", "f"),
+    ("init pictures --caption-column c", "caption_column", "c"),
+    ("init pictures --force", "force", True),
 ]
 
 
@@ -104,6 +139,9 @@ def test_a_list_of_one_run_is_not_that_of_the_next():
         ("inspect set --count 0", "argument --count: must be at least 1"),
         ("inspect set --seed x", "argument --seed: invalid int value: 'x'"),
         ("push set", "the following arguments are required: REPO"),
+        ("recipe set", "the following arguments are required: OUT"),
+        ("init", "the following arguments are required: FOLDER"),
+        ("build --recipe r.json --preset mini", "argument --preset: not allowed with argument --recipe"),
     ],
 )
 def test_wrong_usage_exits_with_two(line, words, capsys):
@@ -123,7 +161,10 @@ def test_help_names_commands_flags_and_defaults(capsys):
         return " ".join(capsys.readouterr().out.split())
 
     whole = shown()
-    for words in ("verify read everything and report every violation", "push upload to the hub; private unless asked"):
+    for words in (
+        "verify read everything and report every violation",
+        "push publish a set's recipe on the hub, or all of it; private",
+    ):
         assert words in whole
     build = shown("build")
     assert "Build an evaluation set, or finish an interrupted build. Whatever is finished is kept" in build

@@ -40,13 +40,15 @@ CART, CAB = TRAIN[0], TRAIN[1]  # Of the first two wanted classes.
 CART_WNID, CAB_WNID = wnids()[CART.class_index], wnids()[CAB.class_index]
 CART_ID = f"imagenet/train/{CART.stem}"
 EXPECTED_FLICKR30K = (
-    "\nExpected a folder with flickr_annotations_30k.csv and flickr30k-images.zip or flickr30k-images/, "
-    "or a folder of parquet files; or: hub"
+    "\nExpected a folder with flickr_annotations_30k.csv and flickr30k-images.zip, flickr30k-images/ or "
+    "flickr30k-images.tar.gz, UIUC's or Kaggle's copy, or parquet files; a folder, a zip, or an address of https://, "
+    "s3://, gs:// or hf://; or: hub"
 )
 EXPECTED_IMAGENET = (
     "\nExpected one of: the hub's shards (train-00000-of-00294.parquet ...), ILSVRC2012_img_train.tar with "
     "ILSVRC2012_img_val.tar and the devkit or val/<wnid>/, train/<wnid>/*.JPEG with val/<wnid>/*.JPEG, or with a flat "
-    "val/ and the devkit or LOC_val_solution.csv (Kaggle's copy); or: hub"
+    "val/ and the devkit or LOC_val_solution.csv (Kaggle's copy, unpacked or the zip), or webdataset tars; a folder, a "
+    "zip, or an address of https://, s3://, gs:// or hf://; or: hub"
 )
 UNPACK = "Every wanted class must be there: unpack these again."
 CSV, ZIP = "flickr30k/flickr_annotations_30k.csv", "flickr30k/flickr30k-images.zip"
@@ -371,12 +373,14 @@ CONTAINERS = {
     ),
     "a web page instead of a zip": Attack(
         replace_file(ZIP, b"<html>Log in to download</html>"),
-        f"{{data}}/{ZIP} is not a readable zip: File is not a zip file\nDownload the zip again.",
+        f"{{data}}/{ZIP} is not a readable zip: its end is missing, as of an unfinished download\n"
+        "Download the zip again.",
         "zip",
     ),
     "a zip cut short": Attack(
         replace_file(ZIP, lambda good: good[:-2000]),
-        f"{{data}}/{ZIP} is not a readable zip: File is not a zip file\nDownload the zip again.",
+        f"{{data}}/{ZIP} is not a readable zip: its end is missing, as of an unfinished download\n"
+        "Download the zip again.",
         "zip",
     ),
     "a CSV without a column": Attack(
@@ -483,7 +487,8 @@ CONTAINERS = {
 SETTINGS = {
     "an unknown key in a preset": Attack(
         replace_text("twins.toml", "[captioned]", "[captioned]\ncapitons = 3"),
-        "{data}/twins.toml: unknown key 'capitons' in [captioned].\nKnown keys there: captions, source.",
+        "{data}/twins.toml: unknown key 'capitons' in [captioned].\nKnown keys there: "
+        "caption_column, captions, fewest_captions, file_column, location, source, table.",
     ),
     "a preset from the web": Attack(
         lambda data: None,

@@ -264,7 +264,11 @@ def image(name: str, sound: bool = True, **more) -> SourceImage:
 class PartedSource:
     """A source of distractors that writes down what it is asked for, in order."""
 
-    download_gb = 0.0
+    notes = ()
+
+    def travels_bytes(self, only=1.0):
+        """Nothing travels."""
+        return 0
 
     def __init__(self, shards: dict[str, list[SourceImage]], split: str = "train") -> None:
         self.given, self.split = shards, split
@@ -306,9 +310,13 @@ class CaptionedImages(PartedSource):
         """It is whole."""
         return []
 
-    def images(self, passed):
-        """Yield all."""
-        yield from self.given["all"]
+    def images(self, passed=None, only=None):
+        """Yield all that are wanted."""
+        for each in self.given["all"]:
+            if only is None or each.id in only:
+                yield each
+            elif passed is not None:
+                passed["not selected"] += 1
 
 
 def job(tmp_path: Path, **changes) -> Job:
@@ -353,7 +361,15 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
     assert [marker.stage for marker in markers] == names
     assert one.inputs == Counter(distractors=3)
     assert one.reporter.tracked == [("distractors", 3)]
-    assert one.reporter.units == {"distractors": "shard"}, "it counts shards, not images"
+    assert one.reporter.units == {"distractors": "B"}, "it counts bytes"
+    assert one.reporter.moves == [
+        (1, "1 images, 0 of 3 shards"),
+        (1, "1 images, 1 of 3 shards"),
+        (2, "2 images, 1 of 3 shards"),
+        (2, "2 images, 2 of 3 shards"),
+        (3, "3 images, 2 of 3 shards"),
+        (3, "3 images, 3 of 3 shards"),
+    ]
 
 
 def test_parts_that_are_done_are_neither_fetched_nor_read_but_released(tmp_path):
@@ -589,7 +605,7 @@ def test_a_build_holds_its_lock_and_gives_it_back(tmp_path, monkeypatch):
     one = job(tmp_path)
 
     class Watching(CaptionedImages):
-        def images(self, passed):
+        def images(self, passed=None, only=None):
             with pytest.raises(BuildError, match="Another build is working on"), locked(one.options.work):
                 pass
             seen.append(True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_prep.preset import COLUMNS, SHIPPED, ClassSet, ImageClass
+from data_prep.class_set import COLUMNS, SHIPPED, ClassSet, ImageClass
 from data_prep.sources.imagenet.classes import wnids
 from mteb_vehicle_search.errors import BuildError
 

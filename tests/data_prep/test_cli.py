@@ -22,6 +22,7 @@ from data_prep import build, cli
 from data_prep.job import BuildOptions
 from data_prep.plan import Plan
 from data_prep.preset import load_preset
+from data_prep.push import Sharing
 from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import BuildError
@@ -84,7 +85,7 @@ def test_the_plan_writes_nothing(small, tmp_path, capsys):
     out, arguments = small
     assert cli.main([*arguments, "--out", str(tmp_path / "new" / "set"), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    for text in ("disk needed at the peak", "disk free", "stage export", "to do", "flickr_annotations", "0.00 GB"):
+    for text in ("disk needed at the peak", "disk free", "stage export", "to do", "flickr_annotations", "nothing"):
         assert text in shown
     assert list(tmp_path.iterdir()) == []
     assert cli.main([*arguments, "--out", str(out), "--dry-run"]) == 0
@@ -175,12 +176,12 @@ def test_a_set_of_another_name_is_not_replaced_by_the_original(asked, capsys, mo
 def test_every_flag_of_build_arrives(asked, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     line = "build --preset mini --out sets/a --flickr30k f --imagenet i --selection l --workers 3 --device cpu "
-    line += "--batch-size 7 --rebuild select --rebuild export --allow-rejects --allow-incomplete --quiet"
+    line += "--batch-size 7 --rebuild select --rebuild export --allow-rejects --allow-incomplete --quiet "
+    line += "--captions c --captioned p --distractors d"
     assert cli.main(line.split()) == 1
-    sources = {"flickr30k": "f", "imagenet": "i"}
-    wanted = BuildOptions(
-        *(load_preset("mini"), tmp_path / "sets" / "a", sources, "l", 3, "cpu", 7, ("select", "export"), True, True)
-    )
+    sources = {"flickr30k": "f", "imagenet": "i", "captioned": "p", "distractors": "d"}
+    rest = (3, "cpu", 7, ("select", "export"), True, True)
+    wanted = BuildOptions(load_preset("mini"), tmp_path / "sets" / "a", sources, "c", "l", None, *rest)
     assert asked == [(wanted, True)]
 
 
@@ -409,11 +410,11 @@ def test_inspect_shows_bars_of_forty_at_most(small, monkeypatch, capsys, classes
 def test_push_warns_first_and_says_where_it_went(small, monkeypatch, capsys, public, warning):
     out, _ = small
     given = []
-    monkeypatch.setattr("data_prep.push.terms_warning", lambda eval_set, public: given.append(public) or warning)
+    monkeypatch.setattr("data_prep.push.terms_warning", lambda eval_set, sharing: given.append(sharing) or warning)
     monkeypatch.setattr("data_prep.push.push", lambda *what: given.append(what) or "https://hub/lab/set")
     assert cli.main(["push", str(out), "lab/set", *(["--public"] if public else [])]) == 0
-    assert given == [public, (out, "lab/set", public)]
-    assert capsys.readouterr() == ("Pushed to https://hub/lab/set\n", "Terms.\n" if warning else "")
+    assert given == [Sharing(public=public), (out, "lab/set", Sharing(public=public))]
+    assert capsys.readouterr() == ("Pushed the recipe to https://hub/lab/set\n", "Terms.\n" if warning else "")
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["verify", "{nowhere}"], 1), (["verify", "{set}"], 0), ([], 2)])

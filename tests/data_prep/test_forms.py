@@ -32,6 +32,8 @@ def arguments(home: Path, data: Path, flickr30k: str, imagenet: str) -> list[str
     flickr30k_folder = format_twins.write_flickr30k(data / "flickr30k", flickr30k)
     imagenet_folder = format_twins.write_imagenet(data / "imagenet", imagenet)
     sources = ["--flickr30k", str(flickr30k_folder), "--imagenet", str(imagenet_folder)]
+    if flickr30k in format_twins.FLICKR_COPIES:
+        sources += ["--captions", str(flickr30k_folder / "captions" / format_twins.CSV_NAME)]
     return ["build", "--preset", str(home / "twins.toml"), *sources, "--out", str(data / "out"), "--device", "cpu"]
 
 
@@ -84,6 +86,11 @@ PAIRS = [
     ("zip", "tar_devkit_packed"),
     ("zip", "kaggle"),
     ("folder", "folders_val_flat"),
+    ("uiuc_tar", "kaggle_zip"),
+    ("uiuc_tar_gz", "webdataset"),
+    ("uiuc_folder", "folders"),
+    ("kaggle", "kaggle"),
+    ("kaggle_captions", "folders"),
 ]
 
 
@@ -165,7 +172,7 @@ def spoil(path: Path, damage: str, place: int) -> None:
 
 def test_all_forms_are_covered():
     forms = [("zip", "shards"), *PAIRS]
-    assert {form for form, _ in forms} == set(format_twins.FLICKR_FORMS)
+    assert {form for form, _ in forms} == {*format_twins.FLICKR_FORMS, *format_twins.FLICKR_COPIES}
     assert {form for _, form in forms} == set(format_twins.IMAGENET_FORMS)
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import logging
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,7 +178,7 @@ def test_after_six_attempts_the_last_failure_is_told(client, failure, caplog):
     assert caught.value.__cause__ is failure
     assert len(client.asked) == 6
     assert client.waits == [2.0, 4.0, 8.0, 16.0, 32.0]
-    told = [record.getMessage() for record in caplog.records if record.name == "data_prep.hub"]
+    told = [record.getMessage() for record in caplog.records if record.name == "data_prep.storage.patience"]
     assert told == [
         f"o/n/data/x.bin: {brief}; attempt {attempt} of 6 in {wait} s"
         for attempt, wait in zip(range(2, 7), (2, 4, 8, 16, 32))
@@ -497,9 +498,9 @@ FLICKR_CODE = """
 import hashlib, json
 from data_prep.sources.flickr30k import open_flickr30k
 source = open_flickr30k()
-before = source.download_gb
+before = source.travels_bytes()
 images = list(source.images())
-print(json.dumps([before, source.download_gb, source.describe(), source.count(),
+print(json.dumps([before, source.describe(), source.count(),
     [[i.id, hashlib.sha256(i.data).hexdigest(), list(i.captions), i.split] for i in images]]))
 """
 
@@ -513,15 +514,39 @@ def test_flickr30k_from_the_hub(server, tmp_path, form):
     server.faults = ["drop", "429"]
     result = server.run(FLICKR_CODE, tmp_path / "home")
     assert result.returncode == 0, result.stderr
-    before, after, described, count, images = json.loads(result.stdout)
-    assert before == pytest.approx(4.39)
-    assert after == 0
+    before, described, count, images = json.loads(result.stdout)
+    assert before == 4_390_000_000
     assert described["revision"] == (flickr30k_source.REPOSITORY.revision if form == "zip" else CONVERTED)
     assert count == 40
     assert images == [
         [f"flickr30k/{f.filename[:-4]}", hashlib.sha256(f.data).hexdigest(), list(f.captions), f.split]
         for f in captioned_files()
     ]
+
+
+SELECTED_CODE = """
+import json
+from data_prep.sources.flickr30k import open_flickr30k
+source = open_flickr30k()
+images = list(source.images(only={only!r}))
+told = [source._opened.travels_bytes({only!r}), sorted(i.id for i in images), sum(len(i.data) for i in images)]
+print(json.dumps(told))
+"""
+
+
+def test_of_the_hubs_zip_only_the_selected_images_travel(server, tmp_path):
+    serve(server, FLICKR, write_flickr30k(tmp_path / "twin", "zip"))
+    wanted = [f"flickr30k/{file.filename[:-4]}" for file in captioned_files()[10:13]]
+    result = server.run(SELECTED_CODE.format(only=wanted), tmp_path / "home")
+    assert result.returncode == 0, result.stderr
+    travels, ids, size = json.loads(result.stdout)
+    assert ids == sorted(wanted)
+    whole = (tmp_path / "twin" / "flickr30k-images.zip").stat().st_size
+    asked = [re.fullmatch(r"bytes=(\d+)-(\d+)", at) for how, path, at in server.log if how == "GET" and "/cdn/" in path]
+    ranges = [int(match[2]) - int(match[1]) + 1 for match in asked if match]
+    # The images as they are packed; the list of the zip's members, and its end.
+    assert 0.9 * size < travels < 1.2 * size + 3 * 200
+    assert sum(ranges) < travels + 80 * 200 + 70_000 < whole
 
 
 IMAGENET_CODE = """

@@ -371,18 +371,18 @@ def test_another_list_is_refused(data, published, tmp_path, capsys, content, mes
     assert not (tmp_path / "out.build" / "published.csv").exists()
 
 
-@pytest.mark.parametrize("public", [False, True])
-def test_a_set_is_pushed_after_a_warning(data, server, tmp_path, public):
-    command = ["push", str(data / "out"), "my-lab/cars", *(["--public"] if public else [])]
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_set_is_pushed_after_a_warning(data, server, tmp_path, gated):
+    command = ["push", str(data / "out"), "my-lab/cars", "--images", *(["--gated"] if gated else [])]
     done = server.run(COMMAND.format(command), tmp_path / "home", ACCEPTED)
     assert done.returncode == 0, (server.log, done.stderr)
-    if public:
-        warning = "--public would publish them to everybody. Make sure that you are allowed to.\n"
+    if gated:
+        warning = "The repository will be gated. Admit only people who accepted the same terms.\n"
     else:
         warning = "The repository will be private. Share it only with people who accepted the same terms.\n"
     assert done.stderr.startswith(TERMS + warning)
-    assert done.stdout == "Pushed to https://huggingface.co/datasets/my-lab/cars\n"
-    assert ("my-lab/cars" in server.private) != public
+    assert done.stdout == "Pushed the whole set to https://huggingface.co/datasets/my-lab/cars\n"
+    assert ("my-lab/cars" in server.private) != gated
     files = {p.relative_to(data / "out").as_posix(): p.read_bytes() for p in (data / "out").rglob("*") if p.is_file()}
     sent = dict(server.repos["my-lab/cars"])
     del sent[".gitattributes"]
@@ -390,7 +390,7 @@ def test_a_set_is_pushed_after_a_warning(data, server, tmp_path, public):
 
 
 def test_a_second_push_replaces_the_files_of_the_first(data, server, tmp_path):
-    command = COMMAND.format(["push", str(data / "out"), "my-lab/cars"])
+    command = COMMAND.format(["push", str(data / "out"), "my-lab/cars", "--images"])
     assert server.run(command, tmp_path / "home", ACCEPTED).returncode == 0
     server.repos["my-lab/cars"]["corpus/test-00001-of-00002.parquet"] = b"of an earlier set"
     assert server.run(command, tmp_path / "home", ACCEPTED).returncode == 0

@@ -12,17 +12,19 @@ from small_sources import write_flickr30k, write_imagenet
 from data_prep.job import BuildOptions
 from data_prep.preset import load_preset
 from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
-from data_prep.sources.flickr30k.source import FolderFlickr30k, HubFlickr30k
-from data_prep.sources.imagenet.folders import FolderImagenet
+from data_prep.sources.flickr30k.source import FilesFlickr30k, HubFlickr30k
+from data_prep.sources.imagenet.files import FilesImagenet
 from data_prep.sources.imagenet.source import HubImagenet
 from mteb_vehicle_search import settings
-from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.errors import BuildError, SourceError
 
 
 def test_defaults():
     found = {item.name: item.default for item in fields(BuildOptions) if item.default is not MISSING}
     assert found == {
+        "captions": "",
         "selection": None,
+        "recipe": None,
         "device": "auto",
         "batch_size": 32,
         "rebuild": (),
@@ -70,10 +72,76 @@ def test_each_source_is_opened_where_it_is(tmp_path):
     forms = {"flickr30k": str(tmp_path / "f"), "imagenet": str(tmp_path / "i")}
     options = BuildOptions(load_preset("original"), tmp_path / "out", forms)
     captioned, distractors = options.open_captioned(), options.open_distractors()
-    assert isinstance(captioned, FolderFlickr30k)
-    assert isinstance(distractors, FolderImagenet)
-    assert captioned.location == tmp_path / "f" / "flickr30k-images"
-    assert distractors.root == tmp_path / "i"
+    assert isinstance(captioned, FilesFlickr30k)
+    assert isinstance(distractors, FilesImagenet)
+    assert captioned.pictures.where == str(tmp_path / "f" / "flickr30k-images")
+    assert distractors.tree.where == str(tmp_path / "i")
+
+
+def test_the_captions_that_are_named_are_those_of_flickr30k(tmp_path):
+    write_flickr30k(tmp_path / "f", 1)
+    (tmp_path / "f" / "flickr_annotations_30k.csv").rename(tmp_path / "named.csv")
+    options = BuildOptions(
+        load_preset("original"), tmp_path / "out", {"flickr30k": str(tmp_path / "f")}, str(tmp_path / "named.csv")
+    )
+    captioned = options.open_captioned()
+    assert isinstance(captioned, FilesFlickr30k)
+    assert captioned.captions.where == str(tmp_path / "named.csv")
+
+
+OWN = """
+name = "own"
+title = "Own"
+[captioned]
+source = "folder"
+location = "{}"
+table = "{}"
+[distractors]
+source = "folder"
+location = "{}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("location", "table", "src", "captions"),
+    [
+        ("pictures", "captions.csv", "{preset}/pictures", "{preset}/captions.csv"),
+        (".", "inside.csv", "{preset}", "inside.csv"),
+        ("../pictures", "", "{preset}/../pictures", ""),
+        ("/srv/pictures", "/srv/captions.csv", "/srv/pictures", "/srv/captions.csv"),
+        ("s3://bucket/pictures", "https://host/c.csv", "s3://bucket/pictures", "https://host/c.csv"),
+    ],
+)
+def test_ones_own_pictures_lie_where_the_preset_says_seen_from_its_folder(tmp_path, location, table, src, captions):
+    (tmp_path / "preset").mkdir()
+    (tmp_path / "preset" / "captions.csv").touch()
+    path = tmp_path / "preset" / "own.toml"
+    path.write_text(OWN.format(location, table, "others"), encoding="utf-8")
+    options = BuildOptions(load_preset(str(path)), tmp_path / "out")
+    place = options.captioned_place()
+    preset = str(tmp_path / "preset")
+    assert Path(place.src) == Path(src.format(preset=preset)) or place.src == src
+    assert place.captions == captions.format(preset=preset)
+    moved = replace(options, sources={"captioned": "/elsewhere"}, captions="/else.csv")
+    assert (moved.captioned_place().src, moved.captioned_place().captions) == ("/elsewhere", "/else.csv")
+
+
+@pytest.mark.parametrize("role", ["captioned", "distractors"])
+def test_where_ones_own_pictures_lie_must_be_said_somewhere(tmp_path, role):
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "own.toml"
+    text = OWN.format(*(("", "", "pictures") if role == "captioned" else ("pictures", "", "")))
+    path.write_text(text.replace('location = ""\n', ""), encoding="utf-8")
+    options = BuildOptions(load_preset(str(path)), tmp_path / "out")
+    find = options.open_captioned if role == "captioned" else options.open_distractors
+    with pytest.raises(BuildError) as caught:
+        find()
+    assert str(caught.value) == (
+        f"The preset own does not say where the {role} pictures lie.\n"
+        f"Say it with --{role}, or as {role}.location in the preset: a folder, an archive or an address."
+    )
+    given = replace(options, sources={role: str(tmp_path / "pictures")})
+    assert given._src(role, "folder", "") == str(tmp_path / "pictures")
 
 
 def test_without_a_folder_the_hub_is_meant_and_shards_lie_in_the_work_folder(tmp_path):

@@ -14,7 +14,8 @@ from data_prep.build import build
 from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
 from data_prep.plan import plan
-from data_prep.preset import Classifier, Expected, load_preset
+from data_prep.preset import Classifier, Expected, Selection, load_preset
+from data_prep.sources import Shard
 from data_prep.sources.registry import SOURCES
 from data_prep.stages import classifiers, select
 from mteb_vehicle_search.errors import BuildError, SourceError, VehicleSearchError
@@ -24,8 +25,10 @@ from mteb_vehicle_search.terminal import Reporter
 class Source:
     """A source that only tells about itself."""
 
+    notes = ()
+
     def __init__(self, size_gb: float, **described) -> None:
-        self.download_gb, self.described = size_gb, described
+        self.size, self.described = round(size_gb * 1e9), described
 
     def describe(self):
         """Return what was given."""
@@ -38,9 +41,15 @@ class Source:
     def count(self):
         """It does not know."""
 
+    def travels_bytes(self, only=1.0):
+        """A share of what was given, or a megabyte an image."""
+        return round(only * self.size) if isinstance(only, float) else len(only) * 1_000_000
+
     def shards(self, wanted, splits):
-        """There are none."""
-        return []
+        """There are two, if something travels."""
+        first = self.size // 3
+        both = (("a", first), ("b", self.size - first))
+        return [Shard(name, "", size, "train", travels_bytes=size) for name, size in both] if self.size else []
 
 
 @pytest.fixture
@@ -48,7 +57,7 @@ def sources(monkeypatch):
     """Put other sources in place of the preset's; the classifier has half a gigabyte left to download."""
     given = {
         "captioned": Source(4.0, form="hub", location="f/30k", revision="0123456789abcdef", files=["a", "b", "c", "d"]),
-        "distractors": Source(150.0, form="shards", location="/i", revision="", files=["s", "t"]),
+        "distractors": Source(150.0, form="hub", location="/i", revision="", files=["s", "t"]),
     }
     monkeypatch.setattr(BuildOptions, "open_captioned", lambda options: given["captioned"])
     monkeypatch.setattr(BuildOptions, "open_distractors", lambda options: given["distractors"])
@@ -76,30 +85,76 @@ def test_what_a_plan_shows(sources, tmp_path, monkeypatch):
         "work": str(tmp_path / "sets" / "out.build"),
         "flickr30k": "hub f/30k at 0123456789ab",
         "flickr30k files": "a, b and 2 more",
-        "flickr30k download": "4.00 GB",
-        "imagenet": "shards /i",
+        # All for the classifier, and since nobody knows how many there are, perhaps all of them again.
+        "flickr30k travels": "8 GB: 11 min at 100 Mbit/s and 64 s at 1 Gbit/s",
+        "imagenet": "hub /i",
         "imagenet files": "s, t",
-        "imagenet download": "150.00 GB",
+        "imagenet travels": "150 GB: 3.3 h at 100 Mbit/s and 20 min at 1 Gbit/s",
         "classifier": "google/vit-base-patch16-224 at 3f49326eb077",
-        "classifier download": "0.50 GB",
-        # 4 + 0.5 + one gigabyte of shards + twice 68,154 images of 10.5 kB + 31,014 times 4 kB of scores.
-        "disk needed at the peak": "7.06 GB",
+        "classifier travels": "500 MB: 40 s at 100 Mbit/s and 4 s at 1 Gbit/s",
+        "in all": "158 GB: 3.5 h at 100 Mbit/s and 21 min at 1 Gbit/s",
+        # 0.5 + one gigabyte of shards + twice 68,154 images of 10.5 kB + 31,014 times 4 kB of scores.
+        "disk needed at the peak": "3.06 GB",
         "disk free": "12.35 GB",
         **{f"stage {name}": "to do" for name in STAGES},
     }
-    assert found.needed_gb == pytest.approx(4 + 0.5 + 1 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
+    assert found.needed_gb == pytest.approx(0.5 + 1 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
     assert found.free_gb == pytest.approx(12.345678901)
     assert [name for name, _ in found.rows][-6:] == [f"stage {name}" for name in STAGES]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_source_without_place_and_files_shows_its_form(sources, tmp_path):
-    sources["distractors"] = Source(0.25, form="drawn scenes")
+    sources["distractors"] = Source(0, form="drawn scenes")
     found = plan(original(tmp_path))
     assert shown(found)["imagenet"] == "drawn scenes"
+    assert shown(found)["imagenet travels"] == "nothing"
     assert "imagenet files" not in shown(found)
-    # Less than what may be in flight is the whole download.
-    assert found.needed_gb == pytest.approx(4 + 0.5 + 0.25 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
+
+
+class TestWhatTravels:
+    """Bytes that have yet to come over a network, by source."""
+
+    def test_a_list_says_which_images_travel_and_else_about_how_many(self, sources, tmp_path, monkeypatch):
+        monkeypatch.setattr(select, "require_answer", lambda address: None)
+        monkeypatch.setattr(Source, "count", lambda source: 31_014)
+        (tmp_path / "list.txt").write_text("1.jpg\n2.jpg\n3.jpg\n", encoding="utf-8")
+        listed = plan(original(tmp_path, selection=str(tmp_path / "list.txt")))
+        assert listed.travels["flickr30k"] == 3_000_000
+        published = plan(original(tmp_path, selection="published"))
+        assert published.travels["flickr30k"] == round(4e9 * 2_145 / 31_014)
+        classified = plan(original(tmp_path))
+        assert classified.travels["flickr30k"] == 4_000_000_000 + round(4e9 * 2_145 / 31_014)
+        shared = replace(load_preset("original"), expected=Expected(), selection=Selection("orig49", share=0.25))
+        assert plan(original(tmp_path, preset=shared)).travels["flickr30k"] == 5_000_000_000
+
+    def test_what_is_done_does_not_travel_again(self, sources, tmp_path):
+        stages = Stages(original(tmp_path).work)
+        stages.finish("classify", {})
+        assert plan(original(tmp_path)).travels["flickr30k"] == 4_000_000_000
+        stages.finish("distractors/a", {})
+        assert plan(original(tmp_path)).travels["imagenet"] == 100_000_000_000
+        stages.finish("captioned", {})
+        assert shown(plan(original(tmp_path)))["flickr30k travels"] == "nothing"
+
+    def test_two_parts_of_one_source_are_one_sum(self, sources, tmp_path):
+        mini = replace(load_preset("mini"), expected=Expected())
+        sources["captioned"], sources["distractors"] = Source(1, form="x"), Source(2, form="x")
+        found = plan(original(tmp_path, preset=mini))
+        assert found.travels == {"drawn": 3_000_000_000}
+
+    @pytest.mark.parametrize(
+        ("size", "says"),
+        [
+            (1, "0.001 kB: 1 s at 100 Mbit/s and 1 s at 1 Gbit/s"),
+            (12_500_000 * 99, "1.24 GB: 99 s at 100 Mbit/s and 10 s at 1 Gbit/s"),
+            (12_500_000 * 100, "1.25 GB: 2 min at 100 Mbit/s and 10 s at 1 Gbit/s"),
+            (12_500_000 * 7_200, "90 GB: 2.0 h at 100 Mbit/s and 12 min at 1 Gbit/s"),
+            (999_700, "1 MB: 1 s at 100 Mbit/s and 1 s at 1 Gbit/s"),
+        ],
+    )
+    def test_how_long_it_takes(self, size, says):
+        assert planning._with_times(size) == says
 
 
 @pytest.mark.parametrize(("files", "words"), [(["a"], "a"), (["a", "b"], "a, b"), (["a", "b", "c"], "a, b and 1 more")])
@@ -110,7 +165,7 @@ def test_the_first_two_files_are_named(sources, tmp_path, files, words):
 
 @pytest.mark.parametrize(("gigabytes", "in_flight"), [(0.0, 0.0), (0.999, 0.999), (1.0, 1.0), (150.0, 1.0)])
 def test_distractors_take_no_more_than_what_is_in_flight(sources, tmp_path, gigabytes, in_flight):
-    sources["captioned"], sources["distractors"] = Source(0, form="x"), Source(gigabytes, form="x")
+    sources["captioned"], sources["distractors"] = Source(0, form="x"), Source(gigabytes, form="hub")
     rest = plan(original(tmp_path)).needed_gb - 0.5 - (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6
     assert rest == pytest.approx(in_flight, abs=1e-9)
 
@@ -154,8 +209,8 @@ def test_a_source_that_is_not_ready_says_why(sources, tmp_path, monkeypatch, nam
     assert [str(problem) for problem in found.problems] == ["it is not there\nGet it."]
     with pytest.raises(SourceError, match="it is not there"):
         found.require()
-    assert f"{row} download" not in shown(found)
-    left = 1.0 if name == "captioned" else 4.0
+    assert f"{row} travels" not in shown(found)
+    left = 1.0 if name == "captioned" else 0.0
     assert found.needed_gb == pytest.approx(left + 0.5 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
 
 
@@ -184,7 +239,7 @@ def test_the_files_of_the_classifier_are_asked_for(sources, tmp_path, monkeypatc
     found = plan(original(tmp_path, preset=chosen))
     assert asked == [("timm/lite0", "c" * 40, ("model.safetensors",))]
     assert shown(found)["classifier"] == "lite0 at cccccccccccc"
-    assert shown(found)["classifier download"] == "0.25 GB"
+    assert shown(found)["classifier travels"] == "250 MB: 20 s at 100 Mbit/s and 2 s at 1 Gbit/s"
 
 
 def test_a_classifier_that_is_not_ready_says_why(sources, tmp_path, monkeypatch):
@@ -195,8 +250,8 @@ def test_a_classifier_that_is_not_ready_says_why(sources, tmp_path, monkeypatch)
     found = plan(original(tmp_path))
     assert shown(found)["classifier"] == "NOT READY"
     assert [str(problem) for problem in found.problems] == ["no such model"]
-    assert "classifier download" not in shown(found)
-    assert found.needed_gb == pytest.approx(4 + 1 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
+    assert "classifier travels" not in shown(found)
+    assert found.needed_gb == pytest.approx(1 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
 
 
 def test_a_local_build_downloads_nothing(tmp_path, monkeypatch):
@@ -212,7 +267,7 @@ def test_a_local_build_downloads_nothing(tmp_path, monkeypatch):
     assert rows["classifier"] == "classifier (a local folder)"
     assert rows["flickr30k"] == f"folder {tmp_path / 'f' / 'flickr30k-images'}"
     assert rows["flickr30k files"] == "flickr_annotations_30k.csv, flickr30k-images"
-    assert (rows["flickr30k download"], rows["imagenet download"]) == ("0.00 GB", "0.00 GB")
+    assert (rows["flickr30k travels"], rows["imagenet travels"], rows["in all"]) == ("nothing", "nothing", "nothing")
     assert found.needed_gb == pytest.approx((2 * (30 + 3 * 1_350) * 10.5 + 31_014 * 4) / 1e6)
 
 
@@ -353,7 +408,7 @@ class TestWhatIsMissing:
 
     def test_only_splits_that_are_used_are_looked_for(self, options, tmp_path):
         shutil.rmtree(tmp_path / "i" / "train")
-        with pytest.raises(SourceError, match=r"there is no folder .*train"):
+        with pytest.raises(SourceError, match=r"there is neither .*train\.tar nor a folder train/ of classes"):
             plan(options).require()
         preset = replace(options.preset, distractors=replace(options.preset.distractors, splits=("val",)))
         assert plan(replace(options, preset=preset)).problems == []

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.class_set import ClassSet
 from data_prep.preset import (
     PRESETS,
     Captioned,
     Classifier,
-    ClassSet,
     Distractors,
     Duplicates,
     Expected,
@@ -122,8 +122,16 @@ def test_defaults(tmp_path):
     assert asdict(found) == {
         "name": "x",
         "title": "X",
-        "captioned": {"source": "drawn", "captions": 5},
-        "distractors": {"source": "drawn", "classes": None, "splits": ("train", "val")},
+        "captioned": {
+            "source": "drawn",
+            "captions": 5,
+            "location": "",
+            "table": "",
+            "file_column": "",
+            "caption_column": "",
+            "fewest_captions": 1,
+        },
+        "distractors": {"source": "drawn", "classes": None, "splits": ("train", "val"), "location": ""},
         "description": "",
         "task_name": "",
         "classifier": None,
@@ -364,7 +372,11 @@ def test_a_preset_knows_its_folder_and_does_not_tell_it(tmp_path, monkeypatch):
     assert found.folder == tmp_path
     assert found == load_preset(path)
     told = {key: value for key, value in asdict(found).items() if key != "folder"}
-    assert found.as_json() == {**told, "images": found.images.as_json()}
+    tables = {
+        "captioned": {"source": "drawn", "captions": 5},
+        "distractors": {"source": "drawn", "classes": None, "splits": ("train", "val")},
+    }
+    assert found.as_json() == {**told, **tables, "images": found.images.as_json()}
     assert {item.name for item in fields(Preset)} - set(found.as_json()) == {"folder"}
     assert load_preset("mini").folder == PRESETS
     with pytest.raises(BuildError, match="unknown key 'folder' in the top level"):
@@ -468,3 +480,67 @@ def test_wrong_class_sets_are_refused(tmp_path, rows, message):
     (tmp_path / "c.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     with pytest.raises(BuildError, match=message):
         ClassSet.load("c.tsv", tmp_path)
+
+
+OWN = """
+name = "x"
+title = "X"
+[captioned]
+source = "folder"
+location = "pictures"
+[distractors]
+source = "folder"
+location = "others"
+"""
+TARS = OWN.replace('source = "folder"\nlocation = "pictures"', 'source = "webdataset"\nlocation = "tars"')
+NONE = OWN.replace('source = "folder"\nlocation = "others"', 'source = "none"')
+
+
+def test_own_pictures_have_keys_of_their_own(tmp_path):
+    keys = 'table = "t.csv"\nfile_column = "f"\ncaption_column = "c"\ncaptions = 12\nfewest_captions = 3\n[distractors]'
+    found = load_preset(write(tmp_path, OWN.replace("[distractors]", keys)))
+    assert found.captioned == Captioned("folder", 12, "pictures", "t.csv", "f", "c", 3)
+    assert found.distractors == Distractors("folder", location="others")
+    assert [source.name for source in found.sources()] == ["folder"]
+    assert found.wanted_classes() == set()
+    assert [source.name for source in load_preset(write(tmp_path, NONE)).sources()] == ["folder"]
+    assert [source.name for source in load_preset(write(tmp_path, TARS)).sources()] == ["webdataset", "folder"]
+
+
+def test_where_own_pictures_lie_stays_on_this_machine(tmp_path):
+    keys = 'table = "t.csv"\nfile_column = "f"\nfewest_captions = 3\n[distractors]'
+    told = load_preset(write(tmp_path, OWN.replace("[distractors]", keys))).as_json()
+    assert told["captioned"] == {"source": "folder", "captions": 5, "file_column": "f", "fewest_captions": 3}
+    assert told["distractors"] == {"source": "folder", "classes": None, "splits": ("train", "val")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + 'location = "x"\n', "distractors.location has no meaning for 'drawn'"),
+        (NONE + 'location = "x"\n', "distractors.location has no meaning for 'none'"),
+        (NONE + 'classes = "orig49"\n', "distractors.classes has no meaning for 'none', which has none"),
+        (OWN + 'classes = "orig49"\n', "distractors.classes has no meaning for 'folder', which has none"),
+        (OWN + 'splits = ["val"]\n', "distractors.splits has no meaning for 'folder'"),
+        (OWN.replace('"pictures"', '"p"\ncaptions = 0'), "captioned.captions must be at least 1"),
+        (OWN.replace('"pictures"', '"p"\nfewest_captions = 0'), "captioned.fewest_captions must be at least 1"),
+        (TARS.replace('"tars"', '"t"\ntable = "t.csv"'), "captioned.table has a meaning for 'folder' alone"),
+        (TARS.replace('"tars"', '"t"\nfile_column = "f"'), "captioned.file_column has a meaning for 'folder' alone"),
+        (
+            MINIMAL.replace("[distractors]", 'caption_column = "c"\n[distractors]'),
+            "captioned.caption_column has a meaning for 'folder' or 'webdataset' alone",
+        ),
+        (
+            MINIMAL.replace("[distractors]", "fewest_captions = 2\n[distractors]"),
+            "captioned.fewest_captions has a meaning for 'folder' or 'webdataset' alone",
+        ),
+        (
+            MINIMAL.replace("[distractors]", 'location = "c"\n[distractors]'),
+            "captioned.location has no meaning for 'drawn'",
+        ),
+    ],
+)
+def test_keys_of_own_pictures_are_checked(tmp_path, text, message):
+    with pytest.raises(BuildError) as error:
+        load_preset(write(tmp_path, text))
+    assert message in str(error.value)

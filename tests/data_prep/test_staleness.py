@@ -58,6 +58,9 @@ captioned = 30
 """
 
 
+OWN = '"folder"\nlocation = "flickr30k/flickr30k-images"\ntable = "flickr30k/flickr_annotations_30k.csv"'
+
+
 class ColourScorer(scorers.Scorer):
     """Tells four classes by the colour of the middle, and gives 0.9 to one; a fifth class is never seen."""
 
@@ -204,6 +207,15 @@ OPTIONS = {
             options={"sources": {"flickr30k": "flickr30k", "imagenet": "other"}},
         ),
     ],
+    # The same captions from a file of another name, which the markers tell.
+    "captions": [
+        Change(
+            {"classify", "captioned"},
+            do=lambda home: shutil.copy(home / "flickr30k" / "flickr_annotations_30k.csv", home / "other.csv"),
+            options={"captions": "other.csv"},
+        )
+    ],
+    "recipe": [],  # It has no classifier: see test_rebuilding.py.
     "selection": [
         # The same images as the classifier's, without scores.
         Change({"select", "export"}, do=_list(1000, 1001), options={"selection": "list.txt"}),
@@ -228,6 +240,27 @@ KEYS = {
     "description": [Change({"export"}, {"[captioned]": 'description = "x"\n[captioned]'})],
     "captioned.source": [
         Change(ALL - {"distractors"}, {'"flickr30k"': '"drawn"'}, options={"sources": {"imagenet": "imagenet"}})
+    ],
+    **{
+        f"captioned.{key}": [
+            Change(
+                ALL - {"distractors"}, {'"flickr30k"': f"{OWN}\n{more}"}, options={"sources": {"imagenet": "imagenet"}}
+            )
+        ]
+        for key, more in {
+            "location": "",
+            "table": "",
+            "file_column": 'file_column = "filename"',
+            "caption_column": 'caption_column = "raw"',
+            "fewest_captions": "fewest_captions = 5",
+        }.items()
+    },
+    "distractors.location": [
+        Change(
+            {"distractors", "duplicates", "export"},
+            {'"imagenet"\nclasses = "carts.tsv"': '"folder"\nlocation = "imagenet/val"'},
+            options={"sources": {"flickr30k": "flickr30k"}},
+        )
     ],
     "captioned.captions": [Change({"duplicates", "export"}, {'"flickr30k"': '"flickr30k"\ncaptions = 4'})],
     "classifier.library": [Change(CLASSIFIED | {"export"}, {'"transformers"': '"timm"'})],
@@ -417,7 +450,7 @@ def test_only_what_depends_on_a_change_is_done_again(home, monkeypatch, name):
     assert again == change.again
     # It says which stages were stale, unless their markers were not there.
     assert _named_stale(reporter) <= again | {"classify"}
-    if not name.startswith(("--out", "--rebuild", "work", "distractors.source")):
+    if not name.startswith(("--out", "--rebuild", "work", "distractors.source", "distractors.location")):
         assert _named_stale(reporter) == {"classify" if stage == "chunks" else stage for stage in again}
     if again - CLASSIFIED:
         if (home / "out.build" / "published.csv").is_file():
@@ -480,8 +513,9 @@ OTHER = {"name": "train/n2", "size_bytes": 11, "split": "val", "class_index": 4,
 
 @pytest.mark.parametrize("name", [item.name for item in fields(Shard)])
 def test_a_part_is_known_by_all_but_its_place(name):
-    if name in ("location", "images"):  # The stamp tells another number of images.
-        assert replace(PART, location="/elsewhere", images=7).fingerprint() == PART.fingerprint()
+    if name in ("location", "images", "travels_bytes"):  # The stamp tells another number of images.
+        moved = replace(PART, location="/elsewhere", images=7, travels_bytes=9)
+        assert moved.fingerprint() == PART.fingerprint()
     else:
         assert replace(PART, **{name: OTHER[name]}).fingerprint() != PART.fingerprint()
 

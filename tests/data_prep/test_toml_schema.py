@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.preset import parse
+from data_prep.toml_schema import parse
 from mteb_vehicle_search.errors import BuildError
 
 
