@@ -314,7 +314,7 @@ def upload_folder(
         if private and not api.repo_info(repository, repo_type="dataset").private:
             raise SourceError(
                 f"{repository} exists on the hub and is public.",
-                "Choose another name, make it private there, or say --public if you are allowed to publish.",
+                "Choose another name, make it private there, or say --public (--gated for images) if you may publish.",
             )
         if instead_of:
             there = api.list_repo_files(repository, repo_type="dataset")
@@ -330,7 +330,7 @@ def upload_folder(
             repo_id=repository,
             repo_type="dataset",
             commit_message=f"Upload {folder.name}",
-            delete_patterns=["*.parquet"],
+            delete_patterns=["*.parquet", "recipe.json*"],
         )
         return hub.page
 

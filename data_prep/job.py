@@ -21,6 +21,9 @@ from mteb_vehicle_search.settings import usable_cores
 from mteb_vehicle_search.terminal import Reporter
 
 
+_OWN = {"captioned": "captioned pictures", "distractors": "distractors"}
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """What to build, from where, and how.
@@ -98,7 +101,7 @@ class BuildOptions:
         if src := self.sources.get(role) or self._located(location):
             return src
         raise BuildError(
-            f"The preset {self.preset.name} does not say where the {role} pictures lie.",
+            f"The preset {self.preset.name} does not say where its {_OWN[role]} lie.",
             f"Say it with --{role}, or as {role}.location in the preset: a folder, an archive or an address.",
         )
 

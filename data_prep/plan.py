@@ -172,7 +172,7 @@ def _look_at_stages(options: BuildOptions, found: Plan) -> None:
 
 def _look_at_captioned(options: BuildOptions, found: Plan) -> None:
     """Open and check the captioned source, and find out what of it has to travel."""
-    name = options.preset.captioned.source
+    name = _row_name(options.preset.captioned.source, "captioned")
     source = found.captioned = found.attempt(options.open_captioned)
     if _show_source(name, source, found) is None or source is None:
         return
@@ -180,7 +180,7 @@ def _look_at_captioned(options: BuildOptions, found: Plan) -> None:
     if doubts is None:
         return
     found.doubts += doubts
-    found.warnings += [*source.notes, *SOURCES[name].doubts_of_count(source.count())]
+    found.warnings += [*source.notes, *SOURCES[options.preset.captioned.source].doubts_of_count(source.count())]
     size = found.attempt(_captioned_bytes, options, source)
     _add_travels(name, size or 0, found)
 
@@ -203,7 +203,8 @@ def _look_at_distractors(options: BuildOptions, found: Plan) -> float:
     """
     wanted = options.preset.distractors
     source = found.distractors = found.attempt(options.open_distractors)
-    described = _show_source(wanted.source, source, found)
+    name = _row_name(wanted.source, "distractors")
+    described = _show_source(name, source, found)
     if described is None or source is None:
         return 0.0
     shards = found.attempt(source.shards, options.preset.wanted_classes(), wanted.splits)
@@ -213,9 +214,14 @@ def _look_at_distractors(options: BuildOptions, found: Plan) -> float:
     stages = Stages(options.work)
     left = [shard for shard in found.shards if not stages.path(shard_stage(shard)).is_file()]
     size = sum(shard.travels_bytes for shard in left)
-    _add_travels(wanted.source, size, found)
+    _add_travels(name, size, found)
     # The hub's shards are downloaded; other remote files are read where they lie.
     return min(size / 1e9, SHARDS_IN_FLIGHT_GB) if described["form"] == "hub" else 0.0
+
+
+def _row_name(source: str, role: str) -> str:
+    """What a source is called in the plan: pictures of one's own by what they are for."""
+    return role if SOURCES[source].located else source
 
 
 def _add_travels(name: str, size: int, found: Plan) -> None:

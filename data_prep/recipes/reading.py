@@ -54,11 +54,7 @@ def _read(where: str) -> tuple[bytes, str]:
     """Return the bytes of a recipe, unpacked, and where it lies, for people."""
     if not is_url(where) and not Path(where).expanduser().is_file():
         raise BuildError(f"There is no recipe {where}.", "Give a file or an address that ends in .json or .json.gz.")
-    above, _, name = where.rpartition("/")
-    if is_url(where) and name.lower().endswith(".gz"):  # Not of the files that addresses are known to be of.
-        tree = open_tree(above).tree
-    else:
-        tree, name = open_tree(where)
+    tree, name = open_tree(where)
     if not name:
         raise BuildError(f"{tree.where} is a folder, not a recipe.", "Name the file: it ends in .json or .json.gz.")
     shown, entry = tree.path(name), tree.entry(name)

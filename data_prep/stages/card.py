@@ -80,12 +80,18 @@ def _method(preset: Preset, listed: bool) -> str:
     return "\n".join(lines)
 
 
+def _dependence(counts: dict[str, Any]) -> list[str]:
+    if counts["queries"] == counts["captioned"]:
+        return []
+    return ["- Captions come several per image, so queries are not independent: intervals must resample images."]
+
+
 def _weaknesses(preset: Preset, counts: dict[str, Any], duplicates: dict[str, Any]) -> str:
     repeated = sum(len(item["queries"]) for item in duplicates["same_text"])
     lines = [
         "- False negatives: distractors have no captions, so a general caption may fit some of them; "
         f"{repeated} queries share their text with another query and yet have one answer each.",
-        "- Captions come several per image, so queries are not independent: intervals must resample images.",
+        *_dependence(counts),
         f"- Duplicates: {len(duplicates['exact'])} groups of identical images, {len(duplicates['near'])} near "
         f"duplicates of captioned images; {len(duplicates['removed'])} images were removed for it.",
     ]

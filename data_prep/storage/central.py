@@ -20,7 +20,7 @@ _COLUMNS = pa.schema(
 )
 
 
-class Place(NamedTuple):
+class Located(NamedTuple):
     """Where a zip's central directory lies.
 
     Attributes:
@@ -42,10 +42,10 @@ class Central(NamedTuple):
     """A zip's central directory: its records, and where they lie."""
 
     records: bytes
-    place: Place
+    place: Located
 
 
-def find_central(file: BinaryIO, size_bytes: int) -> Place:
+def find_central(file: BinaryIO, size_bytes: int) -> Located:
     """Find the central directory of a zip.
 
     Raises:
@@ -81,10 +81,10 @@ def find_central(file: BinaryIO, size_bytes: int) -> Place:
         raise ValueError(f"its end says that it holds nothing, after {end:,} bytes")
     if begin < 0 or shift < 0:
         raise ValueError("its list of members begins before the file: bytes in its middle are missing")
-    return Place(begin, length, shift, members, whole)
+    return Located(begin, length, shift, members, whole)
 
 
-def read_central(file: BinaryIO, place: Place) -> Central:
+def read_central(file: BinaryIO, place: Located) -> Central:
     """Read a central directory where it lies.
 
     Raises:
@@ -155,7 +155,7 @@ def _text(name: bytes, flags: int) -> str:
         return name.decode("cp437")
 
 
-def _check_count(found: int, place: Place) -> None:
+def _check_count(found: int, place: Located) -> None:
     # Some writers of more than 65,535 members without zip64 let the number run over.
     if found != place.members if place.whole else (found - place.members) % 0x10000:
         raise ValueError(f"it names {found:,} members, and the zip's end says {place.members:,}")
@@ -183,7 +183,7 @@ class OneMember(io.RawIOBase):
         record: The member's, from there.
     """
 
-    def __init__(self, file: BinaryIO, place: Place, record: bytes) -> None:
+    def __init__(self, file: BinaryIO, place: Located, record: bytes) -> None:
         super().__init__()
         self._file, self._before, self._position = file, place.shift, 0
         self._border = place.at - place.shift

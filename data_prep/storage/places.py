@@ -9,10 +9,10 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from data_prep.storage.addresses import scheme_of, shown
 from mteb_vehicle_search.errors import SourceError
 
-_FILE = re.compile(r"\.(zip|tar|tar\.gz|tgz|parquet|csv|tsv|txt|json|jsonl|ndjson|token)$", re.IGNORECASE)
+_FILE = re.compile(r"\.(zip|tar|tar\.gz|tgz|parquet|csv|tsv|txt|json|json\.gz|jsonl|ndjson|token)$", re.IGNORECASE)
 
 
-class Place(NamedTuple):
+class Folder(NamedTuple):
     """A folder behind an address.
 
     Args:
@@ -44,7 +44,7 @@ def is_file(name: str) -> bool:
     return _FILE.search(name) is not None
 
 
-def web_place(url: str) -> Place:
+def web_place(url: str) -> Folder:
     """Return what a web address means.
 
     Raises:
@@ -60,13 +60,13 @@ def web_place(url: str) -> Place:
     scheme = scheme_of(url)
     root = urlunsplit((scheme, parts.netloc, above, "", ""))
     address = urlunsplit((scheme, parts.netloc, parts.path, parts.query, ""))
-    return Place(root, shown(root), unquote(name), address, parts.query, quoted=True)
+    return Folder(root, shown(root), unquote(name), address, parts.query, quoted=True)
 
 
-def cloud_place(url: str, path: str) -> Place:
+def cloud_place(url: str, path: str) -> Folder:
     """Return what an address of a cloud means, whose file system calls it `path`."""
     path = path.rstrip("/")
     if not is_file(path):
-        return Place(path, shown(url))
+        return Folder(path, shown(url))
     above, _, name = path.rpartition("/")
-    return Place(above, shown(url).rpartition("/")[0], name, path)
+    return Folder(above, shown(url).rpartition("/")[0], name, path)

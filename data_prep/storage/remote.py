@@ -21,7 +21,7 @@ from data_prep.storage.addresses import WEB, scheme_of, shown
 from data_prep.storage.clouds import Cloud
 from data_prep.storage.failures import Absent, Passing, Refused, meaning
 from data_prep.storage.patience import brief, patiently
-from data_prep.storage.places import Place, cloud_place, is_file, web_place
+from data_prep.storage.places import Folder, cloud_place, is_file, web_place
 from data_prep.storage.stretches import StretchedFile
 from data_prep.storage.web import Changed, NotByRanges, Web, WebPage
 from mteb_vehicle_search.errors import SourceError
@@ -79,7 +79,7 @@ class RemoteTree:
 
     remote = True
 
-    def __init__(self, store: Store, place: Place) -> None:
+    def __init__(self, store: Store, place: Folder) -> None:
         self._store, self._place = store, place
         self.where = place.where
         self._cloud = store if isinstance(store, Cloud) else None

@@ -100,7 +100,7 @@ def test_the_plan_names_a_missing_source(small, tmp_path, capsys):
     assert cli.main(changed) == 1
     said = capsys.readouterr()
     assert "NOT READY" in said.out
-    assert said.err.splitlines()[-2] == f"error: there is no folder {tmp_path / 'nowhere'} with ImageNet-1k"
+    assert said.err.splitlines()[-2] == f"error: there is no folder {tmp_path / 'nowhere'}"
 
 
 def test_the_plan_says_when_the_disk_is_too_small(small, tmp_path, capsys, monkeypatch):

@@ -130,7 +130,7 @@ def test_a_set_is_uploaded_whole_and_replaces_tables_of_earlier_ones(tmp_path, m
         "repo_id": "my-lab/cars",
         "repo_type": "dataset",
         "commit_message": "Upload my-set",
-        "delete_patterns": ["*.parquet"],
+        "delete_patterns": ["*.parquet", "recipe.json*"],
     }
     info = [("info", "my-lab/cars", {"repo_type": "dataset"})] if wanted else []
     assert api.asked == [create, *info, ("upload", upload)]

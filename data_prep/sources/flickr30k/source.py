@@ -44,7 +44,7 @@ def open_source(src: str | Path, captions: str = "") -> CaptionedSource:
     try:
         tree, named = open_tree(src)
     except SourceError as error:
-        raise SourceError(f"{error.message} with Flickr30k", error.hint or EXPECTED) from error
+        raise SourceError(error.message, error.hint or EXPECTED) from error
     packed = isinstance(tree, ZipTree)
     images = ZipImages(tree.outer, tree.name) if isinstance(tree, ZipTree) else _images(tree, named)
     if images is not None:

@@ -32,7 +32,7 @@ def open_source(src: str | Path, download_folder: Path | None = None) -> Distrac
     try:
         tree, named = open_tree(src)
     except SourceError as error:
-        raise SourceError(f"{error.message} with ImageNet-1k", error.hint or EXPECTED) from error
+        raise SourceError(error.message, error.hint or EXPECTED) from error
     if source := _found(tree, named):
         return source
     raise SourceError(

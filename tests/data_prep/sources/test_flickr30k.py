@@ -82,7 +82,7 @@ def test_what_is_found_and_what_is_expected_are_said(tmp_path):
         open_flickr30k(tmp_path)
     with pytest.raises(SourceError) as caught:
         open_flickr30k(tmp_path / "none")
-    assert str(caught.value) == f"there is no folder {tmp_path}/none with Flickr30k\n{EXPECTED}"
+    assert str(caught.value) == f"there is no folder {tmp_path}/none\n{EXPECTED}"
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_at_most_eight_names_are_listed(tmp_path, names, says):
 def test_no_folder(tmp_path):
     with pytest.raises(SourceError) as caught:
         open_imagenet(tmp_path / "none")
-    assert str(caught.value) == f"there is no folder {tmp_path}/none with ImageNet-1k\n{EXPECTED}"
+    assert str(caught.value) == f"there is no folder {tmp_path}/none\n{EXPECTED}"
 
 
 def test_a_folder_may_be_named_from_the_home(tmp_path, monkeypatch):

@@ -189,3 +189,21 @@ def test_a_set_without_duplicates_says_none():
 def test_the_command_names_the_sets_own_task():
     assert "\nmteb run -t Cars -m MODEL\n" in section(card(), "Evaluating a model")
     assert "\nmteb run -t Bikes -m MODEL\n" in card(replace(PRESET, task_name="Bikes"))
+
+
+def test_one_caption_of_each_image_makes_queries_independent():
+    many = {
+        "captioned": 3,
+        "distractors": 4,
+        "queries": 15,
+        "distinct_texts": 15,
+        "rejected": 0,
+        "warnings": 0,
+        "splits": {},
+    }
+    duplicates = {"exact": [], "near": [], "removed": [], "same_text": []}
+    preset = Preset("cats", "Cats", Captioned("folder"), Distractors("none"))
+    assert "Captions come several per image" in dataset_card(preset, many, duplicates, listed=False)
+    assert "Captions come several per image" not in dataset_card(
+        preset, {**many, "queries": 3}, duplicates, listed=False
+    )

@@ -115,6 +115,6 @@ def test_nobody_waits_for_what_is_not_wanted_any_more():
     def action():
         raise OSError("away")
 
-    with pytest.raises(SourceError, match="^the file is not read further$"):
+    with pytest.raises(SourceError, match=r"^the file is not read further$"):
         patiently(action, "the file", lambda error: 300.0, stop=stop)
     assert time.monotonic() - began < 30, "it was asked to wait for 300 s"
