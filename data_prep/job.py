@@ -20,7 +20,6 @@ from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.settings import usable_cores
 from mteb_vehicle_search.terminal import Reporter
 
-
 _OWN = {"captioned": "captioned pictures", "distractors": "distractors"}
 
 

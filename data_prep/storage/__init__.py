@@ -100,7 +100,7 @@ def not_an_image(name: str) -> str:
     parts = name.replace("\\", "/").split("/")
     if any(part.casefold() in _SYSTEM_NAMES for part in parts):
         return SYSTEM
-    return HIDDEN if any(part.startswith(".") and part not in (".", "..") for part in parts) else ""
+    return HIDDEN if any(part.startswith(".") and part.strip(".") for part in parts) else ""
 
 
 def leads_out(name: str) -> bool:

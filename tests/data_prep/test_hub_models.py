@@ -143,7 +143,7 @@ def test_nothing_private_is_sent_to_a_public_repository(tmp_path, monkeypatch):
         hub_models.upload_folder(tmp_path, "my-lab/cars", private=True)
     assert str(caught.value) == (
         "my-lab/cars exists on the hub and is public.\n"
-        "Choose another name, make it private there, or say --public if you are allowed to publish."
+        "Choose another name, make it private there, or say --public (--gated for images) if you may publish."
     )
     assert [asked[0] for asked in api.asked] == ["create", "info"]
 
@@ -404,7 +404,7 @@ def test_a_private_push_to_a_public_repository_is_refused(data, server, tmp_path
     assert done.returncode == 1
     assert done.stderr.endswith(
         "error: my-lab/cars exists on the hub and is public.\n"
-        "Choose another name, make it private there, or say --public if you are allowed to publish.\n"
+        "Choose another name, make it private there, or say --public (--gated for images) if you may publish.\n"
     )
     assert server.repos["my-lab/cars"] == {}
 

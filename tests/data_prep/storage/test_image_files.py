@@ -51,7 +51,7 @@ def test_files_of_systems_are_passed_over_and_counted(tmp_path):
         ("a/.b.jpg", "hidden files"),
         (".data/b.jpg", "hidden files"),
         ("a/.ipynb_checkpoints/b.jpg", "hidden files"),
-        ("a/.../b.jpg", "hidden files"),
+        ("a/.../b.jpg", ""),
         ("a/@eaDir/b.jpg", "files of the operating system"),
         ("__MACOSX/a/._b.jpg", "files of the operating system"),
         ("a\\Thumbs.db", "files of the operating system"),
