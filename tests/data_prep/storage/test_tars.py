@@ -428,6 +428,7 @@ def test_wherever_it_is_damaged_the_checksum_tells(tmp_path_factory, at, length,
         (gzip.compress(made([("1.jpg", b"1")])[:1_024]), "it is cut short at byte 1,024"),
         (gzip.compress(made([("1.jpg", b"1")]) + bytes(50_000)), "at byte 1,024 there are more zeros"),
     ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "bytes",  # Which hold the time.
 )
 def test_a_packed_tar_that_is_none(tmp_path, content, says):
     with pytest.raises(SourceError, match=says):

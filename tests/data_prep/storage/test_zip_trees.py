@@ -530,6 +530,7 @@ CUT = "its end is missing, as of an unfinished download"
         (GOOD[100:], "its list of members begins before the file: bytes in its middle are missing"),
         (GOOD[:END] + b"PK\5\6" + bytes(18), f"its end says that it holds nothing, after {END:,} bytes"),
     ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "bytes",  # Which hold the time.
 )
 def test_what_is_no_whole_zip(tree_of, content, says):
     assert unreadable(tree_of(content)) == says
