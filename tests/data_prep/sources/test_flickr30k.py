@@ -534,6 +534,18 @@ def test_without_the_zip_or_its_captions_the_test_split_of_the_conversion_is_rea
     assert source._opened.shards == ["TEST/test/0000.parquet", "TEST/test/0001.parquet"]
 
 
+@pytest.mark.parametrize("name", [CSV_NAME, ZIP_NAME])
+def test_half_of_it_in_the_hubs_cache_does_not_make_up_for_the_other(repositories, name):
+    dataset, conversion = repositories
+    dataset.cache.mkdir()
+    (dataset.cache / name).write_bytes(dataset.contents[name])
+    dataset.contents = {name: dataset.contents[name]}
+    source = HubFlickr30k(dataset, conversion)
+    assert [i.data for i in source.images()] == [f.data for f in FILES]
+    assert source.describe()["location"] == conversion.repo
+    assert isinstance(source._opened, ParquetFlickr30k)
+
+
 def test_a_conversion_without_a_test_split_is_read_whole(repositories, tmp_path):
     dataset, conversion = repositories
     dataset.contents.clear()
