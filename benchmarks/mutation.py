@@ -50,7 +50,10 @@ CORE = {
         "data_prep/markers.py",
         "data_prep/plan.py",
     ),
-    "sources": ("data_prep/sources/", "data_prep/hub.py", "data_prep/push.py"),
+    "presets": ("data_prep/preset.py", "data_prep/class_set.py", "data_prep/toml_schema.py", "data_prep/init.py"),
+    "storage": ("data_prep/storage/",),
+    "sources": ("data_prep/sources/", "data_prep/hub.py"),
+    "recipes": ("data_prep/recipes/", "data_prep/push.py"),
 }
 WANTED_CORE, WANTED_ALL = 0.95, 0.90
 

@@ -10,7 +10,7 @@ from mteb_vehicle_search.errors import BuildError
 
 HEAD = "index\twnid\tname\troots"
 TENCH = "0\tn01440764\ttench, Tinca tinca\tfish"
-GOLDFISH = '1\tn01443537\tgoldfish, "Carassius"\tfish,gold'
+GOLDFISH = '1\tn01443537\t"goldfish", Carassius\tfish,gold'
 LAST = "999\tn15075141\ttoilet tissue\tpaper"
 
 
@@ -25,7 +25,7 @@ def test_rows_are_read_as_they_are_and_sorted_by_index(tmp_path):
         "three.four",
         (
             ImageClass(0, "n01440764", "tench, Tinca tinca", "fish"),
-            ImageClass(1, "n01443537", 'goldfish, "Carassius"', "fish,gold"),
+            ImageClass(1, "n01443537", '"goldfish", Carassius', "fish,gold"),
             ImageClass(999, "n15075141", "toilet tissue", "paper"),
         ),
     )
