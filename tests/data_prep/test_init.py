@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from real import needs_real, real_captions, real_folder, real_photographs
 from small_sources import jpeg, picture
@@ -102,6 +102,12 @@ def test_what_is_found_is_said_and_builds(folder, tmp_path, capsys):
 
 
 COMMAND = "vehicle-search-data build --preset my-pictures.toml"
+
+
+def test_of_more_captions_than_a_build_takes_the_first_five_are_kept(folder, tmp_path):
+    table(folder / "captions.csv", [("1.jpg", f"A cart, seen {number} times") for number in range(12)])
+    assert run(folder) == 0
+    assert load_preset("my-pictures.toml").captioned.captions == 5
 
 
 def test_the_preset_may_lie_elsewhere(folder, tmp_path):
@@ -274,6 +280,7 @@ def test_names_are_made_of_the_folders(tmp_path, monkeypatch, named, name, task)
 
 
 @given(st.text())
+@example("a\x7fb")
 def test_any_text_is_toml(value):
     try:
         assert tomllib.loads(f"x = {text(value)}") == {"x": value}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_sources import WNIDS, train_classifier, write_flickr30k, write_imagenet, write_preset
@@ -137,6 +138,11 @@ class TestWhatTravels:
         stages.finish("captioned", {})
         assert shown(plan(original(tmp_path)))["flickr30k travels"] == "nothing"
 
+    def test_a_recipe_says_which_images_travel(self, sources, tmp_path):
+        recipe = SimpleNamespace(where="recipe.json", captioned={"flickr30k/1": None, "flickr30k/2": None})
+        preset = replace(load_preset("original"), classifier=None, selection=None)
+        assert plan(original(tmp_path, preset=preset, recipe=recipe)).travels["flickr30k"] == 2_000_000
+
     def test_two_parts_of_one_source_are_one_sum(self, sources, tmp_path):
         mini = replace(load_preset("mini"), expected=Expected())
         sources["captioned"], sources["distractors"] = Source(1, form="x"), Source(2, form="x")
@@ -168,6 +174,11 @@ def test_distractors_take_no_more_than_what_is_in_flight(sources, tmp_path, giga
     sources["captioned"], sources["distractors"] = Source(0, form="x"), Source(gigabytes, form="hub")
     rest = plan(original(tmp_path)).needed_gb - 0.5 - (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6
     assert rest == pytest.approx(in_flight, abs=1e-9)
+
+
+def test_distractors_that_are_read_where_they_lie_take_no_room(sources, tmp_path):
+    sources["captioned"], sources["distractors"] = Source(0, form="x"), Source(150.0, form="shards")
+    assert plan(original(tmp_path)).needed_gb == pytest.approx(0.5 + (2 * 68_154 * 10.5 + 31_014 * 4) / 1e6)
 
 
 @pytest.mark.parametrize(

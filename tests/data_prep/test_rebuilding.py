@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from range_server import RangeServer
 from data_prep import cli
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import images_id
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,15 @@ def test_what_other_copies_lack_or_have_otherwise_is_told(first, tmp_path, capsy
     assert f"\n  5 captions missing: {lacking}_caption_00, " in said
     assert f"\n  1 caption with another text: {rephrased}_caption_00\n" in said
     assert len(after.corpus_ids()) == len(before.corpus_ids()) - 2
+
+
+def test_another_recipe_in_the_same_place_reads_the_shards_again(first, copies):
+    whole = json.loads(gzip.decompress((first / "recipe.json.gz").read_bytes()))
+    smaller = {**whole, "distractors": whole["distractors"][:-1]}
+    smaller["sources_id"] = images_id(sorted((row[0], row[1]) for row in smaller["captioned"] + smaller["distractors"]))
+    (copies / "smaller.json").write_text(json.dumps(smaller), encoding="utf-8")
+    assert build(copies, copies / "again", "--recipe", copies / "smaller.json") == 1, "it has another content id"
+    assert build(copies, copies / "again", "--recipe", first / "recipe.json.gz") == 0
 
 
 def test_mini_is_rebuilt_from_its_recipe_alone(tmp_path, capsys):

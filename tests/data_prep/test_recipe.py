@@ -338,6 +338,19 @@ def test_no_more_is_read_than_a_recipe_may_have(tmp_path, monkeypatch, packed):
     assert said == "IT is not a recipe: it has more than 10,000 bytes."
 
 
+def test_what_unpacks_to_more_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_BYTES", 10_000)
+    asked, read = [], gzip.GzipFile.read
+
+    def counted(file: gzip.GzipFile, size: int = -1) -> bytes:
+        asked.append(size)
+        return read(file, size)
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    refused(tmp_path, gzip.compress(b" " * 1_000_000))
+    assert asked == [10_001]
+
+
 def test_a_recipe_that_is_not_there(tmp_path):
     with pytest.raises(BuildError) as caught:
         load_recipe(str(tmp_path))

@@ -31,6 +31,7 @@ class Asked:
     authorization: str
     status: int = 0
     sent: int = 0
+    encoding: str = ""  # The ways of packing that it takes.
 
 
 @dataclass
@@ -165,6 +166,7 @@ def _handler(server: RangeServer, pace: _Pace) -> type[BaseHTTPRequestHandler]:
             asked, login = self.headers.get("Range", ""), self.headers.get("Authorization", "")
             # Before the answer leaves, so that who has it finds it in the log.
             self._asked = Asked(self.command, path, parts.query, asked, login)
+            self._asked.encoding = self.headers.get("Accept-Encoding", "")
             server.log.append(self._asked)
             self._give(path, parts.query)
 

@@ -315,6 +315,7 @@ def test_columns_that_are_not_clear_are_asked_for_by_the_presets_keys():
 
 COLUMNS = {
     "the likelier name": ("image,filename,caption\n1,a.jpg,A b\n", "filename", "caption"),
+    "numbers under a likelier name": ("file,image,caption\n17,a.jpg,A b\n", "image", "caption"),
     "names that look so": ("image,path,caption\nred,a.jpg,A b\n", "path", "caption"),
     "content": ("Datei,Satz,n\na.jpg,A red car,1\n", "Datei", "Satz"),
     "identifiers": ("image_id,title\n17,A b\n", "image_id", "title"),

@@ -6,16 +6,19 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from counted_tree import CountedTree
 from folder_hub import FolderHub
 from format_twins import FLICKR_FORMS, captioned_files, write_flickr30k
+from remote_places import tar_of
 
 from data_prep.sources.flickr30k import captions_files, open_flickr30k
 from data_prep.sources.flickr30k import source as flickr30k_source
 from data_prep.sources.flickr30k.captions import CSV_NAME, EXPECTED, ZIP_NAME
 from data_prep.sources.flickr30k.captions_files import FileCaptions
-from data_prep.sources.flickr30k.images import FolderImages, ZipImages
+from data_prep.sources.flickr30k.images import FolderImages, TarImages, ZipImages
 from data_prep.sources.flickr30k.parquet import ParquetFlickr30k
 from data_prep.sources.flickr30k.source import FilesFlickr30k, HubFlickr30k
 from data_prep.storage import PassedOver
@@ -410,6 +413,27 @@ def test_an_image_that_stands_twice_in_the_zip(tmp_path):
         f"{tmp_path}/{ZIP_NAME} holds {FIRST} twice: as a/{FIRST} and as b/{FIRST}\n"
         "Which one is meant is unknown: get the zip again."
     )
+
+
+def test_an_image_that_stands_twice_in_a_tar(tmp_path):
+    write_annotations(tmp_path / CSV_NAME, FILES[:1])
+    (tmp_path / "x.tar").write_bytes(tar_of({f"a/{FIRST}": b"1", f"b/{FIRST}": b"2"}))
+    tree = LocalTree(tmp_path)
+    with pytest.raises(SourceError, match=rf"x\.tar holds {FIRST} twice\nWhich one is meant is unknown"):
+        list(FilesFlickr30k(FileCaptions(tree, CSV_NAME), TarImages(tree, "x.tar")).images())
+
+
+def test_only_wanted_members_of_a_zip_travel_or_a_share_of_them_before_the_captions_are_known(tmp_path):
+    write_annotations(tmp_path / CSV_NAME, FILES)
+    write_zip(tmp_path / ZIP_NAME, {file.filename: file.data for file in FILES})
+    far = CountedTree({ZIP_NAME: (tmp_path / ZIP_NAME).read_bytes()})
+    source = FilesFlickr30k(FileCaptions(LocalTree(tmp_path), CSV_NAME), ZipImages(far, ZIP_NAME))
+    first, every = FILES[0], source.travels_bytes()
+    assert every > sum(len(file.data) for file in FILES)
+    wanted = source.travels_bytes({f"flickr30k/{first.filename.removesuffix('.jpg')}"})
+    assert len(first.data) < wanted < len(first.data) + 200
+    source.captions = SimpleNamespace(ready=False)
+    assert source.travels_bytes(0.25) == round(0.25 * every)
 
 
 FAILURES = [

@@ -133,6 +133,15 @@ def test_the_malformed_row_of_kaggles_table_is_one_reject(tmp_path):
     assert [len(images[identifier].captions) for identifier in IDS] == [4, 5, 5, 5, 5, 5]
 
 
+def test_captions_of_what_is_no_image_of_flickr30k_are_a_reject(tmp_path):
+    folder = write_flickr30k(tmp_path, "uiuc_folder", FILES)
+    shutil.rmtree(folder / "captions")
+    table = folder / OTHERS["uiuc_folder"]
+    table.write_text(f"{table.read_text(encoding='utf-8')}drawn.png#0\tA cart .\n", encoding="utf-8")
+    (rejected,) = [image for image in by_id(open_flickr30k(folder)).values() if image.problem]
+    assert rejected.problem.endswith("'drawn.png' is not the name of a JPEG file")
+
+
 @pytest.mark.parametrize("name", ["flickr30k-images.zip", "flickr30k-images.tar", "photos.tgz"])
 def test_an_archive_may_be_named_itself(tmp_path, name):
     form = "zip" if name.endswith("zip") else "uiuc_tar" if name.endswith("tar") else "uiuc_tar_gz"

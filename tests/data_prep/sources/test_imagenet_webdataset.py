@@ -50,6 +50,11 @@ def test_the_name_is_that_of_the_facts_and_the_class_that_of_its_own_file(tmp_pa
     assert passed == {"of classes that are not wanted": 1}
 
 
+def test_the_name_among_the_facts_counts_before_that_of_the_sample(tmp_path):
+    write(tmp_path / "train.tar", *sample(f"{WAGON}_1", 436, f"{WAGON}_2.JPEG"))
+    assert [image.id for image in read(tmp_path, {436})] == [f"imagenet/train/{WAGON}_2"]
+
+
 @pytest.mark.parametrize(
     "facts",
     [{"label": 436}, {"cls": "436"}, {"class_index": 436}, {"wnid": WAGON}, {"label": WAGON}],

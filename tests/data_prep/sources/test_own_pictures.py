@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 import zipfile
@@ -223,6 +224,12 @@ def test_names_of_a_table_find_their_files(tmp_path, case):
     assert [(image.id, image.captions) for image in read(captioned(src))] == [(f"folder/{name}", ("A car",))]
 
 
+def test_a_folder_is_no_other_whose_name_ends_alike(tmp_path):
+    src = write(tmp_path / "p", {**contents(["oldcars/1.jpg"]), "t.csv": csv_table([("cars/1.jpg", "A car")])})
+    with pytest.raises(SourceError, match=r"it names files such as cars/1\.jpg, and the pictures are such as oldcars"):
+        captioned(src).check()
+
+
 def test_names_that_may_mean_several_files_or_the_same_one_are_refused(tmp_path):
     files = contents(["a/1.jpg", "b/1.jpg", "c/2.jpg"])
     table = csv_table([("1.jpg", "A"), ("c/2.jpg", "B"), ("2.jpg", "C"), ("b/1.jpg", "D"), ("d/1.jpg", "E")])
@@ -372,6 +379,14 @@ def test_a_change_of_a_caption_or_a_picture_changes_what_is_described(tmp_path):
     assert captioned(src).describe()["stamp"] not in (first["stamp"], second["stamp"])
 
 
+def test_a_tar_that_was_written_again_is_read_again(tmp_path):
+    src = tarred(tmp_path / "p.tar", {**contents(), "t.csv": csv_table()})
+    first = captioned(src).describe()["stamp"]
+    assert captioned(src).describe()["stamp"] == first
+    os.utime(src, (1, 1))
+    assert captioned(src).describe()["stamp"] != first
+
+
 def test_distractors_of_another_place_cannot_be_taken_for_captioned_ones(tmp_path):
     src = write(tmp_path / "p", {**contents(), "t.csv": csv_table()})
     other = write(tmp_path / "q", contents(["3.webp"]))
@@ -419,6 +434,15 @@ def test_shards_are_folders_and_pieces_of_big_ones(tmp_path, monkeypatch):
         True,
         True,
     ]
+
+
+def test_two_pictures_that_change_places_change_their_shard(tmp_path):
+    src = write(tmp_path / "p", {"1.jpg": b"one", "2.jpg": b"another"})
+    (first,) = distractors(src).shards()
+    write(src, {"1.jpg": b"another", "2.jpg": b"one"})
+    (now,) = distractors(src).shards()
+    assert now.size_bytes == first.size_bytes
+    assert now.fingerprint() != first.fingerprint()
 
 
 def test_a_tar_is_one_shard(tmp_path):
@@ -478,6 +502,12 @@ def test_samples_of_tars_are_pictures_with_captions(tars, source):
     assert [image.id for image in read_all(others)] == [
         f"{source}/{key}" for key in ("00000/3", "00001/6", "more/00000/9")
     ]
+
+
+def test_a_sample_is_what_stands_before_the_first_dot(tmp_path):
+    src = tarred(tmp_path / "x.tar", {"1.orig.png": encoded("1.png"), "1.orig.txt": b"", "1.txt": b"A car"})
+    (image,) = WEBDATASET.captioned(Place(str(src))).images()
+    assert (image.id, image.captions) == ("webdataset/x/1", ("A car",))
 
 
 def test_one_tar_of_samples_has_its_stem(tars):

@@ -52,6 +52,8 @@ def test_archives_of_other_names_and_places_are_others(far):
     elsewhere = CountedTree({})
     elsewhere.where = "far://elsewhere"
     assert kept(elsewhere, "a.zip", ENTRY) is None
+    keep(elsewhere, "a.zip", ENTRY, b"elsewhere")
+    assert (kept(far, "a.zip", ENTRY), kept(elsewhere, "a.zip", ENTRY)) == (LIST, b"elsewhere")
 
 
 def test_without_a_validator_nothing_is_kept(far):

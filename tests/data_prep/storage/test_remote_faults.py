@@ -148,6 +148,8 @@ def test_a_server_that_stops_to_answer_ranges(server, file, waits):
 
 
 def test_what_is_packed_on_its_way(server, file, waits):
+    assert read(server) == DATA[1_000:300_000]
+    assert {asked.encoding for asked in server.log} == {"identity"}, "nothing is to be packed"
     file.faults = ["gzip"]
     assert refusal(server) == (
         f"{server.url}/a/x.bin cannot be read in the middle: its server packs what it sends (gzip)\n{DOWNLOAD}"

@@ -78,6 +78,18 @@ def test_folders_are_listed(cloud):
     assert tree.travelling(["a/0.jpg", "c.txt"]) == len(FILES["a/0.jpg"]) + 12
 
 
+def test_files_of_one_name_in_two_folders_have_their_own_sizes(cloud):
+    cloud.put("bucket", "twins/1.jpg", b"one")
+    cloud.put("bucket", "twins/below/1.jpg", b"another")
+    tree, _ = open_tree("s3://bucket/twins")
+    assert [entry.size_bytes for entry in tree.walk("below")] == [7]
+    assert tree.travelling(["1.jpg"]) == 3
+    assert list(tree.read(["1.jpg"])) == [(b"one", "")]
+    cloud.client().delete_objects(
+        Bucket="bucket", Delete={"Objects": [{"Key": "twins/1.jpg"}, {"Key": "twins/below/1.jpg"}]}
+    )
+
+
 def test_a_whole_bucket_is_a_folder():
     tree, _ = open_tree("s3://bucket")
     assert [entry.name for entry in tree.entries()] == ["pictures", "x.tar", "x.zip"]
