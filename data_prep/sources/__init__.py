@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from data_prep.storage import PassedOver, Tree
+from data_prep.storage import PassedOver, Tree, digest_of
 from mteb_vehicle_search.eval_set.schema import is_line
 
 SPLITS = ("train", "val")
@@ -97,7 +96,7 @@ class Shard:
     def fingerprint(self) -> str:
         """A digest that changes when the shard does, without reading its bytes."""
         facts = (self.name, self.size_bytes, self.split, self.class_index, self.offset, self.stamp)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        return digest_of(facts)
 
 
 def some_names(tree: Tree) -> str:
@@ -185,6 +184,16 @@ class DistractorSource(Protocol):
     def release(self, shard: Shard) -> None:
         """Delete what was downloaded for `shard`; local forms and caches the user already had are left alone."""
         ...
+
+
+class ReadInPlace:
+    """What a source of distractors does with shards that are read where they lie: nothing, before and after."""
+
+    def prefetch(self, shard: Shard) -> None:
+        """What travels, travels while it is read."""
+
+    def release(self, shard: Shard) -> None:
+        """Nothing was written anywhere, and the user's files are left alone."""
 
 
 class PerClass(NamedTuple):

@@ -124,10 +124,31 @@ def plain(entries: Iterable[Entry], passed: PassedOver | None = None) -> list[En
     return kept
 
 
+def has_file(tree: Tree, name: str) -> bool:
+    """Tell whether a tree has a file of that name."""
+    entry = tree.entry(name)
+    return entry is not None and not entry.is_folder
+
+
+def content_of(tree: Tree, name: str) -> bytes:
+    """Return the bytes of a small file.
+
+    Raises:
+        SourceError: It is not there, or is refused.
+    """
+    with tree.open(name) as file:
+        return file.read()
+
+
+def digest_of(facts: object) -> str:
+    """Return the sha256 of what facts look like, in hexadecimal; of texts and numbers, the same on every run."""
+    return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def stamp_of(entries: Iterable[Entry]) -> str:
     """Return a digest of files that changes when one of them does, without reading them."""
     facts = [(e.name, e.size_bytes, *([e.stamp] if e.stamp else [])) for e in entries]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+    return digest_of(facts)
 
 
 def kind_of(mode: int) -> str:

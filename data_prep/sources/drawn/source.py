@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from data_prep.sources import NOT_SELECTED, SPLITS, Shard, SourceImage
+from data_prep.sources import NOT_SELECTED, SPLITS, ReadInPlace, Shard, SourceImage
 from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
 from data_prep.sources.drawn.pictures import draw
 from data_prep.storage import PassedOver
@@ -52,17 +52,11 @@ class CaptionedScenes(_Scenes):
                 passed[NOT_SELECTED] += 1
 
 
-class DistractorScenes(_Scenes):
+class DistractorScenes(_Scenes, ReadInPlace):
     """The scenes without captions, in one shard and of no class."""
 
     def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         return [Shard("scenes", "", 0, "")]
 
-    def prefetch(self, shard: Shard) -> None:
-        """Nothing to download."""
-
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         return (self._image(scene, "drawn_distractor") for scene in self._scenes if not scene.captions)
-
-    def release(self, shard: Shard) -> None:
-        """Nothing to give back."""

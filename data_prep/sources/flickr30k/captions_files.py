@@ -11,7 +11,7 @@ from typing import NamedTuple
 from data_prep.hub import HubFile, HubRepository
 from data_prep.sources.flickr30k.captions import CSV_COLUMNS, CSV_NAME, EXPECTED, Row, is_image_name, read_annotations
 from data_prep.sources.tables import BadRow, read_table
-from data_prep.storage import Tree, plain
+from data_prep.storage import Tree, content_of, has_file, plain
 from mteb_vehicle_search.errors import SourceError
 
 TOKEN_NAME = "results_20130124.token"  # noqa: S105 - UIUC's name of the captions, no secret
@@ -42,8 +42,7 @@ class FileCaptions:
 
     @cached_property
     def _bytes(self) -> bytes:
-        with self.tree.open(self.path) as file:
-            return file.read()
+        return content_of(self.tree, self.path)
 
     @cached_property
     def pinned(self) -> bool:
@@ -139,13 +138,13 @@ def is_other(name: str, content: bytes) -> bool:
 
 def find_captions(tree: Tree) -> FileCaptions | None:
     """Return the captions file of a folder: in the form of the pinned CSV, or else the first of `OTHERS`."""
-    if _is_file(tree, CSV_NAME):
+    if has_file(tree, CSV_NAME):
         return FileCaptions(tree, CSV_NAME)
     if tree.listable:
         tables = [entry.name for entry in plain(tree.entries()) if entry.name.lower().endswith(".csv")]
         if len(tables) == 1 and tables[0] not in OTHERS:
             return FileCaptions(tree, tables[0])
-    return next((FileCaptions(tree, name) for name in OTHERS if _is_file(tree, name)), None)
+    return next((FileCaptions(tree, name) for name in OTHERS if has_file(tree, name)), None)
 
 
 def captions_for(tree: Tree, dataset: HubRepository) -> CaptionsFile:
@@ -171,8 +170,3 @@ def captions_for(tree: Tree, dataset: HubRepository) -> CaptionsFile:
                 f"Put {CSV_NAME} there, or name one with --captions.",
             ) from error
     return hub
-
-
-def _is_file(tree: Tree, name: str) -> bool:
-    entry = tree.entry(name)
-    return entry is not None and not entry.is_folder

@@ -99,21 +99,25 @@ class ZipImages:
         return self.zip.own_entry.size_bytes, self.zip.own_entry.stamp
 
     def names(self, passed: PassedOver) -> set[str] | None:
-        return _images_among(self._members(passed), passed)
+        members, others = self._members
+        passed.update(others)
+        return _images_among(members, passed)
 
     def read(self, names: Sequence[str], passed: PassedOver) -> Iterator[Read]:
-        members = self._members(PassedOver())
+        members, _ = self._members
         there = [name for name in names if name in members]
         for name, (data, problem) in zip(there, self.zip.read([members[name] for name in there])):
             yield Read(name, data, problem)
 
     def travels_bytes(self, names: Sequence[str]) -> int:
-        members = self._members(PassedOver())
+        members, _ = self._members
         return self.zip.travelling([members[name] for name in names if name in members])
 
-    def _members(self, passed: PassedOver) -> dict[str, str]:
-        """The members' whole names by their bare ones."""
+    @cached_property
+    def _members(self) -> tuple[dict[str, str], PassedOver]:
+        """The members' whole names by their bare ones, and what was passed over."""
         found: dict[str, str] = {}
+        passed = PassedOver()
         for entry in self.zip.walk():
             if reason := (OUTSIDE if leads_out(entry.name) else not_an_image(entry.name)):
                 passed[reason] += 1
@@ -125,7 +129,7 @@ class ZipImages:
                     "Which one is meant is unknown: get the zip again.",
                 )
             found[name] = entry.name
-        return found
+        return found, passed
 
 
 class TarImages:
@@ -146,22 +150,30 @@ class TarImages:
     def stamp(self) -> Any:
         return self._entry.size_bytes, self._entry.stamp
 
+    @property
+    def _has_list(self) -> bool:
+        """A list of what is packed, or lies behind a network, takes as long as reading it."""
+        return not self.tree.remote and self.name.lower().endswith(".tar")
+
+    @cached_property
+    def _members(self) -> list[str]:
+        return [part.name for part in parts_of(self.tree, self.name)]
+
     def names(self, passed: PassedOver) -> set[str] | None:
-        # A list of what is packed, or lies behind a network, takes as long as reading it.
-        if self.tree.remote or not self.name.lower().endswith(".tar"):
+        if not self._has_list:
             return None
         found = set()
-        for part in parts_of(self.tree, self.name):
-            if reason := not_an_image(part.name):
+        for name in self._members:
+            if reason := not_an_image(name):
                 passed[reason] += 1
             else:
-                found.add(part.name.rpartition("/")[2])
+                found.add(name.rpartition("/")[2])
         return _images_among(found, passed)
 
     def read(self, names: Sequence[str], passed: PassedOver) -> Iterator[Read]:
         wanted, seen = set(names), set()
         # Counted by `names` where that can be.
-        counted = PassedOver() if self.names(PassedOver()) is not None else passed
+        counted = PassedOver() if self._has_list else passed
         for member, data, problem in read_tar(self.tree, self.name, counted):
             name = member.rpartition("/")[2]
             if name in seen:
@@ -175,7 +187,7 @@ class TarImages:
                 counted[NO_IMAGES] += 1
 
     def travels_bytes(self, names: Sequence[str]) -> int:
-        return self._entry.size_bytes if self.tree.remote else 0
+        return self.tree.travelling([self.name])
 
 
 def _images_among(names: Any, passed: PassedOver) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from data_prep.sources import NOT_SELECTED, SourceImage
 from data_prep.sources.flickr30k.captions import EXPECTED, caption_row, captioned_image
-from data_prep.storage import PassedOver, Tree
+from data_prep.storage import PassedOver, Tree, digest_of
 from mteb_vehicle_search.errors import SourceError
 
 _NUMBERED = re.compile(r"(.*?)(\d{4,})(?:-of-(\d{4,}))?")  # test-00000-of-00009, 0000
@@ -65,7 +64,7 @@ class ParquetFlickr30k:
             "location": self.tree.where,
             "revision": "",
             "files": [PurePosixPath(name).name for name in self.shards],
-            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
+            "stamp": digest_of(facts),
         }
 
     def images(self, passed: PassedOver | None = None, only: Collection[str] | None = None) -> Iterator[SourceImage]:

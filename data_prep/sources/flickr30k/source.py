@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from data_prep.sources.flickr30k.captions_files import (
 from data_prep.sources.flickr30k.images import FolderImages, Images, TarImages, ZipImages
 from data_prep.sources.flickr30k.parquet import ParquetFlickr30k
 from data_prep.sources.samples import TAR
-from data_prep.storage import PassedOver, Tree, not_an_image, plain
+from data_prep.storage import PassedOver, Tree, digest_of, not_an_image, plain
 from data_prep.storage.local import LocalTree
 from data_prep.storage.opening import open_tree
 from data_prep.storage.zips import ZipTree
@@ -147,7 +146,7 @@ class FilesFlickr30k:
             "location": self.pictures.where,
             "revision": "",
             "files": [self.captions.name, self.pictures.short],
-            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
+            "stamp": digest_of(facts),
         }
 
     def travels_bytes(self, only: Collection[str] | float = 1.0) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from data_prep.sources import SPLITS, UNWANTED, Shard, SourceImage
+from data_prep.sources import SPLITS, UNWANTED, ReadInPlace, Shard, SourceImage
 from data_prep.sources.imagenet.classes import WNID, class_indexes, classed_image, wnids
 from data_prep.sources.imagenet.truth import VAL_NAME, GroundTruth, ground_truth
-from data_prep.storage import Entry, PassedOver, Tree, plain, stamp_of
+from data_prep.storage import Entry, PassedOver, Tree, has_file, plain, stamp_of
 from data_prep.storage.tars import Part, parts_of, read_tar
 from mteb_vehicle_search.errors import SourceError
 
@@ -18,7 +18,7 @@ VAL_TAR = "ILSVRC2012_img_val.tar"
 USED = "Every split that is used must be there."
 
 
-class FilesImagenet:
+class FilesImagenet(ReadInPlace):
     """The original files, packed or not, wherever they lie.
 
     Training images are in the tar of tars, of which only the wanted inner ones are read, or in folders of classes. The
@@ -64,9 +64,6 @@ class FilesImagenet:
             raise missing[0]
         return shards
 
-    def prefetch(self, shard: Shard) -> None:
-        """What travels, travels while it is read."""
-
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         passed = PassedOver() if passed is None else passed
         if shard.class_index < 0:
@@ -75,15 +72,15 @@ class FilesImagenet:
             return iter(())
         return self._inner_tar(shard, passed) if shard.name.endswith(".tar") else self._class_folder(shard, passed)
 
-    def release(self, shard: Shard) -> None:
-        """Nothing was written anywhere."""
-
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}" if self.root else name
 
+    @cached_property
+    def _tars(self) -> set[str]:
+        return {name for name in (TRAIN_TAR, VAL_TAR) if has_file(self.tree, self._at(name))}
+
     def _has_tar(self, name: str) -> bool:
-        entry = self.tree.entry(self._at(name)) if name.endswith(".tar") else None
-        return entry is not None and not entry.is_folder
+        return name in self._tars
 
     @cached_property
     def _kinds(self) -> dict[str, str]:
@@ -101,6 +98,10 @@ class FilesImagenet:
         if any(entry.is_folder and WNID.fullmatch(entry.name) for entry in entries):
             return "classes"
         return "flat" if split == "val" and any(VAL_NAME.fullmatch(entry.name) for entry in entries) else ""
+
+    @cached_property
+    def _truth(self) -> GroundTruth:
+        return ground_truth(self.tree, self.root)
 
     def _train_shards(self, wanted: set[int] | None) -> list[Shard]:
         if not self._has_tar(TRAIN_TAR):
@@ -165,10 +166,10 @@ class FilesImagenet:
         if not packed and kind != "flat":
             raise SourceError(f"there is neither {self.tree.path(name)} nor a folder val/ of images", USED)
         # Without it the images have no classes: better known now than behind the training set.
-        truth = ground_truth(self.tree, self.root)
+        truth = self._truth
         if packed:
             entry = self.tree.entry(name) or Entry(name)
-            travels = entry.size_bytes if self.tree.remote else 0
+            travels = self.tree.travelling([name])
             return [Shard("val.tar", name, entry.size_bytes, "val", stamp=entry.stamp, travels_bytes=travels)]
         entries = plain(self.tree.entries(folder))
         self._require_all(folder, {entry.name for entry in entries}, truth, wanted)
@@ -197,7 +198,7 @@ class FilesImagenet:
             )
 
     def _val_images(self, shard: Shard, wanted: set[int], passed: PassedOver) -> Iterator[SourceImage]:
-        truth, where = ground_truth(self.tree, self.root), self.tree.path(shard.location)
+        truth, where = self._truth, self.tree.path(shard.location)
 
         def unwanted(name: str) -> str:
             index = truth.classes.get(_number(name))

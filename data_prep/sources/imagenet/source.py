@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.hub import HubFile, HubRepository
-from data_prep.sources import SPLITS, DistractorSource, Shard, SourceImage, some_names
+from data_prep.sources import SPLITS, DistractorSource, ReadInPlace, Shard, SourceImage, some_names
 from data_prep.sources.imagenet.files import FilesImagenet
 from data_prep.sources.imagenet.shards import EXPECTED, SHARD, complete_set, read_shard, split_of
 from data_prep.sources.imagenet.truth import KAGGLE
@@ -63,7 +63,7 @@ def _found(tree: Tree, named: str = "") -> DistractorSource | None:
     return None
 
 
-class ShardImagenet:
+class ShardImagenet(ReadInPlace):
     """A folder of the hub's shards, perhaps in the hub's cache.
 
     Args:
@@ -88,19 +88,13 @@ class ShardImagenet:
         for name in complete_set(self.files, self.tree.path(self.folder), splits):
             at = f"{self.folder}/{name}" if self.folder else name
             entry = self.tree.entry(at) or self.files[name]
-            travels = entry.size_bytes if self.tree.remote else 0
+            travels = self.tree.travelling([at])
             shards.append(Shard(name, at, entry.size_bytes, split_of(name), stamp=entry.stamp, travels_bytes=travels))
         return shards
-
-    def prefetch(self, shard: Shard) -> None:
-        """Nothing to download."""
 
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         with self.tree.open(shard.location) as file:
             yield from read_shard(self.tree.path(shard.location), shard.split, wanted, passed, file)
-
-    def release(self, shard: Shard) -> None:
-        """The user's files are left alone."""
 
 
 class HubImagenet:

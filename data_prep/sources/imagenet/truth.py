@@ -9,7 +9,7 @@ import zlib
 from typing import NamedTuple
 
 from data_prep.sources.imagenet.classes import class_indexes
-from data_prep.storage import Tree
+from data_prep.storage import Tree, content_of, has_file
 from data_prep.storage.tars import opened_in, read_member
 from mteb_vehicle_search.errors import SourceError
 
@@ -43,19 +43,9 @@ def ground_truth(tree: Tree, root: str = "") -> GroundTruth:
     above = root.removesuffix(KAGGLE) if root.endswith(KAGGLE) else root
     for folder in dict.fromkeys((root, above.rstrip("/"))):
         name = f"{folder}/{SOLUTION}" if folder else SOLUTION
-        if _is_file(tree, name):
-            return GroundTruth(_solution(_content(tree, name), tree.path(name)), SOLUTION)
+        if has_file(tree, name):
+            return GroundTruth(_solution(content_of(tree, name), tree.path(name)), SOLUTION)
     return GroundTruth(dict(enumerate(devkit_truth(tree, root), start=1)), GROUND_TRUTH)
-
-
-def _is_file(tree: Tree, name: str) -> bool:
-    entry = tree.entry(name)
-    return entry is not None and not entry.is_folder
-
-
-def _content(tree: Tree, name: str) -> bytes:
-    with tree.open(name) as file:
-        return file.read()
 
 
 def _solution(content: bytes, path: str) -> dict[int, int]:
@@ -110,10 +100,10 @@ def _devkit_file(tree: Tree, root: str, name: str) -> bytes:
         return "/".join(filter(None, (root, *parts)))
 
     for there in (at(name), at(DEVKIT, "data", name), at("data", name)):
-        if _is_file(tree, there):
-            return _content(tree, there)
+        if has_file(tree, there):
+            return content_of(tree, there)
     packed = at(f"{DEVKIT}.tar.gz")
-    if _is_file(tree, packed):
+    if has_file(tree, packed):
         with opened_in(tree, packed) as tar:
             for member in tar:
                 if member.isfile() and member.name.endswith(f"/{name}"):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_prep.sources import SPLITS, UNWANTED, Shard, SourceImage
+from data_prep.sources import SPLITS, UNWANTED, ReadInPlace, Shard, SourceImage
 from data_prep.sources.imagenet.classes import WNID, class_indexes, classed_image, original_stem
 from data_prep.sources.samples import TAR, Sample, samples_of
 from data_prep.storage import Entry, PassedOver, Tree, plain
@@ -33,7 +33,7 @@ def _split(name: str) -> str:
     return "train" if "train" in lower else "val" if "val" in lower else ""
 
 
-class WebdatasetImagenet:
+class WebdatasetImagenet(ReadInPlace):
     """Tars of images with their classes, shuffled: each can hold any class.
 
     A sample says its class in `.cls` (0-999) or its JSON, and its original name in its JSON (`filename`) or its key:
@@ -63,12 +63,9 @@ class WebdatasetImagenet:
                 )
             for name in names:
                 entry = self.tree.entry(name) or Entry(name)
-                travels = entry.size_bytes if self.tree.remote else 0
+                travels = self.tree.travelling([name])
                 shards.append(Shard(name, name, entry.size_bytes, split, stamp=entry.stamp, travels_bytes=travels))
         return shards
-
-    def prefetch(self, shard: Shard) -> None:
-        """What travels, travels while it is read."""
 
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         passed = PassedOver() if passed is None else passed
@@ -81,9 +78,6 @@ class WebdatasetImagenet:
             named = next((facts[key] for key in ("filename", "file_name", "path") if facts.get(key)), sample.key)
             name = original_stem(str(named)) or original_stem(sample.key) or str(named)
             yield classed_image(f"{name}.JPEG", sample.data, shard.split, index, sample.problem)
-
-    def release(self, shard: Shard) -> None:
-        """Nothing was written anywhere."""
 
 
 def _facts(sample: Sample, where: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from data_prep.sources.own.beside import read_beside
 from data_prep.sources.own.listing import Location
 from data_prep.sources.own.matching import match_names
 from data_prep.sources.tables import MAX_TABLE_BYTES, BadRow, CaptionTable, find_tables, read_table
-from data_prep.storage import Tree
+from data_prep.storage import Tree, content_of, digest_of, has_file
 from data_prep.storage.addresses import is_url
 from data_prep.storage.opening import open_tree
 from mteb_vehicle_search.errors import SourceError
@@ -51,7 +50,7 @@ class Captions:
     def digest(self) -> str:
         """Return what changes when a caption does, or what is told of rows that are not used."""
         facts = (sorted(self.of.items()), sorted(self.splits.items()), self.bad, sorted(self.missing.items()))
-        return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
+        return digest_of(facts)
 
 
 class TableFile(NamedTuple):
@@ -74,8 +73,7 @@ class TableFile(NamedTuple):
         entry = self.tree.entry(self.name)
         if entry is not None and entry.size_bytes > MAX_TABLE_BYTES:
             raise SourceError(f"{self.where} has {entry.size_bytes:,} bytes; the limit is {MAX_TABLE_BYTES:,}")
-        with self.tree.open(self.name) as file:
-            content = file.read()
+        content = content_of(self.tree, self.name)
         return read_table(content, self.where, file_column=place.file_column, caption_column=place.caption_column)
 
 
@@ -147,8 +145,7 @@ def _named(location: Location, wanted: str) -> TableFile:
             raise SourceError(f"{wanted} is no table of captions", EXPECTED)
         return TableFile(tree, file)
     for tree in (location.tree, location.beside):
-        entry = tree.entry(wanted) if tree is not None and not Path(wanted).is_absolute() else None
-        if tree is not None and entry is not None and not entry.is_folder:
+        if tree is not None and not Path(wanted).is_absolute() and has_file(tree, wanted):
             return TableFile(tree, wanted)
     if location.root and location.tree.entry(location.root + wanted) is not None:
         return TableFile(location.tree, location.root + wanted)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from data_prep.sources import NOT_SELECTED, SPLITS, Place, Shard, SourceImage
+from data_prep.sources import NOT_SELECTED, SPLITS, Place, ReadInPlace, Shard, SourceImage
 from data_prep.sources.own.captions import Captions, captions_of
 from data_prep.sources.own.listing import NO_PICTURES, Location
-from data_prep.sources.own.tar_trees import TarTree
-from data_prep.storage import Entry, PassedOver, stamp_of
+from data_prep.storage import Entry, PassedOver, digest_of, stamp_of
+from data_prep.storage.tar_trees import TarTree
 from mteb_vehicle_search.errors import SourceError
 
 UNNAMED = "pictures without captions"
@@ -61,7 +60,7 @@ class FolderCaptioned:
             "location": self.location.tree.where,
             "revision": "",
             "files": [self.captions.name] if self.captions.name else [],
-            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
+            "stamp": digest_of(facts),
         }
 
     def count(self) -> int:
@@ -132,7 +131,7 @@ def refused(source: str, captions: Captions) -> Iterator[SourceImage]:
         yield SourceImage(f"{source}/{name}", b"", source, "", problem=why)
 
 
-class FolderDistractors:
+class FolderDistractors(ReadInPlace):
     """The uncaptioned pictures of a location; see `DistractorSource`.
 
     Args:
@@ -182,18 +181,12 @@ class FolderDistractors:
             self.prefix,
             self.location.stamp() if isinstance(self.location.tree, TarTree) else "",
         )
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-    def prefetch(self, shard: Shard) -> None:
-        """What travels, travels while it is read."""
+        return digest_of(facts)
 
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         files = self._pieces[shard.name]
         for name, (data, problem) in zip(files, self.location.tree.read(files)):
             yield SourceImage(f"{self.prefix}/{self.location.relative(name)}", data, "folder", "", problem=problem)
-
-    def release(self, shard: Shard) -> None:
-        """The user's files are left alone."""
 
 
 def _pieces(names: list[str]) -> dict[str, list[str]]:

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from data_prep.sources import some_names
-from data_prep.sources.own.tar_trees import TarTree
 from data_prep.sources.samples import IMAGE_ENDINGS, TAR
 from data_prep.storage import HIDDEN, OUTSIDE, Entry, PassedOver, Tree, leads_out, not_an_image, stamp_of
 from data_prep.storage.opening import open_tree
+from data_prep.storage.tar_trees import TarTree
 from data_prep.storage.zips import ZipTree
 from mteb_vehicle_search.errors import SourceError
 
@@ -74,6 +74,12 @@ class Location:
         names = [*self.listing.pictures, *self.listing.others]
         prefix = f"{self.stem}/"
         return prefix if self.stem and names and all(name.startswith(prefix) for name in names) else ""
+
+    @property
+    def is_of_tars(self) -> bool:
+        """Whether it is a folder without pictures, but with tars."""
+        listing = self.listing if self.form == "folder" else None
+        return listing is not None and not listing.pictures and any(map(TAR.search, listing.others))
 
     def relative(self, name: str) -> str:
         """Return a file's name as ids have it."""

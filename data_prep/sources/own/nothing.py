@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_prep.sources import SPLITS, Shard, SourceImage
+from data_prep.sources import SPLITS, ReadInPlace, Shard, SourceImage
 from data_prep.storage import PassedOver
 
 
-class NoDistractors:
+class NoDistractors(ReadInPlace):
     """See `DistractorSource`."""
 
     def describe(self) -> dict[str, Any]:
@@ -18,11 +18,5 @@ class NoDistractors:
     def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         return []
 
-    def prefetch(self, shard: Shard) -> None:
-        """There is no shard."""
-
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         return iter(())
-
-    def release(self, shard: Shard) -> None:
-        """There is no shard."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_prep.sources import CaptionedSource, DistractorSource, Place
 from data_prep.sources.own.folder import FolderCaptioned, FolderDistractors
-from data_prep.sources.own.listing import Location, open_location
+from data_prep.sources.own.listing import open_location
 from data_prep.sources.own.webdataset import Tars, WebdatasetCaptioned, WebdatasetDistractors
 from data_prep.sources.samples import TAR
 from data_prep.storage.addresses import is_url
@@ -22,7 +22,7 @@ def open_folder(place: Place) -> CaptionedSource:
     """
     location = open_location(_absolute(place.src))
     fewest = place.fewest_captions
-    if _is_of_tars(location):
+    if location.is_of_tars:
         if place.captions:
             raise SourceError(
                 f"{location.tree.where} holds tars of samples, whose captions lie inside them; "
@@ -39,7 +39,7 @@ def open_folder_distractors(place: Place, captioned: Place | None) -> Distractor
     if captioned and isinstance(known, FolderCaptioned) and _absolute(captioned.src) == _absolute(place.src):
         return FolderDistractors(known.location, known)
     location = open_location(_absolute(place.src))
-    if _is_of_tars(location):
+    if location.is_of_tars:
         others = known.tars if isinstance(known, WebdatasetCaptioned) else None
         return WebdatasetDistractors(Tars(location.tree, "", "folder"), others)
     return FolderDistractors(location, known if isinstance(known, FolderCaptioned) else None)
@@ -60,11 +60,6 @@ def _tars(place: Place) -> Tars:
     if named and not TAR.search(named):
         raise SourceError(f"{tree.path(named)} is no tar", "Expected a webdataset tar, or a folder of such.")
     return Tars(tree, named, column=place.caption_column)
-
-
-def _is_of_tars(location: Location) -> bool:
-    listing = location.listing if location.form == "folder" else None
-    return listing is not None and not listing.pictures and any(map(TAR.search, listing.others))
 
 
 def _absolute(src: str) -> str:

@@ -69,7 +69,7 @@ def look(place: Place) -> Survey:
     if location.form == "tar" and location.tree.remote and location.beside is not None and not place.captions:
         return _look_at_tars(Tars(location.beside, location.tree.where.rpartition("/")[2], column=place.caption_column))
     location, inside = _archive_inside(location)
-    if location.form == "folder" and not location.listing.pictures and any(map(TAR.search, location.listing.others)):
+    if location.is_of_tars:
         return _look_at_tars(Tars(location.tree, column=place.caption_column))
     location.require_pictures()
     found = Survey("folder", location.tree.where, inside)

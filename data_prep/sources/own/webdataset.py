@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from data_prep.sources import NOT_SELECTED, SPLITS, Shard, SourceImage, some_names
+from data_prep.sources import NOT_SELECTED, SPLITS, ReadInPlace, Shard, SourceImage, some_names
 from data_prep.sources.own.beside import read_beside
 from data_prep.sources.own.folder import FEWER, UNNAMED
 from data_prep.sources.own.listing import fold
 from data_prep.sources.samples import TAR, Sample, samples_of
-from data_prep.storage import Entry, PassedOver, Tree, not_an_image, stamp_of
+from data_prep.storage import Entry, PassedOver, Tree, digest_of, not_an_image, stamp_of
 from mteb_vehicle_search.errors import SourceError
 
 
@@ -78,7 +77,7 @@ class WebdatasetCaptioned:
 
     def travels_bytes(self, only: Collection[str] | float = 1.0) -> int:
         """See `CaptionedSource.travels_bytes`; tars are read whole."""
-        return sum(max(0, e.size_bytes) for e in self.tars.entries.values()) if self.tars.tree.remote else 0
+        return self.tars.tree.travelling(self.tars.entries)
 
     def describe(self) -> dict[str, Any]:
         facts = (stamp_of(self.tars.entries.values()), self.tars.column, self.fewest)
@@ -87,7 +86,7 @@ class WebdatasetCaptioned:
             "location": self.tars.where,
             "revision": "",
             "files": list(self.tars.entries),
-            "stamp": hashlib.sha256(repr(facts).encode()).hexdigest(),
+            "stamp": digest_of(facts),
         }
 
     def count(self) -> int | None:
@@ -126,7 +125,7 @@ class WebdatasetCaptioned:
         return SourceImage(identifier, data, self.tars.source, "", captions=captions, problem=problem)
 
 
-class WebdatasetDistractors:
+class WebdatasetDistractors(ReadInPlace):
     """The samples without captions, or all if they lie elsewhere than the captioned ones; see `DistractorSource`.
 
     Args:
@@ -150,12 +149,9 @@ class WebdatasetDistractors:
         shards = []
         for name, entry in self.tars.entries.items():
             stamp = repr((entry.stamp, self.shared, self.column if self.shared else "", self.suffix))
-            travels = max(0, entry.size_bytes) if self.tars.tree.remote else 0
+            travels = self.tars.tree.travelling([name])
             shards.append(Shard(TAR.sub("", name), name, entry.size_bytes, "", stamp=stamp, travels_bytes=travels))
         return shards
-
-    def prefetch(self, shard: Shard) -> None:
-        """What travels, travels while it is read."""
 
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         source = self.tars.source
@@ -164,6 +160,3 @@ class WebdatasetDistractors:
                 continue
             changed = f"{source}{self.suffix}{identifier.removeprefix(source)}"
             yield SourceImage(changed, sample.data, source, "", problem=sample.problem)
-
-    def release(self, shard: Shard) -> None:
-        """Nothing was written anywhere."""

@@ -18,7 +18,6 @@ MAX_CAPTION_CHARACTERS = 5_000
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 _SPLITS |= {"restval": "train", "test": "test"}
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class BadRow(NamedTuple):
@@ -104,7 +103,7 @@ def clean_name(value: Any) -> tuple[str, str]:
         return "", f"{name:.100} is an address, not the name of a file"
     if not is_line(name):
         return "", f"{name!a:.100} is no file name: it holds what is no character, or ends a line"
-    if leads_out(name) or _DRIVE.match(name):
+    if leads_out(name):
         return "", f"{name:.100} leads out of the folder of the pictures; names are relative to it"
     return PurePosixPath(name).as_posix(), ""
 
