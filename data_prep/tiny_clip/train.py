@@ -43,7 +43,15 @@ from data_prep.tiny_clip.scenes import (
     stored,
     two_captions,
 )
-from data_prep.tiny_clip.vocabulary import CONTEXT_LENGTH, VOCABULARY_FILE, tokenize, train_vocabulary, vocabulary_size
+from data_prep.tiny_clip.vocabulary import (
+    CONTEXT_LENGTH,
+    TOKENIZER_CONFIG,
+    VOCABULARY_FILE,
+    tokenize,
+    tokenizer_files,
+    train_vocabulary,
+    vocabulary_size,
+)
 from mteb_vehicle_search.files import write_whole
 
 EMBED_DIM = 128
@@ -123,6 +131,7 @@ def model_config(vocabulary_tokens: int) -> dict[str, Any]:
                 "width": 128,
                 "heads": 4,
                 "layers": 2,
+                **TOKENIZER_CONFIG,
             },
         },
         "preprocess_cfg": {
@@ -181,6 +190,7 @@ def save(folder: Path, model: Any, vocabulary: bytes) -> int:
         "open_clip_model.safetensors": to_bytes(weights),
         "open_clip_config.json": f"{json.dumps(model_config(vocabulary_size(vocabulary)), indent=2)}\n".encode(),
         VOCABULARY_FILE: vocabulary,
+        **tokenizer_files(vocabulary),
     }
     for name, data in files.items():
         write_whole(folder / name, data)

@@ -28,7 +28,13 @@ from data_prep.tiny_clip.train import Training
 from data_prep.tiny_clip.vocabulary import VOCABULARY_FILE, tokenize, train_vocabulary, vocabulary_size
 
 TINY_CLIP = Path(mteb_vehicle_search.__file__).parent / "models" / "tiny_clip"
-FILES = ["bpe_vocabulary.txt.gz", "open_clip_config.json", "open_clip_model.safetensors"]
+FILES = [
+    "bpe_vocabulary.txt.gz",
+    "open_clip_config.json",
+    "open_clip_model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
 SMALL = Training(seed="test", pairs=11, steps=7, batch_pairs=4, warm_up=2, threads=1)
 
 
@@ -311,7 +317,7 @@ def test_files_are_written_aside_and_then_moved_to_their_place(tmp_path, monkeyp
     monkeypatch.setattr(Path, "replace", lambda self, to: (moved.append((self, to)), original(self, to))[1])
     vocabulary = train_vocabulary(["a red bus"], 3)
     train_tiny_clip.save(tmp_path / "a" / "b", train_tiny_clip.create_model(517), vocabulary)
-    assert [to.name for _, to in moved] == [FILES[2], FILES[1], FILES[0]]
+    assert [to.name for _, to in moved] == [FILES[2], FILES[1], FILES[0], *FILES[3:]]
     assert [source.name for source, _ in moved] == [f"{to.name}.partial" for _, to in moved]
     assert {source.parent for source, _ in moved} == {tmp_path / "a" / "b"}
 

@@ -7,12 +7,15 @@ import itertools
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import open_clip
 import open_clip.tokenizer
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import mteb_vehicle_search
 from data_prep.sources.drawn.mini import mini_scenes
@@ -20,7 +23,14 @@ from data_prep.sources.drawn.phrases import captions
 from data_prep.tiny_clip import vocabulary as bpe_vocabulary
 from data_prep.tiny_clip.scenes import pool_scenes
 from data_prep.tiny_clip.train import Training
-from data_prep.tiny_clip.vocabulary import CONTEXT_LENGTH, VOCABULARY_FILE, tokenize, train_vocabulary, vocabulary_size
+from data_prep.tiny_clip.vocabulary import (
+    CONTEXT_LENGTH,
+    VOCABULARY_FILE,
+    tokenize,
+    tokenizer_files,
+    train_vocabulary,
+    vocabulary_size,
+)
 
 TINY_CLIP = Path(mteb_vehicle_search.__file__).parent / "models" / "tiny_clip"
 WORDS = st.text("ab", min_size=1, max_size=5)
@@ -136,3 +146,52 @@ def test_captions_of_mini_fit_in_the_shipped_model() -> None:
     tokens = tokenizer(texts)
     assert torch.equal(tokens, tokenize(vocabulary.read_bytes(), texts))
     assert int((tokens != 0).sum(dim=1).max()) < tokens.shape[1], "a caption does not fit in the context"
+
+
+@pytest.fixture(scope="module")
+def in_plain_open_clip() -> Any:
+    return open_clip.get_tokenizer(f"local-dir:{TINY_CLIP}")
+
+
+def test_the_shipped_tokenizer_is_the_shipped_vocabulary() -> None:
+    for name, content in tokenizer_files((TINY_CLIP / VOCABULARY_FILE).read_bytes()).items():
+        assert (TINY_CLIP / name).read_bytes() == content, name
+
+
+def test_plain_open_clip_reads_every_mini_caption_as_we_do(in_plain_open_clip: Any) -> None:
+    texts = [text for named in mini_scenes() for text in named.captions]
+    assert len(texts) > 500
+    found = in_plain_open_clip(texts)
+    assert torch.equal(found, tokenize((TINY_CLIP / VOCABULARY_FILE).read_bytes(), texts))
+    # The padding is open_clip's 0, and the last token of a text its end: the largest number, where it reads the vector.
+    assert found[:, -1].unique().tolist() == [0]
+    assert (found.max(dim=1).values == 899).all()
+
+
+@settings(deadline=None, max_examples=300, derandomize=True)
+@given(
+    st.lists(
+        st.one_of(
+            st.text(st.characters(max_codepoint=0x2FF)),
+            st.text(st.sampled_from("aZ !'slEé5_<\n½٣ß"), max_size=80),
+            st.lists(st.sampled_from(["a car", "!!", "<PAD>", "<start_of_text>", "<end_of_text>", "It's"])).map(
+                " ".join
+            ),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_plain_open_clip_reads_any_text_as_we_do(in_plain_open_clip: Any, texts: list[str]) -> None:
+    own = tokenize((TINY_CLIP / VOCABULARY_FILE).read_bytes(), texts)
+    assert torch.equal(in_plain_open_clip(texts), own)
+
+
+def test_the_shipped_folder_loads_in_plain_open_clip_as_it_stands() -> None:
+    folder = f"local-dir:{TINY_CLIP}"
+    model, _, preprocess = open_clip.create_model_and_transforms(folder)
+    image = Image.new("RGB", (120, 90), (200, 30, 30))
+    with torch.inference_mode():
+        vector = model.encode_image(preprocess(image)[None])
+        text = model.encode_text(open_clip.get_tokenizer(folder)(["a red car"]))
+    assert vector.shape == text.shape == (1, 128)
