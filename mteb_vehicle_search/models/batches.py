@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from queue import SimpleQueue
 from threading import Event, Lock, get_ident
@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-TOKENS_PER_BATCH = 16384
+# On a processor more are no faster, and what lies between the layers takes memory.
+TOKENS_PER_BATCH, TOKENS_ON_PROCESSOR = 16384, 4096
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -62,8 +63,11 @@ def all_lanes(devices: Sequence[torch.device], replicas: Sequence[Towers], cpu_l
     return found
 
 
-def in_order(lanes: list[Lane], batches: Iterable[_Item], work: Callable[[_Item, Lane], _Result]) -> Iterator[_Result]:
-    """Yield `work(batch, lane)` of each batch in order, spread over the lanes; the first error ends it."""
+def in_order(lanes: list[Lane], batches: Iterable[_Item], work: Callable[[_Item, Lane], _Result]) -> Generator[_Result]:
+    """Yield `work(batch, lane)` of each batch in order, spread over the lanes; the first error ends it.
+
+    Whoever does not draw to the end closes it: what the garbage collector finds ends late, and in any thread.
+    """
     if len(lanes) == 1:
         for batch in batches:
             yield work(batch, lanes[0])
@@ -92,9 +96,12 @@ def in_order(lanes: list[Lane], batches: Iterable[_Item], work: Callable[[_Item,
             with lock:
                 working.discard(get_ident())
 
-    with _threads(len(lanes), "device") as pool:
+    with (
+        _threads(len(lanes), "device") as pool,
+        closing(_window((pool.submit(one, batch) for batch in batches), 2 * len(lanes))) as window,
+    ):
         try:
-            for future in _window((pool.submit(one, batch) for batch in batches), 2 * len(lanes)):
+            for future in window:
                 yield _result(future)
         except BaseException:
             with lock:
@@ -129,10 +136,11 @@ def decoded_ahead(
     workers: int,
     ahead: int,
     pinned: bool,
-) -> Iterator[Pixels]:
+) -> Generator[Pixels]:
     """Yield the pixels of each range of rows; `workers` threads decode `ahead` batches before they are called for.
 
-    `decode` returns uint8 [3, size_px, size_px] of a row. From `pinned` memory, a CUDA device copies by itself.
+    `decode` returns uint8 [3, size_px, size_px] of a row. From `pinned` memory, a CUDA device copies by itself. To be
+    closed as `in_order`.
     """
 
     def fill(batch: torch.Tensor, part: range) -> None:
@@ -185,19 +193,24 @@ def grouped(stream: Iterable[torch.Tensor], size: int) -> Iterator[Pixels]:
         yield lambda part=part: torch.stack(part)
 
 
-def token_batches(order: torch.Tensor, lengths: torch.Tensor | None, longest: int) -> Iterator[torch.Tensor]:
-    """Yield row numbers in batches of at most `TOKENS_PER_BATCH` tokens, padding included; shortest texts first."""
+def most_tokens(device: torch.device) -> int:
+    """Return how many tokens a batch of texts may have on a device."""
+    return TOKENS_ON_PROCESSOR if device.type == "cpu" else TOKENS_PER_BATCH
+
+
+def token_batches(order: torch.Tensor, lengths: torch.Tensor | None, longest: int, most: int) -> Iterator[torch.Tensor]:
+    """Yield row numbers in batches of at most `most` tokens, padding included, or one text; shortest texts first."""
     start = 0
     for end, row in enumerate(order):
         length = longest if lengths is None else int(lengths[row])
-        if end > start and (end - start + 1) * length > TOKENS_PER_BATCH:
+        if end > start and (end - start + 1) * length > most:
             yield order[start:end]
             start = end
     if len(order):
         yield order[start:]
 
 
-def _window(items: Iterable[_Item], ahead: int) -> Iterator[_Item]:
+def _window(items: Iterable[_Item], ahead: int) -> Generator[_Item]:
     """Yield the items, having drawn `ahead` more of them each time."""
     waiting: deque[_Item] = deque()
     for item in items:

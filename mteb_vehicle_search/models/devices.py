@@ -7,7 +7,7 @@ import torch
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import ModelLoadError
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_devices(device: str | int | None) -> list[torch.device]:
@@ -47,9 +47,9 @@ def choose_precision(device: torch.device, wanted: str | None = None) -> str:
         ModelLoadError: The name is unknown.
     """
     if chosen := wanted or settings.text("VEHICLE_SEARCH_PRECISION"):
-        if chosen not in PRECISIONS:
+        if chosen not in DTYPES:
             where = "precision" if wanted else "VEHICLE_SEARCH_PRECISION"
-            raise ModelLoadError(f"{where}={chosen!r} is unknown.", f"Choose from {', '.join(PRECISIONS)}.")
+            raise ModelLoadError(f"{where}={chosen!r} is unknown.", f"Choose from {', '.join(DTYPES)}.")
         return chosen
     if device.type != "cuda":
         return "fp32"

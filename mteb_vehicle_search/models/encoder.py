@@ -8,10 +8,10 @@ import hashlib
 import json
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from threading import Lock
 from typing import Any
 
@@ -31,10 +31,12 @@ from mteb_vehicle_search.models.batches import (
     decoded_ahead,
     grouped,
     in_order,
+    most_tokens,
     ranges,
     token_batches,
 )
-from mteb_vehicle_search.models.devices import choose_devices, choose_precision
+from mteb_vehicle_search.models.devices import DTYPES, choose_devices, choose_precision
+from mteb_vehicle_search.models.handover import read_batches
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, chosen_mode
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ class ImageTextEncoder(AbsEncoder):
         self._replicas: list[Towers] = []
         self._largest_batch: int | None = None
         self._workers = 0
+        self._texts: dict[str, int] = {}
         self._compiled = settings.flag("VEHICLE_SEARCH_COMPILE")
         self._lock = Lock()
 
@@ -100,9 +103,14 @@ class ImageTextEncoder(AbsEncoder):
         """Return int64 tokens [n, length] and the attention mask of the same shape."""
 
     @property
+    def streams(self) -> bool:
+        """Whether `encode_chunks` gives what `encode` does: not where a subclass or an object has its own `encode`."""
+        return type(self).encode is ImageTextEncoder.encode and "encode" not in vars(self)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The torch dtype of weights and activations."""
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        return DTYPES[self.precision]
 
     @property
     def towers(self) -> Towers:
@@ -134,7 +142,12 @@ class ImageTextEncoder(AbsEncoder):
             "compile": self._compiled,
             "num_workers": self._workers,
             "largest_batch": self._largest_batch,
+            **self._texts,
         }
+
+    def count_cut(self, count: int, cut: int, context: int) -> None:
+        """Note how many of the texts now tokenised had more than the `context` tokens that the tower reads."""
+        self._texts = {"context_tokens": context, "texts": count, "texts_cut": cut}
 
     def fingerprint(self) -> str | None:
         """Return a digest of what decides the vectors: weights, precision, preprocessing, device kind.
@@ -175,24 +188,62 @@ class ImageTextEncoder(AbsEncoder):
         Raises:
             EncodeError: An image does not decode (names its id), or not even one image fits in memory.
         """
-        self._workers = num_proc or min(16, settings.usable_cores())
-        with torch.inference_mode(), exact_arithmetic():
+        with self._at_work(num_proc):
             if callable(getattr(inputs.dataset, "jpeg", None)):
                 with closing(self._pixels(inputs.dataset, batch_size)) as batches:
                     return self._encode_images(batches, on_progress)
-            batches = iter(inputs)
-            if (first := next(batches, None)) is None:
-                raise EncodeError("There is nothing to encode.")
-            batches = chain([first], batches)
-            if "image" in first:
-                stream = (self.crop(image.convert("RGB")) for batch in batches for image in batch["image"])
-                return self._encode_images(grouped(stream, batch_size), on_progress)
-            if "text" not in first:
-                raise EncodeError(f"Inputs have neither 'image' nor 'text', only {sorted(first)}.")
-            return self._encode_texts([text for batch in batches for text in batch["text"]], on_progress)
+            batches = read_batches(inputs)
+            kind, first = next(batches)
+            items = chain(first, (item for _, items in batches for item in items))
+            if kind == "image":
+                return self._encode_images(grouped(map(self.crop, items), batch_size), on_progress)
+            return self._encode_texts(list(items), on_progress)
 
-    def _pixels(self, images: Any, batch_size: int) -> Generator[Pixels]:
-        """Yield the batches of a data set of JPEG bytes."""
+    def encode_chunks(
+        self,
+        images: Any,
+        chunks: Sequence[range],
+        on_chunk: Callable[[int, Callable[[], torch.Tensor]], None],
+        *,
+        batch_size: int,
+        num_proc: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Encode chunks of a data set in one go: the next is decoded and computed while one ends.
+
+        The vectors are those that `encode` gives for each chunk, to the bit: no batch has images of two chunks.
+
+        Args:
+            images: The data set of JPEG bytes: `jpeg(row)` and `ids`.
+            chunks: Their row numbers.
+            on_chunk: Called in order with the number of each chunk, from 0 on, and what gives its vectors, as `encode`
+                returns them. That may be called in another thread, which then waits for the device.
+            batch_size, num_proc, on_progress: As for `encode`.
+
+        Raises:
+            EncodeError: As by `encode`; `on_chunk` was called for the chunks before.
+        """
+        with (
+            self._at_work(num_proc),
+            closing(self._pixels(images, batch_size, chunks)) as batches,
+            closing(self._image_vectors(batches)) as vectors,
+        ):
+            for number, rows in enumerate(chunks):
+                parts = []
+                for part in islice(vectors, len(range(0, len(rows), batch_size))):
+                    parts.append(part)
+                    if on_progress:
+                        on_progress(len(part))
+                on_chunk(number, partial(self._whole, parts))
+
+    @contextmanager
+    def _at_work(self, num_proc: int | None) -> Iterator[None]:
+        self._workers = num_proc or min(16, settings.usable_cores())
+        with torch.inference_mode(), exact_arithmetic():
+            yield
+
+    def _pixels(self, images: Any, batch_size: int, chunks: Sequence[range] | None = None) -> Generator[Pixels]:
+        """Yield the batches of a data set of JPEG bytes, chunk by chunk; without chunks, the whole is one."""
 
         def decode(row: int) -> torch.Tensor:
             try:
@@ -200,7 +251,9 @@ class ImageTextEncoder(AbsEncoder):
             except (OSError, SyntaxError, ValueError) as error:
                 raise EncodeError(f"Image {images.ids[row]} does not decode: {error}.") from error
 
-        parts, size = ranges(len(images), batch_size), self.crop.size_px
+        cut = [range(len(images))] if chunks is None else chunks
+        parts = (rows[part.start : part.stop] for rows in cut for part in ranges(len(rows), batch_size))
+        size = self.crop.size_px
         if not self._decodes_ahead:
             # Decoding and computing share the cores, so each thread does both for a batch of its own.
             yield from (partial(decoded, part, decode, size) for part in parts)
@@ -213,6 +266,16 @@ class ImageTextEncoder(AbsEncoder):
         return self.device.type != "cpu"
 
     def _encode_images(self, batches: Iterable[Pixels], on_progress: Callable[[int], None] | None) -> torch.Tensor:
+        parts = []
+        with closing(self._image_vectors(batches)) as vectors:
+            for part in vectors:
+                parts.append(part)
+                if on_progress:
+                    on_progress(len(part))
+        return self._whole(parts)
+
+    def _image_vectors(self, batches: Iterable[Pixels]) -> Generator[torch.Tensor]:
+        """Yield the vectors of each batch, on its device and of any length."""
         # Sent once: a copy from ordinary memory makes the host wait for the device.
         of_device = {
             device: [torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (self.mean, self.std)]
@@ -224,13 +287,12 @@ class ImageTextEncoder(AbsEncoder):
             on_device = pixels.to(lane.device, non_blocking=True).contiguous()
             return lane.towers.image(((on_device.float() - shift) / scale).to(self.dtype))
 
-        vectors = []
-        for part in in_order(self._lanes(), batches, lambda batch, lane: self._in_memory(forward, batch(), lane)):
-            vectors.append(part)
-            if on_progress:
-                on_progress(len(part))
-        # Copied to the host only now, so that the device never waits for it.
-        return _unit(torch.cat([part.to(self.device) for part in vectors])).cpu()
+        yield from in_order(self._lanes(), batches, lambda batch, lane: self._in_memory(forward, batch(), lane))
+
+    def _whole(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        """Return vectors of unit length on the CPU; copied only now, so that the device never waits for it."""
+        with torch.inference_mode():
+            return _unit(torch.cat([part.to(self.device) for part in parts])).cpu()
 
     def _lanes(self) -> list[Lane]:
         return all_lanes(self.devices, self.replicas, 1 if self._compiled else self._workers)
@@ -248,13 +310,15 @@ class ImageTextEncoder(AbsEncoder):
         def work(rows: torch.Tensor, lane: Lane) -> tuple[torch.Tensor, torch.Tensor]:
             return rows, _unit(self._in_memory(forward, rows, lane)).cpu()
 
-        batches = token_batches(order, None if self.fixed_length else lengths, tokens.shape[1])
-        for rows, vectors in in_order(self._lanes(), batches, work):
-            if found is None:
-                found = torch.empty((len(texts), vectors.shape[1]))
-            found[rows] = vectors
-            if on_progress:
-                on_progress(len(rows))
+        of_each = None if self.fixed_length else lengths
+        batches = token_batches(order, of_each, tokens.shape[1], most_tokens(self.device))
+        with closing(in_order(self._lanes(), batches, work)) as done:
+            for rows, vectors in done:
+                if found is None:
+                    found = torch.empty((len(texts), vectors.shape[1]))
+                found[rows] = vectors
+                if on_progress:
+                    on_progress(len(rows))
         if found is None:
             raise EncodeError("There is nothing to encode.")
         return found

@@ -96,3 +96,20 @@ class Squash(ShortestSideCrop):
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return the side twice."""
         return self.size_px, self.size_px
+
+
+@dataclass(frozen=True)
+class LargerResizeCrop(ShortestSideCrop):
+    """Resize the shorter side to `resize_px`, then crop the centre; halves of a pixel are rounded down.
+
+    That is where transformers cuts; torchvision and open_clip round them to the even number.
+    """
+
+    resize_px: int = 0
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height after the resize."""
+        return ShortestSideCrop(self.resize_px).resized(width, height)
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        return (width - self.size_px) // 2, (height - self.size_px) // 2

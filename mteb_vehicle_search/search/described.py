@@ -7,13 +7,15 @@ import inspect
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mteb_vehicle_search.run_record import RunKey, options_of, versions
+from mteb_vehicle_search.run_record import RunKey, implementation_of, options_of, versions
 
 if TYPE_CHECKING:
     from mteb_vehicle_search.eval_set import EvalSet
 
 # Of mteb's encode arguments, those that decide no number.
 IDLE_ARGUMENTS = ("batch_size", "show_progress_bar")
+# What `describe()` of an encoder tells of the texts that it read last.
+OF_TEXTS = ("context_tokens", "texts", "texts_cut")
 
 
 class Rates(NamedTuple):
@@ -30,16 +32,22 @@ class Described:
 
     Attributes:
         fingerprint: What identifies the weights and all else that decides vectors; None if the encoder does not tell.
+        of_texts: What the encoder told of the queries' texts when it read them, such as how many of them it cut.
     """
 
     def __init__(self, model: Any, eval_set: EvalSet, encode_kwargs: dict[str, Any]) -> None:
         self._model, self._eval_set, self._encode_kwargs = model, eval_set, encode_kwargs
         fingerprint = getattr(model, "fingerprint", None)
         self.fingerprint = fingerprint() if callable(fingerprint) else None
+        self.of_texts: dict[str, int] = {}
 
     def _of_encoder(self) -> dict[str, Any]:
         describe: Any = getattr(self._model, "describe", None)
         return describe() if callable(describe) else {}  # type: ignore[return-value]
+
+    def note_texts(self) -> None:
+        """Take what the encoder tells of the texts that it read last for `of_texts`."""
+        self.of_texts = {key: told for key, told in self._of_encoder().items() if key in OF_TEXTS}
 
     @property
     def key(self) -> RunKey:
@@ -92,6 +100,7 @@ class Described:
             "finished": datetime.now(UTC).isoformat(),
             "model_name": meta.name,
             "model_revision": meta.revision,
+            "implementation": implementation_of(meta),
             "options": dict(key.options),
             "n_parameters": meta.n_parameters,
             "embed_dim": rates.dimension,
@@ -108,7 +117,7 @@ class Described:
             "corpus_size": eval_set.manifest["counts"]["corpus"],
             "query_count": query_count,
             "sources": _counts(eval_set),
-            "encoder": encoder,
+            "encoder": {**encoder, **self.of_texts},
             "resumed_images": rates.resumed_images,
         }
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.exactness import exact_arithmetic
 from mteb_vehicle_search.files import locked
+from mteb_vehicle_search.search.backlog import Backlog
 from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
 from mteb_vehicle_search.search.described import Described, Rates
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking, ordered_run, rank_exactly
@@ -89,6 +91,7 @@ class ExactSearch:
         self._normalise = compares_by_cosine(model)
         self._own_similarity = similarity_of(model)
         self._reads_images = getattr(model, "reads_images_itself", False)
+        self._streams = self._reads_images and getattr(model, "streams", False)
         self._started = datetime.now(UTC)
 
     def __enter__(self) -> ExactSearch:
@@ -137,15 +140,46 @@ class ExactSearch:
             stored = {number for number in range(len(store.ranges())) if store.has(number)}
             if not self._trusts(store, stored, batch_size, run):
                 stored = set()
+            missing: list[int] = []
             with _bar(encode_kwargs, len(corpus), "encode images") as bar:
                 for number, rows in enumerate(store.ranges()):
                     if number in stored:
                         self._resumed_images += len(rows)
                         bar.update(len(rows))
                         continue
+                    # Until it is known that its similarity is ours, the next chunk does not begin.
+                    if self._streams and self._own_similarity is None:
+                        missing.append(number)
+                        continue
                     store.write(number, run(rows, bar.update))
                     self._encoded_images += len(rows)
+                self._stream(corpus, missing, {"batch_size": batch_size, "num_proc": num_proc}, bar.update)
             self._dimension = self._dimension or store.read(0).shape[1]
+
+    def _stream(
+        self, corpus: CorpusImages, missing: list[int], given: dict[str, Any], on_progress: Callable[[int], Any]
+    ) -> None:
+        """Encode the missing chunks in one go, and store each while the next is computed."""
+        store: Any = self.store
+        chunks = [store.ranges()[number] for number in missing]
+
+        def keep(index: int, vectors: Callable[[], Any]) -> None:
+            rows = chunks[index]
+            store.write(missing[index], self._checked(vectors(), corpus.ids[rows.start : rows.stop], "image"))
+            self._encoded_images += len(rows)
+
+        if not missing:
+            return
+        with Backlog() as backlog:
+
+            def told(count: int) -> None:
+                backlog.check()
+                on_progress(count)
+
+            def done(index: int, vectors: Callable[[], Any]) -> None:
+                backlog.hand_over(partial(keep, index, vectors))
+
+            self.model.encode_chunks(corpus, chunks, done, on_progress=told, **given)
 
     def _locked_store(self) -> EmbeddingStore:
         key = self._described.key
@@ -177,12 +211,14 @@ class ExactSearch:
             raise EncodeError("search() was called before index().")
         encode = self._encoder(encode_kwargs, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset)
         query_ids = list(queries["id"])
-        vectors = self.store.queries(len(query_ids))
-        if vectors is None:
+        if kept := self.store.queries(len(query_ids)):
+            vectors, self._described.of_texts = kept
+        else:
             with self._timings.measure("encode_queries_s"):
                 loader = self._query_loader(queries, int(encode_kwargs.get("batch_size", 32)))
                 vectors = self._checked(encode(loader, PromptType.query, num_proc=num_proc), query_ids, "query")
-            self.store.write_queries(vectors)
+            self._described.note_texts()
+            self.store.write_queries(vectors, self._described.of_texts)
         row_of = {corpus_id: row for row, corpus_id in enumerate(self._corpus_ids)}
         query_of = {query_id: row for row, query_id in enumerate(query_ids)}
         judged = sorted(
@@ -250,8 +286,9 @@ class ExactSearch:
         name, some = self.mteb_model_meta.name, self.eval_set.queries()[:SAMPLE]
         queries = Dataset.from_dict({"id": [query.id for query in some], "text": [query.text for query in some]})
         asked = encode(self._query_loader(queries, batch_size), PromptType.query)
-        vectors = checked(asked, queries["id"], "query", name, None, normalise=False)
-        found = checked(images, ids, "image", name, vectors.shape[1], normalise=False)[:SAMPLE]
+        how = {"normalise": False, "encoder": type(self.model).__name__}
+        vectors = checked(asked, queries["id"], "query", name, None, **how)
+        found = checked(images, ids, "image", name, vectors.shape[1], **how)[:SAMPLE]
         require_same_order(own, vectors, found, name, cosine=self._normalise)
 
     def _query_loader(self, queries: Any, batch_size: int) -> Any:
@@ -273,7 +310,8 @@ class ExactSearch:
         return encode
 
     def _checked(self, vectors: Any, ids: list[str], kind: str) -> np.ndarray:
-        found = checked(vectors, ids, kind, self.mteb_model_meta.name, self._dimension, normalise=self._normalise)
+        how = {"normalise": self._normalise, "encoder": type(self.model).__name__}
+        found = checked(vectors, ids, kind, self.mteb_model_meta.name, self._dimension, **how)
         self._dimension = found.shape[1]
         return found
 

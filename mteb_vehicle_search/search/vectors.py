@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from mteb.models.abs_encoder import AbsEncoder
 
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.files import write_whole
+from mteb_vehicle_search.models.handover import one_array
 from mteb_vehicle_search.run_record import RunKey
+from mteb_vehicle_search.search.suited import EXPECTED, foreign_similarity, similarity_stated
 from mteb_vehicle_search.settings import embeddings_folder
 
 logger = logging.getLogger(__name__)
@@ -34,13 +36,9 @@ def compares_by_cosine(model: Any) -> bool:
     Raises:
         EncodeError: The model wants another similarity.
     """
-    wanted = getattr(model.mteb_model_meta, "similarity_fn_name", None)
-    name = str(getattr(wanted, "value", wanted or "cosine")).lower()
-    if name not in ("cosine", "dot"):
-        raise EncodeError(
-            f"{model.mteb_model_meta.name} compares vectors by {name!r}; exact search offers cosine and dot product."
-        )
-    return name == "cosine"
+    if why := foreign_similarity(model.mteb_model_meta):
+        raise EncodeError(f"{model.mteb_model_meta.name} {why}.")
+    return similarity_stated(model.mteb_model_meta) == "cosine"
 
 
 def similarity_of(model: Any) -> Callable[..., Any] | None:
@@ -83,7 +81,7 @@ def require_same_order(
 
 
 def checked(
-    vectors: Any, ids: list[str], kind: str, model: str, dimension: int | None, *, normalise: bool
+    vectors: Any, ids: list[str], kind: str, model: str, dimension: int | None, *, normalise: bool, encoder: str
 ) -> np.ndarray:
     """Return float32 [n, d] on the CPU; refuse what cannot be searched.
 
@@ -93,15 +91,17 @@ def checked(
         kind: "image" or "query", for the message, like the model's name (`model`).
         dimension: What the vectors before had; None: any.
         normalise: Whether to give them unit length.
+        encoder: The class of the model, for the hint.
 
     Raises:
         EncodeError: They are no vectors of numbers, too few or too many, of another dimension, or one is zero or not
             finite.
     """
-    array = _dense(vectors, ids, kind, model)
+    hint = f"{encoder}.encode is to be mended: {EXPECTED}"
+    array = _dense(vectors, ids, kind, model, hint)
     if array.ndim != 2:
         where = f"for {kind} {ids[0]} and those after it"
-        raise EncodeError(f"{model} returned vectors of shape {array.shape} {where}, instead of [n, dimension].")
+        raise EncodeError(f"{model} returned vectors of shape {array.shape} {where}, instead of [n, dimension].", hint)
     if len(array) != len(ids):
         at = ids[min(len(array), len(ids) - 1)]
         raise EncodeError(
@@ -126,28 +126,16 @@ def checked(
 LONGEST = float(np.finfo(np.float32).max)
 
 
-def _dense(vectors: Any, ids: list[str], kind: str, model: str) -> np.ndarray:
+def _dense(vectors: Any, ids: list[str], kind: str, model: str, hint: str | None = None) -> np.ndarray:
     """Return float32 of any shape; refuse what is no array of numbers."""
     try:
-        if isinstance(vectors, (list, tuple)):
-            return np.stack([_array(one) for one in vectors]) if vectors else np.empty((0, 0), dtype=np.float32)
-        return _array(vectors)
+        return one_array(vectors)
     except (TypeError, ValueError, RuntimeError) as error:
         found = type(vectors).__name__
         raise EncodeError(
-            f"{model} returned a {found} that is no array of numbers, for {kind} {ids[0]} and those after it: {error}."
+            f"{model} returned a {found} that is no array of numbers, for {kind} {ids[0]} and those after it: {error}.",
+            hint,
         ) from error
-
-
-def _array(vectors: Any) -> np.ndarray:
-    if isinstance(vectors, torch.Tensor):
-        dense = vectors.detach().to_dense() if vectors.layout != torch.strided else vectors.detach()
-        # numpy has no bfloat16.
-        return dense.to("cpu", torch.float32).numpy()
-    array = np.asarray(vectors)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"its values are {array.dtype}")
-    return array.astype(np.float32)
 
 
 CHUNK_ROWS = 4096
@@ -212,29 +200,35 @@ class EmbeddingStore:
         Raises:
             EncodeError: The file is damaged, or is not of these rows or not of this store.
         """
-        return self._read(self.path(chunk), self.ranges()[chunk])
+        return self._read(self.path(chunk), self.ranges()[chunk])[0]
 
     def chunks(self) -> Iterator[tuple[range, np.ndarray]]:
         """Yield (row numbers, vectors) of all chunks in order."""
         for number, rows in enumerate(self.ranges()):
             yield rows, self.read(number)
 
-    def write_queries(self, vectors: np.ndarray) -> None:
-        """Store the vectors of all queries, float32 [queries, dimension]; raise an EncodeError as `write` does."""
-        self._write(self.folder / QUERIES, range(len(vectors)), vectors)
+    def write_queries(self, vectors: np.ndarray, told: Mapping[str, int]) -> None:
+        """Store the vectors of all queries, float32 [queries, dimension], and what the encoder told of their texts.
 
-    def queries(self, count: int) -> np.ndarray | None:
-        """Return the vectors of all `count` queries, float32 [count, dimension]; None if there are none to trust."""
+        Raises an EncodeError as `write` does.
+        """
+        self._write(self.folder / QUERIES, range(len(vectors)), vectors, json.dumps(told))
+
+    def queries(self, count: int) -> tuple[np.ndarray, dict[str, int]] | None:
+        """Return what `write_queries` stored of all `count` queries; None if there are none to trust."""
         path = self.folder / QUERIES
         try:
-            return self._read(path, range(count)) if path.is_file() else None
+            if not path.is_file():
+                return None
+            vectors, told = self._read(path, range(count))
+            return vectors, json.loads(told or "{}")
         except EncodeError as error:
             logger.warning("%s The queries are encoded again.", error.message)
             return None
 
-    def _write(self, path: Path, rows: range, vectors: np.ndarray) -> None:
+    def _write(self, path: Path, rows: range, vectors: np.ndarray, told: str = "") -> None:
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        content = safetensors.numpy.save({"vectors": vectors}, self._proof(rows, vectors))
+        content = safetensors.numpy.save({"vectors": vectors}, self._proof(rows, vectors, told))
         try:
             write_whole(path, content)
         except OSError as error:
@@ -243,22 +237,31 @@ class EmbeddingStore:
                 "Free some room, or set VEHICLE_SEARCH_HOME to a larger disk; the next run continues.",
             ) from error
 
-    def _read(self, path: Path, rows: range) -> np.ndarray:
+    def _read(self, path: Path, rows: range) -> tuple[np.ndarray, str]:
+        """Return the vectors of a file, and what is told beside them."""
         try:
             with safetensors.safe_open(path, "numpy") as file:
-                proof, vectors = file.metadata(), file.get_tensor("vectors")
-            if proof != self._proof(rows, vectors) or vectors.ndim != 2 or len(vectors) != len(rows):
+                # Earlier versions told nothing.
+                proof, vectors = {"told": "", **(file.metadata() or {})}, file.get_tensor("vectors")
+            if proof != self._proof(rows, vectors, proof["told"]) or vectors.ndim != 2 or len(vectors) != len(rows):
                 raise ValueError("it is not of these images and this model")
         except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
             hint = f"Delete the folder {self.folder} and run again."
             raise EncodeError(f"{path} is damaged: {error}.", hint) from error
-        return vectors
+        return vectors, proof["told"]
 
-    def _proof(self, rows: range, vectors: np.ndarray) -> dict[str, str]:
-        """Return what a file says of its vectors: what made them, of which rows they are, and their digest."""
-        digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+    def _proof(self, rows: range, vectors: np.ndarray, told: str) -> dict[str, str]:
+        """Return what a file says of its vectors: what made them, their rows, what is told, and the digest of both."""
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).data)
+        digest.update(told.encode())
         kind = f"{vectors.dtype} {list(vectors.shape)}"
-        return {"identity": self._identity, "rows": f"{rows.start} to {rows.stop}", "kind": kind, "sha256": digest}
+        return {
+            "identity": self._identity,
+            "rows": f"{rows.start} to {rows.stop}",
+            "kind": kind,
+            "told": told,
+            "sha256": digest.hexdigest(),
+        }
 
     def clear(self) -> None:
         """Delete all vectors, keep the identity."""

@@ -22,6 +22,7 @@ from mteb_vehicle_search.models.batches import (
     empty_batch,
     grouped,
     in_order,
+    most_tokens,
     ranges,
     token_batches,
 )
@@ -485,9 +486,7 @@ def test_token_batches_hold_as_many_texts_as_fit(lengths, limit):
     # Rows in another order than their lengths: the last row is the shortest.
     order = torch.arange(len(lengths) - 1, -1, -1)
     of_row = torch.tensor(lengths[::-1], dtype=torch.int64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "TOKENS_PER_BATCH", limit)
-        found = [part.tolist() for part in token_batches(order, of_row, 1000)]
+    found = [part.tolist() for part in token_batches(order, of_row, 1000, limit)]
     wanted = plain_token_batches(lengths, limit)
     assert found == [[int(order[lane]) for lane in part] for part in wanted]
 
@@ -495,7 +494,7 @@ def test_token_batches_hold_as_many_texts_as_fit(lengths, limit):
 @pytest.mark.parametrize(
     ("texts", "longest", "wanted"),
     [
-        # 16,384 tokens: 256 texts of 64, 212 of 77.
+        # 256 texts of 64, 212 of 77.
         (256, 64, [256]),
         (257, 64, [256, 1]),
         (600, 77, [212, 212, 176]),
@@ -506,11 +505,15 @@ def test_token_batches_hold_as_many_texts_as_fit(lengths, limit):
     ],
 )
 def test_a_batch_has_at_most_16384_tokens(texts, longest, wanted):
-    order = torch.arange(texts)
-    assert [len(part) for part in token_batches(order, None, longest)] == wanted
+    order, most = torch.arange(texts), most_tokens(torch.device("cuda"))
+    assert [len(part) for part in token_batches(order, None, longest, most)] == wanted
     # With lengths, the longest text of all is not what counts.
     same = torch.full((texts,), longest)
-    assert [len(part) for part in token_batches(order, same, 10 * longest)] == wanted
+    assert [len(part) for part in token_batches(order, same, 10 * longest, most)] == wanted
+
+
+def test_a_batch_has_at_most_4096_tokens_on_a_processor():
+    assert most_tokens(torch.device("cpu")) == 4096
 
 
 @quickly

@@ -135,4 +135,4 @@ def test_what_is_wanted_decides_before_the_variable(monkeypatch):
 
 
 def test_the_precisions_are_those_of_the_documentation():
-    assert devices.PRECISIONS == ("fp32", "bf16", "fp16")
+    assert tuple(devices.DTYPES) == ("fp32", "bf16", "fp16")

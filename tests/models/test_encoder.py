@@ -190,7 +190,7 @@ def plain_text_vectors(seen):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_texts_are_encoded_shortest_first_as_long_as_the_longest_beside_them(monkeypatch, workers):
-    monkeypatch.setattr(loop, "TOKENS_PER_BATCH", 18)
+    monkeypatch.setattr(loop, "TOKENS_ON_PROCESSOR", 18)
     model, counts = Plain(), []
     batches = Batches([{"text": LETTERS[:4]}, {"text": LETTERS[4:]}])
     found = model.encode(batches, num_proc=workers, on_progress=counts.append)
@@ -209,7 +209,7 @@ def test_texts_are_encoded_shortest_first_as_long_as_the_longest_beside_them(mon
 
 
 def test_texts_of_a_model_with_a_fixed_length_keep_their_padding(monkeypatch):
-    monkeypatch.setattr(loop, "TOKENS_PER_BATCH", 65)
+    monkeypatch.setattr(loop, "TOKENS_ON_PROCESSOR", 65)
     model = Plain()
     model.fixed_length = True
     found = model.encode(Batches([{"text": LETTERS}]), num_proc=1)
@@ -627,7 +627,7 @@ def test_an_ordinary_loader_gives_the_same_vectors(images):
 def test_texts_come_back_in_order(monkeypatch):
     model = tiny()
     alone = torch.cat([model.encode(texts_loader([text])) for text in TEXTS])
-    monkeypatch.setattr(loop, "TOKENS_PER_BATCH", 64)
+    monkeypatch.setattr(loop, "TOKENS_ON_PROCESSOR", 64)
     assert (model.encode(texts_loader()) * alone).sum(-1).min() >= 0.99999
 
 

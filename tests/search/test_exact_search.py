@@ -12,6 +12,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from socket import gethostname
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import planted
@@ -790,6 +791,7 @@ def test_a_foreign_encoder(eval_set, vectors, clock):
         "content_id": eval_set.content_id,
         "images_id": eval_set.images_id,
         "sources_id": eval_set.sources_id,
+        "implementation": "",
         "bytes_id": eval_set.manifest["bytes_id"],
         "options": {},
         "preprocess": "",
@@ -826,6 +828,28 @@ def test_one_of_ours_describes_itself(eval_set, vectors, clock):
     assert info["num_workers"] == 3
     assert info["encoder"] == model.describe()
     assert info["training_datasets"] is None
+
+
+class Cutting(Planted):
+    """Tells how many texts it cut once it has read some, like our encoders."""
+
+    texts: ClassVar[dict] = {}
+
+    def encode(self, loader, *, prompt_type, **given):
+        if prompt_type == PromptType.query:
+            self.texts = {"context_tokens": 8, "texts": QUERIES, "texts_cut": 2}
+        return super().encode(loader, prompt_type=prompt_type, **given)
+
+    def describe(self):
+        return {"library": "toy", **self.texts}
+
+
+def test_what_was_cut_is_told_of_stored_queries_too(eval_set, vectors):
+    told = {"library": "toy", "context_tokens": 8, "texts": QUERIES, "texts_cut": 2}
+    assert whole_run(Cutting(vectors), eval_set).outcome.info["encoder"] == told
+    again = Cutting(vectors)
+    assert whole_run(again, eval_set).outcome.info["encoder"] == told
+    assert again.asked(PromptType.query) == []
 
 
 def test_a_device_is_told_without_a_description(eval_set, vectors):

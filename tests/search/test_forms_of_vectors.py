@@ -100,7 +100,7 @@ def test_no_finite_length_is_too_long(scale):
     plain = rng.uniform(1, 3, (4, 512)) * rng.choice([-1, 1], (4, 512))
     vectors = (plain * scale).astype(np.float32)
     assert np.isfinite(vectors).all()
-    found = checked(vectors, list("abcd"), "image", "org/model", None, normalise=True)
+    found = checked(vectors, list("abcd"), "image", "org/model", None, normalise=True, encoder="Encoder")
     exact = vectors.astype(np.float64)
     np.testing.assert_allclose(found, exact / np.linalg.norm(exact, axis=1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)

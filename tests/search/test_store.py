@@ -259,7 +259,7 @@ def test_a_chunk_proves_what_it_is(folder, monkeypatch, damage):
     store = EmbeddingStore(folder, 8, IDENTITY)
     for chunk in (0, 1):
         store.write(chunk, vectors(4, start=20 * chunk))
-    store.write_queries(vectors(4, start=20))
+    store.write_queries(vectors(4, start=20), {})
     damage(store.path(1))
     assert [store.has(chunk) for chunk in (0, 1)] == [True, False]
     with pytest.raises(EncodeError, match="is damaged: it is not of these images and this model"):
@@ -285,8 +285,10 @@ def test_a_chunk_of_another_model_is_none(folder):
 def test_queries_prove_what_they_are(folder, caplog):
     store = EmbeddingStore(folder, 8, IDENTITY)
     assert store.queries(5) is None
-    store.write_queries(vectors(5))
-    np.testing.assert_array_equal(EmbeddingStore(folder, 8, IDENTITY).queries(5), vectors(5))
+    store.write_queries(vectors(5), {"texts_cut": 2})
+    kept, told = EmbeddingStore(folder, 8, IDENTITY).queries(5)
+    np.testing.assert_array_equal(kept, vectors(5))
+    assert told == {"texts_cut": 2}
     assert not caplog.text
     assert store.queries(4) is None
     flipped(folder / "queries.safetensors")
@@ -294,6 +296,20 @@ def test_queries_prove_what_they_are(folder, caplog):
     assert "The queries are encoded again" in caplog.text
     store.clear()
     assert names(folder) == ["identity.json"]
+
+
+def test_what_is_told_of_queries_is_proven_too_and_was_not_told_before(folder, caplog):
+    store, path = EmbeddingStore(folder, 8, IDENTITY), folder / "queries.safetensors"
+    store.write_queries(vectors(5), {"texts_cut": 2})
+    path.write_bytes(path.read_bytes().replace(b"cut", b"rut"))
+    assert store.queries(5) is None
+    assert "The queries are encoded again" in caplog.text
+    proof = store._proof(range(5), vectors(5), "")
+    del proof["told"]
+    path.write_bytes(save({"vectors": vectors(5)}, proof))
+    kept, told = store.queries(5)
+    assert told == {}
+    np.testing.assert_array_equal(kept, vectors(5))
 
 
 def test_vectors_are_stored_as_float32_in_the_order_of_their_rows(folder):

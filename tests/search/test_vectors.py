@@ -23,7 +23,7 @@ def given(dimension=3, seed=0):
 
 
 def check(vectors, dimension=None, normalise=False, ids=IDS, kind="image"):
-    return checked(vectors, ids, kind, "org/model", dimension, normalise=normalise)
+    return checked(vectors, ids, kind, "org/model", dimension, normalise=normalise, encoder="Encoder")
 
 
 @pytest.mark.parametrize(
