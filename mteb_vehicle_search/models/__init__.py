@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mteb_vehicle_search.models.known_transformers import OTHERS, SIGLIP_SWITCH, SIGLIPS
+
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
@@ -51,7 +53,8 @@ _PE_CORE: dict[str, Any] = {
 
 def model_metas() -> list[ModelMeta]:
     """Return the metadata of our models; loads no weights."""
-    return [tiny_clip(), metaclip_1(), metaclip_1_2(), jina_clip_v2(), pe_core_l(), pe_core_bigg()]
+    own = [tiny_clip(), metaclip_1(), metaclip_1_2(), jina_clip_v2(), pe_core_l(), pe_core_bigg()]
+    return own + [transformers_meta(name, **facts) for name, facts in (SIGLIPS | OTHERS).items()]
 
 
 def open_clip_meta(
@@ -70,6 +73,27 @@ def open_clip_meta(
     common = {"reference": f"https://huggingface.co/{name}", "memory_usage_mb": round(n_parameters * 4 / 2**20)}
     given = {"n_parameters": n_parameters, "embed_dim": embed_dim, "loader_kwargs": {"quick_gelu": quick_gelu}}
     return _meta(name, revision, _load_open_clip, **{"max_tokens": 77, **common, **given, **facts})
+
+
+def transformers_meta(
+    name: str, revision: str, *, embed_dim: int, n_parameters: int | None = None, **facts: Any
+) -> ModelMeta:
+    """Return the metadata of a dual encoder of transformers on the hub, in fp32 safetensors.
+
+    Args:
+        name: Repository on the hub; holds `config.json`, `preprocessor_config.json`, a tokenizer, and the weights.
+        revision: Full commit hash.
+        embed_dim: Of the vectors.
+        n_parameters: Of both towers; None if it is not known.
+        **facts: Further fields of `ModelMeta`; unknown ones are None.
+    """
+    common = {
+        "framework": ["PyTorch", "Transformers", "safetensors"],
+        "reference": f"https://huggingface.co/{name}",
+        "memory_usage_mb": round(n_parameters * 4 / 2**20) if n_parameters else None,
+    }
+    given = {"n_parameters": n_parameters, "embed_dim": embed_dim}
+    return _meta(name, revision, _load_transformers, **{**common, **given, **facts})
 
 
 def _meta(name: str, revision: str, loader: Callable[..., Any], **facts: Any) -> ModelMeta:
@@ -99,6 +123,27 @@ def _load_open_clip(model_name: str, revision: str | None = None, device: Any = 
     return OpenClipEncoder(model_name, revision, device, **{"licence": _licence_of(model_name), **kwargs})
 
 
+def image_text_meta(name: str, revision: str | None, loader: Callable[..., Any] | None, **facts: Any) -> ModelMeta:
+    """Return the metadata of any image-text model; what is not said is unknown."""
+    unknown = ("n_parameters", "memory_usage_mb", "max_tokens", "embed_dim")
+    return _meta(name, revision, loader, **{**dict.fromkeys(unknown), **facts})  # type: ignore[arg-type]
+
+
+def encoder_of(kind: str) -> Any:
+    """Return the class that loads models of a kind (`layouts.py` names them), such as "open_clip"."""
+    if kind == "open_clip":
+        from mteb_vehicle_search.models.open_clip import OpenClipEncoder
+
+        return OpenClipEncoder
+    if kind == "transformers":
+        from mteb_vehicle_search.models.transformers_dual import TransformersEncoder
+
+        return TransformersEncoder
+    from mteb_vehicle_search.models.sentence import SentenceEncoder
+
+    return SentenceEncoder
+
+
 def _load_tiny_clip(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
     # The folder is not in the metadata: mteb writes that into result files, and paths of a machine have no place there.
     own = {"folder": TINY_CLIP_FOLDER, "bpe_file": "bpe_vocabulary.txt.gz"}
@@ -109,6 +154,13 @@ def _load_jina_clip(model_name: str, revision: str | None = None, device: Any = 
     from mteb_vehicle_search.models.jina_clip import JinaClipEncoder
 
     return JinaClipEncoder(model_name, revision, device, **{"licence": _licence_of(model_name), **kwargs})
+
+
+def _load_transformers(model_name: str, revision: str | None = None, device: Any = None, **kwargs: Any) -> Any:
+    from mteb_vehicle_search.models.transformers_dual import TransformersEncoder
+
+    own = {"licence": _licence_of(model_name), "switch": SIGLIP_SWITCH if model_name in SIGLIPS else ""}
+    return TransformersEncoder(model_name, revision, device, **{**own, **kwargs})
 
 
 def _licence_of(name: str) -> str:

@@ -14,27 +14,51 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from mteb_vehicle_search.errors import ModelLoadError
 
 AGAIN = "Delete the file and download the pinned revision again."
+# For what may be the only copy of a model.
+SAVE_AGAIN, FIT = "Save or copy it again.", "Make the configuration fit the weights."
 # Pages of a mapped file count as the process's memory until it is closed, so it is opened anew after so many bytes.
 MAPPED_BYTES = 128 << 20
 SHOWN_COMPLAINTS = 5
 
 
 class Checkpoint:
-    """A safetensors file at `path`; `shapes` is the shape of each tensor, from the header.
+    """A safetensors file at `path`, or several with tensors of one model; `shapes` is the shape of each tensor.
+
+    Args:
+        path, more: The files.
+        local: Whether they are a user's own, not those of a pinned revision that can be downloaded again.
 
     Raises:
-        ModelLoadError: The file is missing, truncated or not safetensors.
+        ModelLoadError: A file is missing, truncated or not safetensors, or a tensor is in two of them.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._open = lambda: safe_open(path, framework="pt")
+    def __init__(self, path: Path, *more: Path, local: bool = False) -> None:
+        self.path, self._local = path, local
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._places: dict[str, Path] = {}
+        for each in (*more, path):
+            self._open(each)
+            try:
+                shapes = {key: tuple(self._file.get_slice(key).get_shape()) for key in self._file.keys()}  # noqa: SIM118
+            except SafetensorError as error:
+                raise self._unreadable(each, error) from error
+            if twice := sorted(shapes.keys() & self.shapes.keys()):
+                raise ModelLoadError(
+                    f"{twice[0]} is in {self._places[twice[0]]} and in {each}.", SAVE_AGAIN if local else AGAIN
+                )
+            self.shapes.update(shapes)
+            self._places.update(dict.fromkeys(shapes, each))
+
+    def _open(self, path: Path) -> None:
         try:
-            self._file = self._open()
-            self.shapes = {key: tuple(self._file.get_slice(key).get_shape()) for key in self._file.keys()}  # noqa: SIM118
+            self._file = safe_open(path, framework="pt")
         except (OSError, SafetensorError) as error:
-            raise ModelLoadError(f"{path} is missing, truncated or not a safetensors file: {error}.", AGAIN) from error
-        self._mapped = 0
+            raise self._unreadable(path, error) from error
+        self._opened, self._mapped = path, 0
+
+    def _unreadable(self, path: Path, error: Exception) -> ModelLoadError:
+        said = f"{path} is missing, truncated or not a safetensors file: {error}."
+        return ModelLoadError(said, SAVE_AGAIN if self._local else AGAIN)
 
     def require(self, wanted: Mapping[str, tuple[int, ...]], kind: str) -> None:
         """Refuse a file whose keys or shapes are not exactly `wanted`; the message says that it should be a `kind`.
@@ -42,28 +66,34 @@ class Checkpoint:
         Raises:
             ModelLoadError: A key is missing, unknown, or of another shape.
         """
-        complaints = [f"{key} is missing" for key in sorted(wanted.keys() - self.shapes.keys())]
-        complaints += [f"{key} is unknown" for key in sorted(self.shapes.keys() - wanted.keys())]
-        complaints += [
-            f"{key} has shape {list(self.shapes[key])}, not {list(wanted[key])}"
-            for key in sorted(wanted.keys() & self.shapes.keys())
-            if self.shapes[key] != tuple(wanted[key])
-        ]
-        if complaints:
-            left = len(complaints) - SHOWN_COMPLAINTS
+        if complaints := complaints_about(self.shapes, wanted):
             raise ModelLoadError(
-                f"{self.path} is not laid out like {kind}: {'; '.join(complaints[:SHOWN_COMPLAINTS])}"
-                + (f"; and {left} more." if left > 0 else "."),
-                AGAIN,
+                f"{self.path} is not laid out like {kind}: {complaints}", FIT if self._local else AGAIN
             )
 
     def tensor(self, key: str) -> torch.Tensor:
         """Return a tensor as it is stored, mapped from the file: copy it before the next call."""
+        place = self._places.get(key, self.path)
+        if place != self._opened:
+            self._open(place)
         found = self._file.get_tensor(key)
         self._mapped += found.nbytes
         if self._mapped > MAPPED_BYTES:
-            self._file, self._mapped = self._open(), 0
+            self._open(place)
         return found
+
+
+def complaints_about(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """Return in what shapes by name are not exactly those that are wanted; "" if they are."""
+    complaints = [f"{key} is missing" for key in sorted(wanted.keys() - shapes.keys())]
+    complaints += [f"{key} is unknown" for key in sorted(shapes.keys() - wanted.keys())]
+    complaints += [
+        f"{key} has shape {list(shapes[key])}, not {list(wanted[key])}"
+        for key in sorted(wanted.keys() & shapes.keys())
+        if shapes[key] != tuple(wanted[key])
+    ]
+    left = len(complaints) - SHOWN_COMPLAINTS
+    return "; ".join(complaints[:SHOWN_COMPLAINTS]) + (f"; and {left} more." if left > 0 else "." if complaints else "")
 
 
 @contextmanager

@@ -106,11 +106,12 @@ class JinaClipEncoder(ImageTextEncoder):
             self._tokenizer.enable_truncation(MAX_TOKENS)
             self._tokenizer.enable_padding(pad_id=1, pad_token="<pad>")  # noqa: S106
         encoded = self._tokenizer.encode_batch([self.instruction + text for text in texts])
+        self.count_cut(len(texts), sum(bool(item.overflowing) for item in encoded), MAX_TOKENS)
         return torch.tensor([item.ids for item in encoded]), torch.tensor([item.attention_mask for item in encoded])
 
     def weights_id(self) -> str:
         """Return what identifies the vectors beyond the revision: options, and a local folder's digest."""
-        return f"{self.files.weights_id(WEIGHTS)} {self.instruction!r} {self.embed_dim}"
+        return f"{self.files.digest()} {self.instruction!r} {self.embed_dim}"
 
 
 class JinaClip(torch.nn.Module):

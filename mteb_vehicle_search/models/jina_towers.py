@@ -41,7 +41,7 @@ def load_towers(
     with parameters_on_meta():
         vision, text = build_vision(config["vision_config"]), build_text(config["text_config"])
     adapter = adapter_of(config["text_config"], task)
-    checkpoint = Checkpoint(path)
+    checkpoint = Checkpoint(path, local=not published)
     counts = layout.count_parameters(checkpoint.shapes)
     if published and counts != layout.PUBLISHED_PARAMETERS:
         raise ModelLoadError(

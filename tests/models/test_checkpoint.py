@@ -9,7 +9,15 @@ from torch import nn
 
 from mteb_vehicle_search.errors import ModelLoadError
 from mteb_vehicle_search.models import checkpoint as module
-from mteb_vehicle_search.models.checkpoint import AGAIN, Checkpoint, fill, layout_of, parameters_on_meta
+from mteb_vehicle_search.models.checkpoint import (
+    AGAIN,
+    FIT,
+    SAVE_AGAIN,
+    Checkpoint,
+    fill,
+    layout_of,
+    parameters_on_meta,
+)
 
 WEIGHTS = {
     "a.weight": torch.arange(12.0).view(3, 4),
@@ -58,6 +66,10 @@ def test_every_difference_is_complained_about_and_nothing_else(path, change, com
     wanted = {key: shape for key, shape in {**SHAPES, **change}.items() if shape is not None}
     with pytest.raises(ModelLoadError) as caught:
         Checkpoint(path).require(wanted, "the model of today")
+    with pytest.raises(ModelLoadError) as of_a_user:
+        Checkpoint(path, local=True).require(wanted, "the model of today")
+    # It may be the only copy.
+    assert of_a_user.value.hint == FIT
     assert caught.value.message == f"{path} is not laid out like the model of today: {'; '.join(complaints)}."
     assert caught.value.hint == AGAIN
 
@@ -82,6 +94,9 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
         Checkpoint(path)
     assert str(path) in str(caught.value)
     assert caught.value.hint == AGAIN
+    with pytest.raises(ModelLoadError) as caught:
+        Checkpoint(path, local=True)
+    assert caught.value.hint == SAVE_AGAIN
 
 
 class Mapped:

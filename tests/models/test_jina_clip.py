@@ -336,3 +336,11 @@ def test_name_revision_and_device_are_the_callers(copy):
     model = JinaClipEncoder("org/name", "0123", "meta", folder=copy)
     assert (model.model_name, model.revision, str(model.device)) == ("org/name", "0123", "meta")
     assert JinaClipEncoder("org/name", folder=copy).revision is None
+
+
+def test_captions_that_are_too_long_are_counted(copy):
+    # "▁" and the letters, the beginning and the end.
+    model = jina(copy)
+    assert "texts_cut" not in model.describe()
+    model.tokenise(["car", "x" * 509, "x" * 510, "x" * 2000, ""])
+    assert [model.describe()[key] for key in ("texts", "texts_cut", "context_tokens")] == [5, 2, 512]

@@ -29,6 +29,9 @@ from mteb_vehicle_search.models.checkpoint import Checkpoint, parameters_on_meta
 
 METAS = {meta.name: meta for meta in model_metas()}
 MISSION = ["timm/vit_huge_patch14_clip_224.metaclip_altogether", "jinaai/jina-clip-v2"]
+SIGLIPS = [name for name in METAS if name.startswith("google/")]
+TRANSFORMERS = [*SIGLIPS, "facebook/metaclip-2-worldwide-huge-quickgelu"]
+REPLACED = {"jinaai/jina-clip-v2", *SIGLIPS}
 FROM_THE_HUB = [name for name in METAS if name != "vehicle-search/tiny-clip"]
 OPEN_CLIP = {
     "ViT-H-14-quickgelu": metaclip_1,
@@ -51,11 +54,11 @@ def test_the_mission_models_are_offered():
         assert meta.training_datasets is None
 
 
-def test_mteb_knows_none_of_our_open_clip_models_itself():
+def test_mteb_knows_none_of_our_other_models_itself():
     from mteb.models.model_implementations import MODEL_REGISTRY
 
     for meta in model_metas():
-        if meta.name != "jinaai/jina-clip-v2":
+        if meta.name not in REPLACED:
             assert MODEL_REGISTRY[meta.name].loader.__module__ == "mteb_vehicle_search.models"
 
 
@@ -91,7 +94,8 @@ def test_the_embedded_models_metadata_is_that_of_its_weights():
 
 def needed(name):
     """Return what the message to a user without the files must name."""
-    files = {"timm": "open_clip_model.safetensors", "jina": "model.safetensors tokenizer.json"}[name[:4]]
+    # Which files the others have, the hub would say; pickles are none of them.
+    files = "model.safetensors tokenizer.json" if "jina" in name else "--include '*.safetensors' --include '*.json'"
     places = [f"https://huggingface.co/{name}", "hf auth login", "HF_HOME", "HF_HUB_OFFLINE"]
     return [name, METAS[name].license, f"hf download {name} --revision {METAS[name].revision}", files, *places]
 
@@ -127,9 +131,13 @@ CITED = {
     "xu2024metaclip": "Demystifying {CLIP} Data",
     "xu2024altogether": "Altogether: Image Captioning via Re-aligning Alt-text",
     "koukounas2024jinaclipv2": "jina-clip-v2: Multilingual Multimodal Embeddings for Text and Images",
+    "tschannen2025siglip2": "{SigLIP} 2: Multilingual Vision-Language Encoders with Improved Semantic Understanding,",
+    "zhai2023sigmoid": "Sigmoid Loss for Language Image Pre-Training",
+    "chuang2025metaclip2": "{Meta CLIP} 2: A Worldwide Scaling Recipe",
     "bolya2025perception": "Perception Encoder: The best visual embeddings are not at the output of the network",
 }
 META_CLIP_CODE = "https://github.com/facebookresearch/MetaCLIP"
+BIG_VISION = "https://github.com/google-research/big_vision"
 PERCEPTION_CODE = "https://github.com/facebookresearch/perception_models"
 
 
@@ -161,6 +169,31 @@ PERCEPTION_CODE = "https://github.com/facebookresearch/perception_models"
             "17aa0c25addfa14198fa2ff73d845a22d433432e",
             *("2025-04-17", "apache-2.0", 72, PERCEPTION_CODE, "bolya2025perception"),
         ),
+        (
+            "google/siglip2-base-patch16-224",
+            "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
+            *("2025-02-17", "apache-2.0", 64, BIG_VISION, "tschannen2025siglip2"),
+        ),
+        (
+            "google/siglip2-so400m-patch16-384",
+            "dd658faac399427308559e2c3ac1e99cbe43845d",
+            *("2025-02-17", "apache-2.0", 64, BIG_VISION, "tschannen2025siglip2"),
+        ),
+        (
+            "google/siglip2-giant-opt-patch16-384",
+            "a713301b217d38485fb2204c808367d10bc3cc40",
+            *("2025-02-17", "apache-2.0", 64, BIG_VISION, "tschannen2025siglip2"),
+        ),
+        (
+            "google/siglip-so400m-patch14-384",
+            "9fdffc58afc957d1a03a25b10dba0329ab15c2a3",
+            *("2024-01-08", "apache-2.0", 64, BIG_VISION, "zhai2023sigmoid"),
+        ),
+        (
+            "facebook/metaclip-2-worldwide-huge-quickgelu",
+            "2431b607fc8e05dd43b73797ba1a7a042514bcf4",
+            *("None", "cc-by-nc-4.0", 77, META_CLIP_CODE, "chuang2025metaclip2"),
+        ),
     ],
 )
 def test_what_the_hub_says_of_each_model_is_in_its_metadata(name, revision, released, licence, max_tokens, code, cited):
@@ -172,11 +205,10 @@ def test_what_the_hub_says_of_each_model_is_in_its_metadata(name, revision, rele
         f"https://huggingface.co/{name}",
     )
     assert f"{{{cited}," in meta.citation
-    assert f"title = {{{CITED[cited]}}}" in meta.citation
+    assert f"title = {{{CITED[cited]}" in meta.citation
     assert meta.citation.count("{") == meta.citation.count("}")
-    assert meta.framework == (
-        ["PyTorch", "Transformers", "safetensors"] if "jina" in name else ["PyTorch", "safetensors"]
-    )
+    by_transformers = "jina" in name or name in TRANSFORMERS
+    assert meta.framework == ["PyTorch", *(["Transformers"] if by_transformers else []), "safetensors"]
     assert meta.training_datasets is None
     assert meta.public_training_data is None
 
@@ -195,6 +227,9 @@ def test_every_model_searches_images_by_english_texts_by_the_cosine(name):
 @pytest.mark.parametrize("name", FROM_THE_HUB)
 def test_the_memory_of_a_model_is_that_of_its_file(name):
     meta = METAS[name]
+    if meta.n_parameters is None:
+        assert (name, meta.memory_usage_mb) == (TRANSFORMERS[-1], None)
+        return
     # Jina's is in fp16, the others' in fp32.
     size_mib = meta.n_parameters * (2 if "jina" in name else 4) / 2**20
     assert meta.memory_usage_mb == pytest.approx(size_mib, abs=0.51)
@@ -209,7 +244,29 @@ def test_models_are_offered_in_the_order_of_the_documentation():
         "jinaai/jina-clip-v2",
         "timm/PE-Core-L-14-336",
         "timm/PE-Core-bigG-14-448",
+        "google/siglip2-base-patch16-224",
+        "google/siglip2-so400m-patch16-384",
+        "google/siglip2-giant-opt-patch16-384",
+        "google/siglip-so400m-patch14-384",
+        "facebook/metaclip-2-worldwide-huge-quickgelu",
     ]
+
+
+def test_metaclip_2_is_held_to_the_activation_that_it_was_trained_with():
+    assert METAS["facebook/metaclip-2-worldwide-huge-quickgelu"].loader_kwargs == {"hidden_act": "quick_gelu"}
+
+
+@pytest.mark.parametrize("name", SIGLIPS)
+def test_the_metadata_of_the_siglips_is_what_mteb_found(name):
+    from mteb.models.model_implementations import siglip_models
+
+    (stock,) = [value for value in vars(siglip_models).values() if getattr(value, "name", None) == name]
+    fields = ("revision", "n_parameters", "n_embedding_parameters", "embed_dim", "max_tokens", "license", "reference")
+    assert {field: getattr(METAS[name], field) for field in fields} == {
+        field: getattr(stock, field) for field in fields
+    }
+    # mteb says that none of the evaluation's data were trained on; WebLI is not published.
+    assert METAS[name].training_datasets is None
 
 
 def test_jinas_columns_may_be_cut_to_those_that_were_trained():
@@ -230,7 +287,7 @@ def test_what_is_said_of_the_embedded_model_is_what_ships_with_the_package():
     assert (meta.framework, meta.citation, meta.public_training_code) == (["PyTorch"], None, None)
     assert str(meta.release_date) == "2026-11-25"
     model = meta.load_model(device="cpu")
-    assert (model.files.local, model.bpe_file) == (True, "bpe_vocabulary.txt.gz")
+    assert (model.found.files.local, model.bpe_file) == (True, "bpe_vocabulary.txt.gz")
     assert (model.model_name, model.revision) == (meta.name, TINY_CLIP_REVISION)
 
 
@@ -250,19 +307,24 @@ def test_an_own_models_metadata_is_what_is_said_and_else_unknown():
 
 @pytest.mark.parametrize("name", METAS)
 def test_a_loader_passes_everything_on(monkeypatch, name):
-    from mteb_vehicle_search.models import jina_clip, open_clip
+    from mteb_vehicle_search.models import jina_clip, open_clip, transformers_dual
 
     found = []
-    for owner, kind in ((open_clip, "OpenClipEncoder"), (jina_clip, "JinaClipEncoder")):
+    kinds = {"OpenClipEncoder": open_clip, "JinaClipEncoder": jina_clip, "TransformersEncoder": transformers_dual}
+    for kind, owner in kinds.items():
         monkeypatch.setattr(owner, kind, lambda *args, kind=kind, **given: found.append((kind, args, given)) or "made")
     loader = METAS[name].loader
-    assert loader("org/name", "0123", "cuda:1", folder="somewhere", other=1) == "made"
+    assert loader(name, "0123", "cuda:1", folder="somewhere", other=1) == "made"
     kind, args, given = found.pop()
-    assert kind == ("JinaClipEncoder" if "jina" in name else "OpenClipEncoder")
-    assert args == ("org/name", "0123", "cuda:1")
+    wanted = "JinaClipEncoder" if "jina" in name else "OpenClipEncoder"
+    assert kind == ("TransformersEncoder" if name in TRANSFORMERS else wanted)
+    assert args == (name, "0123", "cuda:1")
     own = {"bpe_file": "bpe_vocabulary.txt.gz"} if "tiny" in name else {}
+    if name in TRANSFORMERS:
+        own = {"switch": "VEHICLE_SEARCH_STOCK_SIGLIP" if name in SIGLIPS else ""}
     # What the caller says wins.
-    assert given == {**own, "folder": "somewhere", "licence": "", "other": 1}
+    assert given == {**own, "folder": "somewhere", "licence": METAS[name].license, "other": 1}
     loader("org/name")
-    own |= {"folder": TINY_CLIP_FOLDER} if own else {}
+    own |= {"folder": TINY_CLIP_FOLDER} if "tiny" in name else {}
+    own |= {"switch": ""} if name in TRANSFORMERS else {}
     assert found == [(kind, ("org/name", None, None), {**own, "licence": ""})]

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import model_folders
 import numpy as np
 import open_clip
 import pytest
@@ -253,34 +254,36 @@ def test_weights_do_not_hang_on_the_file(folder):
     assert all(torch.equal(value, wanted[name]) for name, value in model.towers.module.model.state_dict().items())
 
 
-def test_only_the_configuration_is_read_before_the_first_batch(folder):
-    (folder / WEIGHTS).rename(folder / "elsewhere")
+def test_the_weights_are_loaded_with_the_first_batch(folder):
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(b"none")
     model = encoder(folder)
+    with pytest.raises(ModelLoadError, match="not a safetensors file"):
+        _ = model.towers
+    (folder / WEIGHTS).unlink()
     with pytest.raises(ModelLoadError, match="is missing"):
         _ = model.towers
-    (folder / "elsewhere").rename(folder / WEIGHTS)
-    assert model.towers.image(torch.zeros((1, 3, 32, 32))).shape == (1, 32)
+    (folder / WEIGHTS).write_bytes(weights)
+    assert encoder(folder).towers.image(torch.zeros((1, 3, 32, 32))).shape == (1, 32)
 
 
 @pytest.mark.parametrize(
     ("bpe_file", "tokenizer", "wanted"),
     [
-        (None, None, [CONFIG, WEIGHTS]),
-        ("words.gz", None, [CONFIG, WEIGHTS, "words.gz"]),
-        (None, "org/other", [CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json"]),
-        (
-            "words.gz",
-            "org/other",
-            [CONFIG, WEIGHTS, "words.gz", "tokenizer.json", "tokenizer_config.json"],
-        ),
+        (None, None, [CONFIG]),
+        ("words.gz", None, [CONFIG, "words.gz"]),
+        (None, "org/other", [CONFIG, "tokenizer.json", "tokenizer.model"]),
+        ("words.gz", "org/other", [CONFIG, "tokenizer.json", "tokenizer.model", "words.gz"]),
     ],
 )
-def test_a_download_fetches_every_file_that_the_model_needs(folder, bpe_file, tokenizer, wanted):
+def test_a_model_consists_of_every_file_that_decides_its_vectors(folder, bpe_file, tokenizer, wanted):
+    for name in ("tokenizer.json", "tokenizer.model", "words.gz", "notes.json"):
+        (folder / name).write_bytes(b"{}")
     config = json.loads((folder / CONFIG).read_text())
     if tokenizer:
         config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = tokenizer
     (folder / CONFIG).write_text(json.dumps(config))
-    assert encoder(folder, bpe_file=bpe_file).names == wanted
+    assert encoder(folder, bpe_file=bpe_file).found.files.names == (WEIGHTS, *wanted)
 
 
 @pytest.mark.parametrize("context", [None, 32])
@@ -310,13 +313,26 @@ def test_the_tokenizer_is_made_once(folder, monkeypatch):
     assert made == [f"local-dir:{folder}"]
 
 
-def test_other_weights_of_a_folder_give_another_fingerprint(folder):
-    before = encoder(folder).fingerprint()
-    assert encoder(folder).fingerprint() == before
+def test_another_activation_in_the_configuration_gives_another_fingerprint(folder):
+    # Under a revision that its user has chosen.
+    def told():
+        return OpenClipEncoder("me/mine", "r1", "cpu", folder=folder, quick_gelu=None).fingerprint()
+
+    before = told()
+    config = json.loads((folder / CONFIG).read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert told() != before
+
+
+@pytest.mark.parametrize("revision", [None, "stated"])
+def test_other_weights_of_a_folder_give_another_fingerprint(folder, revision):
+    before = OpenClipEncoder("org/clip", revision, "cpu", folder=folder).fingerprint()
+    assert OpenClipEncoder("org/clip", revision, "cpu", folder=folder).fingerprint() == before
     weights = load_file(folder / WEIGHTS)
     weights["logit_scale"] += 1
     save_file(weights, folder / WEIGHTS)
-    assert encoder(folder).fingerprint() != before
+    assert OpenClipEncoder("org/clip", revision, "cpu", folder=folder).fingerprint() != before
 
 
 @pytest.mark.parametrize("changed", [{"mean": [0, 0, 0]}, {"std": [1, 1, 1]}, {"resize_mode": "squash"}, {"size": 48}])
@@ -349,19 +365,19 @@ def test_what_is_no_configuration_of_open_clips_is_refused_with_the_reason(tmp_p
     path = tmp_path / CONFIG
     path.write_text(json.dumps(config))
     with pytest.raises(ModelLoadError, match="is not an open_clip configuration") as caught:
-        module._read_config(path)
+        module.read_config(path)
     assert str(path) in str(caught.value)
     assert reason in str(caught.value)
 
 
 def test_a_configuration_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(ModelLoadError, match="FileNotFoundError"):
-        module._read_config(tmp_path / CONFIG)
+        module.read_config(tmp_path / CONFIG)
     (tmp_path / CONFIG).write_bytes(b"\xff{")
     with pytest.raises(ModelLoadError, match="UnicodeDecodeError"):
-        module._read_config(tmp_path / CONFIG)
+        module.read_config(tmp_path / CONFIG)
     (tmp_path / CONFIG).write_text(json.dumps(config_with()))
-    assert module._read_config(tmp_path / CONFIG) == config_with()
+    assert module.read_config(tmp_path / CONFIG) == config_with()
 
 
 @pytest.mark.parametrize("config", [{}, {"quick_gelu": False}, {"quick_gelu": None}])
@@ -374,13 +390,14 @@ def test_nothing_said_about_the_activation_is_plain_gelu(folder, config):
         encoder(folder, quick_gelu=True)
 
 
-def test_quick_gelu_must_be_asked_for(folder):
+def test_a_configuration_must_say_the_activation_that_is_asked_for(folder):
     made = json.loads((folder / CONFIG).read_text())
     made["model_cfg"]["quick_gelu"] = True
     (folder / CONFIG).write_text(json.dumps(made))
+    assert encoder(folder).model_config["quick_gelu"] is True
     with pytest.raises(ModelLoadError, match=r"was trained with plain GELU, but .* says quick_gelu=True") as caught:
-        encoder(folder)
-    assert "pinned revision" in caught.value.hint
+        encoder(folder, quick_gelu=False)
+    assert caught.value.hint == "Make the configuration fit the weights."
 
 
 def test_a_tokenizer_of_transformers_is_read_from_the_folder(folder, tmp_path):
@@ -419,4 +436,56 @@ def test_weights_of_another_layout_are_refused(folder, change, message):
 def test_name_revision_and_device_are_the_callers(folder):
     model = OpenClipEncoder("org/name", "0123", "meta", folder=folder)
     assert (model.model_name, model.revision, str(model.device)) == ("org/name", "0123", "meta")
-    assert OpenClipEncoder("org/name", folder=folder).revision is None
+    model = OpenClipEncoder("org/name", folder=folder)
+    assert model.revision == model.found.digest == model.weights_id()
+
+
+def told(model):
+    return [model.describe().get(key) for key in ("texts", "texts_cut", "context_tokens")]
+
+
+@pytest.mark.parametrize("context", [77, 32])
+def test_captions_that_the_context_cuts_are_counted(folder, context):
+    config = json.loads((folder / CONFIG).read_text())
+    config["model_cfg"]["text_cfg"]["context_length"] = context
+    (folder / CONFIG).write_text(json.dumps(config))
+    model = encoder(folder)
+    assert told(model) == [None, None, None]
+    # With beginning and end, two less fit.
+    texts = ["a car", "a " * (context - 2), "a " * (context - 1), "", "car " * 300]
+    model.tokenise(texts)
+    assert told(model) == [5, 2, context]
+    model.tokenise(["a car"])
+    assert told(model) == [1, 0, context]
+
+
+def test_a_caption_that_is_cut_behind_an_exclamation_mark_is_counted(folder):
+    # Its number is that of the padding.
+    model = encoder(folder)
+    tokens, _ = model.tokenise(["a " * 74 + "!("])
+    assert tokens[0, -2] == 0
+    assert told(model) == [1, 1, 77]
+
+
+def with_tokenizer_of_transformers(folder, write, **text):
+    write(folder)
+    config = json.loads((folder / CONFIG).read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "org/other", "context_length": 64, **text}
+    (folder / CONFIG).write_text(json.dumps(config))
+    return encoder(folder)
+
+
+def test_captions_that_a_tokenizer_of_transformers_cuts_are_counted(folder):
+    model = with_tokenizer_of_transformers(
+        folder, model_folders.write_siglip2, tokenizer_kwargs={"clean": "canonicalize"}
+    )
+    # A letter is a token, and the end is one; punctuation is gone before.
+    model.tokenise(["A car.", "z" * 63, "Z" * 64, "!" * 90 + "z", "z" * 300])
+    assert told(model) == [5, 2, 64]
+
+
+def test_captions_that_a_class_token_at_the_end_cuts_are_counted(folder):
+    model = with_tokenizer_of_transformers(folder, model_folders.write_xlm_tokenizer, tokenizer_mode="clips")
+    # A word has a token before its letters; beginning, end and the class token are three more.
+    model.tokenise(["z" * 60, "z" * 61, "a car"])
+    assert told(model) == [3, 1, 64]

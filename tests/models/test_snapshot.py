@@ -10,9 +10,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from stand_ins import put_into_hub_cache
 
 from mteb_vehicle_search import models
-from mteb_vehicle_search.errors import ModelLoadError
+from mteb_vehicle_search.errors import ModelLoadError, UsageError
 from mteb_vehicle_search.models import model_metas, snapshot
-from mteb_vehicle_search.models.snapshot import ModelFiles
+from mteb_vehicle_search.models.snapshot import Commit, ModelFiles, commit_of
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 NAMES = ("config.json", "model.safetensors")
@@ -55,7 +55,7 @@ def test_a_folder_is_taken_as_it_is_without_a_revision_or_digests(folder, hashed
         assert files.local is True
         assert files.folder() == files.folder(*NAMES) == folder
     assert hashed == []
-    assert files.weights_id("model.safetensors") == sha256(b"weights")
+    assert len(files.digest()) == 40
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,7 +66,7 @@ def test_a_file_that_a_folder_lacks_is_named(folder, name):
     with pytest.raises(ModelLoadError) as caught:
         files.folder(*NAMES)
     assert str(folder / name) in str(caught.value)
-    assert "only safetensors" in str(caught.value)
+    assert ("only safetensors" in str(caught.value)) == name.endswith(".safetensors")
     (folder / name).mkdir()
     with pytest.raises(ModelLoadError, match="is missing"):
         files.folder(name)
@@ -88,7 +88,7 @@ def test_only_what_is_asked_for_is_fetched_and_at_the_pinned_revision(folder, mo
 
 
 def test_the_hubs_revision_says_what_the_weights_are(cached, hashed):
-    assert ModelFiles("org/model", REVISION, NAMES).weights_id("model.safetensors") == ""
+    assert ModelFiles("org/model", REVISION, NAMES).digest() == ""
     assert hashed == []
 
 
@@ -219,3 +219,76 @@ def test_without_a_connection_the_licence_of_our_own_models_is_told():
     with pytest.raises(ModelLoadError) as caught:
         meta.load_model(device="cpu")
     assert f"Its licence (cc-by-nc-4.0) is at https://huggingface.co/{meta.name}." in caught.value.hint
+
+
+def test_what_a_person_is_told_to_download_can_be_pasted_into_a_shell():
+    files = ModelFiles("org/model", REVISION, ["config.json", "my model.safetensors"])
+    with pytest.raises(ModelLoadError) as caught:
+        files.folder("config.json")
+    assert f"hf download org/model --revision {REVISION} config.json 'my model.safetensors'\n" in str(caught.value)
+
+
+def test_every_file_decides_the_digest(folder):
+    files = ModelFiles("org/model", None, NAMES, folder)
+    before = files.digest()
+    assert before == ModelFiles("org/other", None, NAMES[::-1], folder).digest()
+    (folder / "notes.txt").write_bytes(b"1")
+    assert before == files.digest()
+    for name in NAMES:
+        (folder / name).write_bytes(b"other")
+        assert files.digest() != before
+        (folder / name).write_bytes(CONTENT[name])
+    (folder / NAMES[0]).unlink()
+    with pytest.raises(ModelLoadError, match="cannot be read"):
+        files.digest()
+
+
+# Which commit a repository is at, and which files it has.
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Let the hub answer with the commit in the list's last place; the number of questions is its length."""
+    asked = []
+
+    def model_info(self, repository, revision=None):
+        asked.append((repository, revision))
+        sha = revision if revision and len(revision) == 40 else f"{len(asked):040d}"
+        return SimpleNamespace(sha=sha, siblings=[SimpleNamespace(rfilename="config.json")])
+
+    monkeypatch.setattr(snapshot, "_told", {})
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    return asked
+
+
+def test_a_branch_is_asked_for_once_and_stays_where_it_was(hub):
+    first = commit_of("org/model")
+    assert commit_of("org/model") == commit_of("org/model", first.revision) == first
+    assert hub == [("org/model", None)]
+    assert not first.partial
+    assert commit_of("org/model", "v2") != first
+    assert len(hub) == 2
+
+
+@pytest.mark.parametrize("name", ["me/a--b", "me/bär", "me/x.git", "me/..x", f"me/{'x' * 97}"])
+def test_what_the_hub_takes_for_no_name_is_wrong_usage(name):
+    with pytest.raises(UsageError, match="names no repository: "):
+        commit_of(name)
+
+
+def test_offline_the_cache_tells_and_says_that_it_may_not_be_all(cached):
+    assert commit_of("org/model") == Commit(REVISION, frozenset(NAMES), partial=True)
+    (cached / "model.safetensors").unlink()
+    # Not remembered: it may be completed.
+    assert commit_of("org/model").names == {"config.json"}
+
+
+def test_a_snapshot_that_is_known_to_lack_files_tells_too(cached, monkeypatch):
+    class Incomplete(LocalEntryNotFoundError):
+        snapshot_path = str(cached)
+
+    def download(*args, **given):
+        raise Incomplete("some files are missing")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert commit_of("org/model").names == set(NAMES)
