@@ -8,11 +8,12 @@ from mteb_vehicle_search.plugin import hook
 # Importing this package must cost next to nothing: not even `typing` is imported.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mteb_vehicle_search.models.functions import from_functions
     from mteb_vehicle_search.tasks import VehicleImageSearch, VehicleImageSearchMini
 
     __version__: str
 
-__all__ = ["VehicleImageSearch", "VehicleImageSearchMini", "register"]
+__all__ = ["VehicleImageSearch", "VehicleImageSearchMini", "from_functions", "register"]
 
 
 def register() -> None:
@@ -43,6 +44,10 @@ def __getattr__(name: str):
         from mteb_vehicle_search import tasks
 
         return getattr(tasks, name)
+    if name == "from_functions":
+        from mteb_vehicle_search.models.functions import from_functions
+
+        return from_functions
     if name == "__version__":
         from importlib.metadata import version
 

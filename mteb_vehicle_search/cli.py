@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mteb_vehicle_search import mistakes, settings, terminal
-from mteb_vehicle_search.errors import VehicleSearchError
+from mteb_vehicle_search.errors import UsageError, VehicleSearchError
 from mteb_vehicle_search.settings import VARIABLES
 from mteb_vehicle_search.streams import Stream, shown
 
@@ -45,8 +45,11 @@ class Program(NamedTuple):
 
 COMMANDS = {
     "run": Command(
-        "mteb_vehicle_search.plugin.run", "evaluate a model; takes exactly the arguments of 'mteb run'", raw=True
+        "mteb_vehicle_search.plugin.run",
+        "evaluate models; takes the arguments of 'mteb run', several models, and --limit for a smoke test",
+        raw=True,
     ),
+    "models": Command("mteb_vehicle_search.plugin.listing", "list the models that can be run here"),
     "leaderboard": Command(
         "mteb_vehicle_search.analysis.leaderboard", "rank models by the results on one evaluation set"
     ),
@@ -55,13 +58,18 @@ COMMANDS = {
     ),
     "growth": Command("mteb_vehicle_search.analysis.corpus_growth", "predict the score on a larger or smaller corpus"),
     "report": Command("mteb_vehicle_search.report.build", "write an HTML report of the runs, with the images"),
+    "convert": Command(
+        "mteb_vehicle_search.models.conversion", "turn a checkpoint of open_clip's trainer into a model"
+    ),
     "reproduce": Command("mteb_vehicle_search.reproduce", "run the published models, compare with what was reported"),
 }
 EXAMPLES = """\
 examples:
   vehicle-search run -t VehicleImageSearchMini -m vehicle-search/tiny-clip
       a first result in a minute: nothing to download, no account
-  vehicle-search run -t VehicleImageSearch -m MODEL
+  vehicle-search models
+      which models there are, which are downloaded, which were run
+  vehicle-search run -t VehicleImageSearch -m MODEL -m ANOTHER
       the real evaluation; 'vehicle-search-data build' makes its data
   vehicle-search leaderboard
       what all runs gave, with intervals
@@ -164,8 +172,9 @@ def _run(program: Program, arguments: list[str], position: int) -> int:
     except Exception as error:
         if terminal.debugging():
             raise
-        terminal.show(mistakes.explained(error) or error)
-        return 1
+        said = mistakes.explained(error) or error
+        terminal.show(said)
+        return 2 if isinstance(said, UsageError) else 1
 
 
 def _parser(program: Program, chosen: str | None) -> argparse.ArgumentParser:

@@ -27,6 +27,10 @@ class SettingsError(VehicleSearchError):
     """A variable of the environment says what cannot be."""
 
 
+class UsageError(VehicleSearchError):
+    """What was asked for cannot be meant, such as a name that nobody knows; the command exits with 2."""
+
+
 class DataNotFoundError(VehicleSearchError, FileNotFoundError):
     """An evaluation set is not where it was looked for."""
 

@@ -12,7 +12,7 @@ from traceback import walk_tb
 from types import FrameType, TracebackType
 from typing import Any
 
-from mteb_vehicle_search.errors import VehicleSearchError
+from mteb_vehicle_search.errors import UsageError, VehicleSearchError
 
 PACKAGE = "mteb_vehicle_search"
 MTEBS_COMMAND = "mteb.cli.build_cli"
@@ -30,7 +30,8 @@ def by_mtebs_command(traceback: TracebackType | None) -> bool:
 def on_our_tasks(traceback: TracebackType | None) -> bool:
     """Tell whether mteb's command line was evaluating, or about to evaluate, one of our tasks."""
     for frame, _ in walk_tb(traceback):
-        if _module(frame).startswith(f"{PACKAGE}."):
+        # What stands around the command is at work in every run.
+        if _module(frame).startswith(f"{PACKAGE}.") and not _module(frame).startswith(f"{PACKAGE}.plugin."):
             return True
         if _module(frame) == MTEBS_COMMAND:
             asked = getattr(frame.f_locals.get("args"), "tasks", None) or []
@@ -41,7 +42,7 @@ def on_our_tasks(traceback: TracebackType | None) -> bool:
 
 def explained(error: BaseException) -> VehicleSearchError | None:
     """Return what mteb's look-up of a task, a benchmark or a model means to say; None for any other error."""
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception) or isinstance(error, VehicleSearchError):
         return None
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     for frame in frames:
@@ -52,15 +53,15 @@ def explained(error: BaseException) -> VehicleSearchError | None:
         if refused and where == ("mteb.benchmarks.get_benchmark", "get_benchmark"):
             return unknown("benchmark", its.get("benchmark_name"), its.get("benchmark_registry", {}))
         if where == ("mteb.models.get_model_meta", "get_model"):
-            return _about_model(error, its, _models())
+            return _about_model(error, its, known_models())
     return None
 
 
-def unknown(kind: str, name: Any, known: Mapping[str, Any]) -> VehicleSearchError:
+def unknown(kind: str, name: Any, known: Mapping[str, Any]) -> UsageError:
     """Return the error for the name of a task or a benchmark that is not among the known ones."""
     meant = _did_you_mean(str(name), known) or f"; 'mteb available-{kind}s' lists them."
     own = kind == "task" and str(name).lower().endswith("search")
-    return VehicleSearchError(f"mteb knows no {kind} {name!r}{meant}", OWN_SETS if own else None)
+    return UsageError(f"mteb knows no {kind} {name!r}{meant}", OWN_SETS if own else None)
 
 
 def nearest(name: str, known: Mapping[str, Any]) -> list[str]:
@@ -80,15 +81,34 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
 
 def _about_model(error: Exception, its: Mapping[str, Any], known: Mapping[str, Any]) -> VehicleSearchError | None:
     """Tell of a model that mteb did not find; an error while one is loaded is the model's own."""
-    name, meta = its.get("model_name"), its.get("meta")
+    meta = its.get("meta")
+    if meta is not None and (its.get("model_name") in known or meta.loader is not None):
+        return None
+    return unknown_model(its.get("model_name"), error, known, on_hub=meta is None)
+
+
+def unknown_model(
+    name: Any, error: Exception, known: Mapping[str, Any], *, on_hub: bool = True
+) -> VehicleSearchError | None:
+    """Return the error for a model whose metadata cannot be had; None for a known one's that is not foreseen.
+
+    Args:
+        name: As it was typed.
+        error: What mteb raised when it looked for it.
+        known: All models by name.
+        on_hub: Whether the hub might have it: it was not reached, or did not say.
+    """
+    if isinstance(error, VehicleSearchError):
+        return error
     if name in known:
         # Another revision was asked for than the one that mteb has.
-        return VehicleSearchError(str(error)) if meta is None and isinstance(error, ValueError) else None
-    if meta is not None and meta.loader is not None:
-        return None
+        return UsageError(str(error)) if isinstance(error, ValueError) else None
     (why, *_) = str(error).strip().splitlines() or [type(error).__name__]
-    hub = f"and the hub did not tell ({why})" if meta is None else "nor does the hub"
-    return VehicleSearchError(f"mteb does not know the model {name!r}, {hub}{_did_you_mean(str(name), known) or '.'}")
+    hub = f"and the hub did not tell ({why})" if on_hub else "nor does the hub"
+    meant = _did_you_mean(str(name), known)
+    # What looks like no name that is known may be right, and the line down.
+    kind = UsageError if meant or not on_hub else VehicleSearchError
+    return kind(f"mteb does not know the model {name!r}, {hub}{meant or '.'}")
 
 
 def _ours(known: Mapping[str, Any]) -> set[str]:
@@ -105,7 +125,7 @@ def _tasks() -> dict[str, Any]:
     return {task.metadata.name: task for task in found if isinstance(task, type) and hasattr(task, "metadata")}
 
 
-def _models() -> dict[str, Any]:
+def known_models() -> dict[str, Any]:
     import mteb
 
     return {str(meta.name): meta for meta in mteb.get_model_metas()}

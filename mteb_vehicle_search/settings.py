@@ -25,6 +25,7 @@ VARIABLES = {
     "VEHICLE_SEARCH_PREPROCESS": "exact (default) or fast, which is up to 3/255 off",
     "VEHICLE_SEARCH_COMPILE": "1: compile the towers with torch.compile",
     "VEHICLE_SEARCH_STOCK_JINA": "1: leave jinaai/jina-clip-v2 to mteb's own wrapper",
+    "VEHICLE_SEARCH_STOCK_SIGLIP": "1: leave the SigLIP models to mteb's own wrapper",
     "VEHICLE_SEARCH_NO_HOOK": "1: leave Python's start-up alone; plain 'mteb' then does not know the tasks",
     "VEHICLE_SEARCH_DEBUG": "1: the same as --debug",
 }

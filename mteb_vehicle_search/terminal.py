@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from mteb_vehicle_search import mistakes, settings
-from mteb_vehicle_search.errors import VehicleSearchError
+from mteb_vehicle_search.errors import UsageError, VehicleSearchError
 from mteb_vehicle_search.streams import shown
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def shorten_our_tracebacks() -> None:
             say(INTERRUPTED)
         elif said := error if isinstance(error, VehicleSearchError) else mistakes.explained(error):
             show(said)
+            if isinstance(said, UsageError):
+                # The one way for a hook to give the status: otherwise an error that nobody caught ends with 1.
+                raise SystemExit(2)
         else:
             previous(kind, error, traceback)
 

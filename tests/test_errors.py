@@ -22,6 +22,7 @@ def test_the_family_is_whole():
         "ResultsError",
         "SettingsError",
         "SourceError",
+        "UsageError",
         "VehicleSearchError",
     ]
 

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mteb
 import pytest
+from mteb.cli import build_cli
 from mteb.models import ModelMeta
 
 import mteb_vehicle_search
 from mteb_vehicle_search import cli, mistakes
-from mteb_vehicle_search.errors import VehicleSearchError
+from mteb_vehicle_search.errors import UsageError, VehicleSearchError
+from mteb_vehicle_search.plugin import asked
 
 mteb_vehicle_search.register()
 
@@ -46,7 +49,7 @@ def test_a_name_with_a_typo_is_one_line_with_the_nearest(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["vehicle-search"])
-    assert cli.main(["run", *words, "-v", "0"]) == 1
+    assert cli.main(["run", *words, "-v", "0"]) == (1 if "qqqqqq/zzzzzzzz" in words else 2)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "Warning" not in line]
     assert line.startswith("error: ")
     assert said in line
@@ -98,6 +101,59 @@ def test_other_errors_and_interruptions_are_not_explained() -> None:
         assert mistakes.explained(error) is None
 
 
+@pytest.mark.parametrize(
+    "name", ["vidore/colqwen2.5-v0.2", "Qwen/Qwen3-VL-Reranker-2B", "intfloat/multilingual-e5-small"]
+)
+def test_a_model_that_cannot_search_is_refused_by_name_before_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vehicle-search"])
+    monkeypatch.setattr(mteb, "get_model", lambda *given, **named: pytest.fail("it was loaded"))
+    assert cli.main(["run", *MINI, "-m", name, "-v", "0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {name} cannot run VehicleImageSearchMini: it ")
+    # Tasks of others may do with it.
+    asked.require_model(name, None, [])
+
+
+def test_mtebs_command_looks_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ran: list[Any] = []
+    run = asked.around_run(ran.append)
+
+    def given(*words: str) -> Any:
+        return build_cli.build_cli().parse_args(["run", *words])
+
+    with pytest.raises(SystemExit) as info:
+        run(given(*MINI))
+    assert info.value.code == 2
+    assert capsys.readouterr().err == asked.USAGE
+    for words in (
+        [*MINI, "-m", "vidore/colqwen2.5-v0.2"],
+        ["-b", "VehicleImageSearch", "-t", "NFCorpus", "-m", "vidore/colqwen2.5-v0.2"],
+        [*MINI, "-m", "tiny-clip"],
+    ):
+        with pytest.raises(VehicleSearchError):
+            run(given(*words))
+    for words in (["-t", "NFCorpos"], ["-b", "VehicleImageSerch"]):
+        with pytest.raises(KeyError) as missing:
+            run(given(*words, *TINY))
+        assert isinstance(mistakes.explained(missing.value), UsageError)
+    assert ran == []
+    # What others evaluate is theirs, were it a model that nobody knows.
+    for words in ([*MINI, *TINY], ["-t", "NFCorpus", "-m", "no/such"], TINY):
+        run(given(*words))
+    assert [one.model for one in ran] == ["vehicle-search/tiny-clip", "no/such", "vehicle-search/tiny-clip"]
+
+
+def test_an_interruption_of_another_task_is_not_ours() -> None:
+    def interrupt(given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as info:
+        asked.around_run(interrupt)(build_cli.build_cli().parse_args(["run", "-t", "NFCorpus", *TINY]))
+    assert not mistakes.on_our_tasks(info.value.__traceback__)
+
+
 # The stock command
 
 
@@ -118,11 +174,14 @@ def there() -> None:
     Path(os.environ["VEHICLE_SEARCH_HOME"]).mkdir(exist_ok=True)
 
 
-@pytest.mark.parametrize(("words", "said"), [UNKNOWN[0], UNKNOWN[3], UNKNOWN[5], UNKNOWN[8]])
+LATE = (["-m", "vidore/colqwen2.5-v0.2", *MINI], "vidore/colqwen2.5-v0.2 cannot run VehicleImageSearchMini: it gives")
+
+
+@pytest.mark.parametrize(("words", "said"), [UNKNOWN[0], UNKNOWN[3], UNKNOWN[5], UNKNOWN[8], LATE])
 def test_the_stock_command_says_it_in_one_line_too(words: list[str], said: str) -> None:
     process = stock(*words)
     error = process.communicate(timeout=100)[1]
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert "Traceback" not in error
     (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
     assert said in line

@@ -39,7 +39,12 @@ def test_names_are_listed_before_they_are_used():
     names = dir(mteb_vehicle_search)
     assert names == sorted(names)
     assert {"VehicleImageSearch", "VehicleImageSearchMini", "register", "__version__", "__doc__"} <= set(names)
-    assert sorted(mteb_vehicle_search.__all__) == ["VehicleImageSearch", "VehicleImageSearchMini", "register"]
+    assert sorted(mteb_vehicle_search.__all__) == [
+        "VehicleImageSearch",
+        "VehicleImageSearchMini",
+        "from_functions",
+        "register",
+    ]
 
 
 def test_register_registers(monkeypatch):

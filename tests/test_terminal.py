@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mteb_vehicle_search import terminal
-from mteb_vehicle_search.errors import DataNotFoundError, PluginWarning, ResultsError
+from mteb_vehicle_search.errors import DataNotFoundError, PluginWarning, ResultsError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -89,14 +89,25 @@ def test_errors_of_ours_that_mtebs_command_raised_are_one_message(
     assert capsys.readouterr().err == "error: No data.\nBuild it.\n"
 
 
+def test_what_cannot_be_meant_ends_mtebs_command_with_2(
+    untouched: list[tuple], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as info:
+        hand_in(raised(UsageError("There is none.", "Take another."), "mteb.cli.build_cli"))
+    assert info.value.code == 2
+    assert untouched == []
+    assert capsys.readouterr().err == "error: There is none.\nTake another.\n"
+
+
 @pytest.mark.parametrize(
     ("error", "modules"),
     [
         (DataNotFoundError("No data."), ["script"]),
+        (UsageError("There is none."), ["script"]),
         (DataNotFoundError("No data."), ["mteb.cli", "mteb.cli.build_cli.more"]),
         (KeyError("x"), ["mteb.cli.build_cli"]),
     ],
-    ids=["a script", "another module", "another error"],
+    ids=["a script", "a script too", "another module", "another error"],
 )
 def test_other_errors_stay_as_they_are(
     untouched: list[tuple], capsys: pytest.CaptureFixture[str], error: Exception, modules: list[str]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mteb_vehicle_search import cli, run_record, terminal
-from mteb_vehicle_search.errors import DataNotFoundError
+from mteb_vehicle_search.errors import DataNotFoundError, UsageError
 from mteb_vehicle_search.plugin import run as plugin_run
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +86,7 @@ def test_command_gets_its_arguments_and_gives_the_status(command: ModuleType) ->
     [
         (DataNotFoundError("No data in /x.", "Build it."), "error: No data in /x.\nBuild it.\n"),
         (ZeroDivisionError("oh"), "error: ZeroDivisionError: oh\n"),
+        (UsageError("There is none."), "error: There is none.\n"),
     ],
 )
 def test_errors_are_one_message_unless_debugging(
@@ -95,7 +96,7 @@ def test_errors_are_one_message_unless_debugging(
         raise error
 
     command.main = fail  # type: ignore[attr-defined]
-    assert cli.main(["stub"]) == 1
+    assert cli.main(["stub"]) == (2 if isinstance(error, UsageError) else 1)
     assert capsys.readouterr().err.startswith(message)
     for arguments in (["--debug", "stub"], ["stub", "--debug"]):
         with pytest.raises(type(error)):
@@ -111,7 +112,18 @@ def test_run_hands_exactly_mtebs_arguments_over(
     seen = []
     monkeypatch.setattr(sys, "argv", ["vehicle-search"])
     monkeypatch.setattr(build_cli, "run", lambda args: seen.append(vars(args)))
-    given = ["-m", "a/b", "-t", "NFCorpus", "--batch-size", "7", "--overwrite-strategy", "always", "-v", "0"]
+    given = [
+        "-m",
+        "mteb/baseline-random-encoder",
+        "-t",
+        "NFCorpus",
+        "--batch-size",
+        "7",
+        "--overwrite-strategy",
+        "always",
+        "-v",
+        "0",
+    ]
     assert cli.main(["run", *given]) == 0
     build_cli.run(build_cli.build_cli().parse_args(["run", *given]))
     assert seen[0] == seen[1]
@@ -122,7 +134,7 @@ def test_run_hands_exactly_mtebs_arguments_over(
             cli.main(arguments) if arguments else build_cli.build_cli().parse_args(["run", "--help"])
         assert exit_info.value.code == 0
         helps.append(capsys.readouterr().out)
-    assert helps[0] == helps[1]
+    assert helps[0] == helps[1] + plugin_run.OWN
     assert "--overwrite-strategy" in helps[0]
 
 
@@ -178,7 +190,7 @@ def test_the_help_of_a_command_is_its_summary_as_a_sentence(
     assert text.startswith("usage: vehicle-search [-h] [--version] [--debug] COMMAND ...\n")
     assert "\ncommands:\n  COMMAND\n" in text
     assert re.search(r"^    stub +do nothing$", text, flags=re.MULTILINE)
-    assert re.search(r"^    run +evaluate a model; takes exactly", text, flags=re.MULTILINE)
+    assert re.search(r"^    run +evaluate models; takes the", text, flags=re.MULTILINE)
 
 
 def test_help_names_every_setting_and_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +262,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     monkeypatch.setattr(sys, "argv", ["vehicle-search"])
     monkeypatch.setenv(terminal.DEBUG, "0")
     monkeypatch.setattr(mteb_vehicle_search, "register", lambda: happened.append(("registered", None)))
-    monkeypatch.setattr(plugin_run, "require_data", lambda names: happened.append(("checked", list(names))))
+    monkeypatch.setattr(plugin_run, "require_data", lambda *names: happened.append(("checked", *map(list, names))))
+    monkeypatch.setattr(plugin_run, "require_model", lambda *asked: happened.append(("looked up", asked)))
     monkeypatch.setattr(build_cli, "main", lambda: happened.append(("ran", sys.argv)))
     return happened
 
@@ -259,14 +272,18 @@ def test_run_registers_checks_the_data_and_runs(run: list[tuple[str, Any]]) -> N
     assert cli.main(["run", "-t", "NFCorpus", "SciFact", "-m", "c/d"]) == 0
     assert run == [
         ("registered", None),
-        ("checked", ["NFCorpus", "SciFact"]),
+        ("checked", ["NFCorpus", "SciFact"], []),
+        ("looked up", ("c/d", None, [])),
         ("ran", ["vehicle-search", "run", "-t", "NFCorpus", "SciFact", "-m", "c/d"]),
     ]
 
 
 def test_a_run_without_tasks_needs_no_data(run: list[tuple[str, Any]]) -> None:
     assert cli.main(["run", "-m", "c/d", "-b", "VehicleImageSearch"]) == 0
-    assert run[1] == ("checked", [])
+    assert run[1:3] == [
+        ("checked", [], ["VehicleImageSearch"]),
+        ("looked up", ("c/d", None, ["VehicleImageSearch"])),
+    ]
 
 
 @pytest.mark.parametrize("words", [[], ["-t", "NFCorpus"], ["-m", "c/d"], ["--device", "0"]])

@@ -9,7 +9,10 @@ import sys
 PACKAGE = "mteb"
 # Whoever imports our tasks first imports mteb with them, which comes too early: nobody can hand over half a module.
 OUR_TASKS = "mteb_vehicle_search.tasks"
-HOOKED = ("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks", PACKAGE, OUR_TASKS)
+# mteb's command line, which is imported after mteb.
+COMMAND = "mteb.cli"
+REGISTRIES = ("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks")
+HOOKED = (*REGISTRIES, PACKAGE, OUR_TASKS, COMMAND)
 
 
 class MtebFinder:

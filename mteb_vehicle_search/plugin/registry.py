@@ -5,7 +5,6 @@ Every step is idempotent, and what cannot be registered gives one PluginWarning 
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib.util
 import logging
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import PluginWarning
-from mteb_vehicle_search.plugin import hook
+from mteb_vehicle_search.models.known_transformers import SIGLIP_SWITCH, SIGLIPS
+from mteb_vehicle_search.plugin import guards, hook
 from mteb_vehicle_search.run_record import version_of
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "mteb_vehicle_search.models"
 OURS = "mteb-vehicle-search"
-TASKS, MODELS, BENCHMARKS = hook.HOOKED[:3]
+TASKS, MODELS, BENCHMARKS = hook.REGISTRIES
 BENCHMARK = "VehicleImageSearch"
 
-# mteb's own entry runs the repository's code, which under transformers 5 is refused or silently wrong.
-REPLACED_MODEL = "jinaai/jina-clip-v2"
+# Entries of mteb that ours replace, each with the variable that keeps mteb's. Jina's runs the repository's code, which
+# under transformers 5 is refused or silently wrong; the SigLIPs' leaves captions their capitals.
+REPLACED = {"jinaai/jina-clip-v2": "VEHICLE_SEARCH_STOCK_JINA", **dict.fromkeys(SIGLIPS, SIGLIP_SWITCH)}
 
 _told: set[str] = set()
 _source_of: dict[str, str] = {}
@@ -63,6 +64,16 @@ def known_tasks() -> dict[str, type[AbsTask]]:
     return dict(module._TASKS_REGISTRY)
 
 
+def source_of(name: str) -> str:
+    """Return who brought a model: "mteb", this package, or "package 'x' (entry point ...)"."""
+    return _source_of.get(name, "mteb")
+
+
+def _is_known(model: str) -> bool:
+    registry: Any = sys.modules[MODELS].MODEL_REGISTRY  # type: ignore[attr-defined]
+    return model in registry
+
+
 def module_executed(name: str) -> None:
     """Add to a module of mteb that has just executed; called by the import hook."""
     if name == hook.OUR_TASKS:
@@ -74,6 +85,10 @@ def module_executed(name: str) -> None:
 
         terminal.shorten_our_tracebacks()
         _complete()
+        return
+    if name == hook.COMMAND:
+        with _warning_instead("checks of 'mteb run'"):
+            guards.guard_command()
         return
     step, what = _STEPS[name]
     with _warning_instead(what):
@@ -90,8 +105,17 @@ def _complete() -> None:
                 step()
             elif importlib.util.find_spec(name) is None:
                 raise ModuleNotFoundError(f"there is no {name}")
+    with _warning_instead("checks of models"):
+        guards.guard_models()
+    with _warning_instead("spared imports"):
+        guards.spare_imports()
+    if hook.COMMAND in sys.modules and not hook.is_being_imported(hook.COMMAND):
+        with _warning_instead("checks of 'mteb run'"):
+            guards.guard_command()
     with _warning_instead("guards of stored results"):
-        _guard_results()
+        guards.guard_results()
+    with _warning_instead("models by where they lie"):
+        guards.answer_for_located(_is_known)
     # Only now: a module of somebody else may well begin with `from mteb import ...`.
     with _warning_instead("models of other packages"):
         if MODELS in sys.modules:
@@ -164,9 +188,19 @@ def _add_to_computed_tasks(tasks: list[type[AbsTask]]) -> None:
     module._SIMILAR_TASKS.update(similar)
 
 
+def forget_tasks(names: Iterable[str]) -> None:
+    """Let mteb no longer know these tasks of sets, whose data are gone."""
+    module: Any = sys.modules["mteb.get_tasks"]
+    for name in names:
+        task = module._TASKS_REGISTRY.pop(name, None)
+        module.TASK_LIST = tuple(one for one in module.TASK_LIST if one is not task)
+        vars(sys.modules[TASKS]).pop(name, None)
+        vars(sys.modules[hook.OUR_TASKS])["_tasks_of_sets"].pop(name, None)
+
+
 def _add_own_models() -> None:
-    stock = settings.flag("VEHICLE_SEARCH_STOCK_JINA")
-    _add_models(offer for offer in _own_offers() if not (stock and offer.meta.name == REPLACED_MODEL))
+    stock = {name for name, switch in REPLACED.items() if settings.flag(switch)}
+    _add_models(offer for offer in _own_offers() if offer.meta.name not in stock)
     if not hook.is_being_imported(hook.PACKAGE):
         _add_models(_offers_of_entry_points())
 
@@ -181,14 +215,14 @@ def _add_models(offers: Iterable[Offer]) -> None:
         holder = registry.get(name)
         if holder is meta:
             continue
-        if holder is not None and not (name == REPLACED_MODEL and source == OURS):
+        if holder is not None and not (name in REPLACED and source == OURS):
             _tell(
                 f"The model name {name!r} is taken by {_source_of.get(name, 'mteb')}; the one of {source} is not "
                 "registered."
             )
             continue
         if holder is not None:
-            logger.info("%s replaces mteb's entry for %s (VEHICLE_SEARCH_STOCK_JINA=1 keeps mteb's).", OURS, name)
+            logger.info("%s replaces mteb's entry for %s (%s=1 keeps mteb's).", OURS, name, REPLACED[name])
         registry[name] = meta
         _source_of[name] = source
 
@@ -297,20 +331,6 @@ def _add_benchmark() -> None:
     getter: Any = sys.modules.get("mteb.benchmarks.get_benchmark")
     if getter is not None:
         getter._build_registry.cache_clear()
-
-
-def _guard_results() -> None:
-    """Put our guards around the two functions through which mteb reads and writes the result of a run."""
-    from mteb_vehicle_search import stored_results
-
-    # `import mteb.evaluate as ...` would give the function of that name.
-    importlib.import_module("mteb.evaluate")
-    evaluate: Any = sys.modules["mteb.evaluate"]
-    if not hasattr(evaluate._check_cache, "guards_results"):
-        evaluate._check_cache = stored_results.around_check(evaluate._check_cache)
-        evaluate._check_cache.guards_results = True
-        evaluate.ResultCache.save_to_cache = stored_results.around_save(evaluate.ResultCache.save_to_cache)
-        atexit.register(stored_results.at_exit)
 
 
 _STEPS: dict[str, tuple[Callable[[], None], str]] = {

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 START_UP = ROOT / "mteb_vehicle_search" / "plugin" / "start_up"
 HOOKED = (
     *("mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks", "mteb"),
-    "mteb_vehicle_search.tasks",
+    *("mteb_vehicle_search.tasks", "mteb.cli"),
 )
 
 
@@ -54,7 +54,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package called mteb, whose every module says at its end that it is whole."""
-    for name in ("", "tasks", "models", "models/model_implementations", "benchmarks"):
+    for name in ("", "tasks", "models", "models/model_implementations", "benchmarks", "cli"):
         (tmp_path / "mteb" / name).mkdir()
         (tmp_path / "mteb" / name / "__init__.py").write_text("LOADER = __loader__, __spec__.loader\nWHOLE = True\n")
     for name in ("benchmarks/benchmarks", "cache"):
@@ -77,7 +77,7 @@ class Elsewhere:
 # The finder
 
 
-def test_four_modules_are_hooked() -> None:
+def test_these_modules_are_hooked() -> None:
     assert hook.HOOKED == HOOKED
     assert hook.PACKAGE == "mteb"
 
@@ -128,10 +128,10 @@ def test_modules_are_handed_over_once_each_when_they_are_whole(package: Path, mo
     seen = []
     monkeypatch.setattr(registry, "module_executed", lambda name: seen.append((name, sys.modules[name].WHOLE)))
     hook.install(mteb_executed)
-    for name in ("mteb.cache", "mteb.tasks", "mteb.models.model_implementations", "mteb.benchmarks.benchmarks"):
+    for name in ("mteb.cache", *HOOKED[:3], "mteb.cli"):
         importlib.import_module(name)
         importlib.import_module(name)
-    assert seen == [("mteb", True), *((name, True) for name in HOOKED[:3])]
+    assert seen == [("mteb", True), *((name, True) for name in (*HOOKED[:3], "mteb.cli"))]
 
 
 def test_a_module_sees_nothing_of_the_hook(package: Path, told: list[str]) -> None:

@@ -20,9 +20,11 @@ from environment import distribution
 import mteb_vehicle_search
 from mteb_vehicle_search import terminal
 from mteb_vehicle_search.errors import PluginWarning
+from mteb_vehicle_search.plugin import guards
 from mteb_vehicle_search.plugin import registry as plugin
 
 ROOT = Path(__file__).parents[2]
+REPLACED_MODEL = "jinaai/jina-clip-v2"
 TASKS = ("VehicleImageSearch", "VehicleImageSearchMini")
 
 
@@ -72,30 +74,39 @@ def test_own_model_does_not_displace_another(registry: dict[str, Any], monkeypat
         plugin._add_own_models()  # told once
 
 
-def test_jina_replaces_mtebs_entry_with_one_line_unless_told_otherwise(
-    registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("name", "switch"),
+    [
+        (REPLACED_MODEL, "VEHICLE_SEARCH_STOCK_JINA"),
+        ("google/siglip2-so400m-patch16-384", "VEHICLE_SEARCH_STOCK_SIGLIP"),
+        ("google/siglip-so400m-patch14-384", "VEHICLE_SEARCH_STOCK_SIGLIP"),
+    ],
+)
+def test_ours_replaces_mtebs_entry_with_one_line_unless_told_otherwise(
+    registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, switch: str
 ) -> None:
-    mine, stock = own_model(plugin.REPLACED_MODEL), own_model(plugin.REPLACED_MODEL)
-    registry[plugin.REPLACED_MODEL] = stock
+    mine, stock = own_model(name), own_model(name)
+    registry[name] = stock
     monkeypatch.setattr(plugin, "_own_offers", lambda: [plugin.Offer(mine, plugin.OURS)])
     caplog.set_level("INFO", plugin.logger.name)
-    monkeypatch.setenv("VEHICLE_SEARCH_STOCK_JINA", "1")
+    monkeypatch.setenv(switch, "1")
     plugin._add_own_models()
-    assert registry[plugin.REPLACED_MODEL] is stock
+    assert registry[name] is stock
     assert not caplog.records
-    monkeypatch.delenv("VEHICLE_SEARCH_STOCK_JINA")
+    monkeypatch.delenv(switch)
     plugin._add_own_models()
     plugin._add_own_models()
-    assert registry[plugin.REPLACED_MODEL] is mine
+    assert registry[name] is mine
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert plugin.REPLACED_MODEL in caplog.text
+    assert name in caplog.text
+    assert f"{switch}=1" in caplog.text
 
 
 def test_another_package_may_not_replace_jina(registry: dict[str, Any]) -> None:
-    held = registry[plugin.REPLACED_MODEL]
+    held = registry[REPLACED_MODEL]
     with pytest.warns(PluginWarning, match="the one of package 'x'"):
-        plugin._add_models([plugin.Offer(own_model(plugin.REPLACED_MODEL), "package 'x'")])
-    assert registry[plugin.REPLACED_MODEL] is held
+        plugin._add_models([plugin.Offer(own_model(REPLACED_MODEL), "package 'x'")])
+    assert registry[REPLACED_MODEL] is held
 
 
 def test_frozen_model_registry_is_told(registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +202,8 @@ def steps(untold: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(plugin, "_offers_of_entry_points", lambda: "offers")
     monkeypatch.setattr(plugin, "_add_models", taken.append)
     monkeypatch.setattr(terminal, "shorten_our_tracebacks", lambda: taken.append("tracebacks"))
-    monkeypatch.setattr(plugin, "_guard_results", lambda: None)
+    for guard in ("spare_imports", "guard_results", "guard_models", "guard_command", "answer_for_located"):
+        monkeypatch.setattr(guards, guard, lambda *given: None)
     return taken
 
 
@@ -372,7 +384,7 @@ def test_an_mteb_that_is_computing_does_it_itself(tasks: Any, computed: Any, mon
 def models(registry: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """mteb's models, our two stand-ins, and one that another package offers."""
     registry.clear()
-    ours = [plugin.Offer(own_model(name), plugin.OURS) for name in ("ours/one", plugin.REPLACED_MODEL)]
+    ours = [plugin.Offer(own_model(name), plugin.OURS) for name in ("ours/one", REPLACED_MODEL)]
     theirs = [plugin.Offer(own_model("theirs/one"), "package 'x'")]
     monkeypatch.setattr(plugin, "_own_offers", lambda: ours)
     monkeypatch.setattr(plugin, "_offers_of_entry_points", lambda: theirs)
@@ -388,7 +400,7 @@ def test_our_jina_is_offered_unless_told_otherwise(
     if value is not None:
         monkeypatch.setenv("VEHICLE_SEARCH_STOCK_JINA", value)
     plugin._add_own_models()
-    assert list(models) == ["ours/one", *([plugin.REPLACED_MODEL] if ours else []), "theirs/one"]
+    assert list(models) == ["ours/one", *([REPLACED_MODEL] if ours else []), "theirs/one"]
 
 
 def test_models_of_other_packages_wait_until_mteb_is_whole(
@@ -396,7 +408,7 @@ def test_models_of_other_packages_wait_until_mteb_is_whole(
 ) -> None:
     monkeypatch.setattr(plugin.hook, "is_being_imported", lambda name: name == "mteb")
     plugin._add_own_models()
-    assert list(models) == ["ours/one", plugin.REPLACED_MODEL]
+    assert list(models) == ["ours/one", REPLACED_MODEL]
 
 
 def test_a_name_that_is_taken_does_not_stop_the_next_models(models: dict[str, Any]) -> None:
@@ -424,8 +436,10 @@ def test_a_model_that_is_there_already_is_no_news(models: dict[str, Any], caplog
     assert not caplog.records
 
 
-def test_only_jina_may_replace_an_entry_of_mteb(models: dict[str, Any]) -> None:
-    assert plugin.REPLACED_MODEL == "jinaai/jina-clip-v2"
+def test_only_jina_and_the_siglips_may_replace_an_entry_of_mteb(models: dict[str, Any]) -> None:
+    siglips = {"google/siglip2-base-patch16-224", "google/siglip2-so400m-patch16-384"}
+    siglips |= {"google/siglip2-giant-opt-patch16-384", "google/siglip-so400m-patch14-384"}
+    assert set(plugin.REPLACED) == {REPLACED_MODEL, *siglips}
     held = own_model("a/b")
     models["a/b"] = held
     with pytest.warns(PluginWarning, match=r"'a/b' is taken by mteb; the one of mteb-vehicle-search is not"):

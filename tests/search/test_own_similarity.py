@@ -67,6 +67,14 @@ def test_a_measure_that_orders_otherwise_is_refused_with_the_first_batch(eval_se
     assert model.asked() == [eval_set.corpus_ids()[:BATCH]]
 
 
+def test_one_that_gives_no_numbers_is_told_without_a_word_on_encode(eval_set, vectors):
+    with pytest.raises(
+        EncodeError, match="toy/encoder returned a dict that is no array of numbers, for sim"
+    ) as refused:
+        index(with_own(vectors, lambda queries, images: {"score": 1}), eval_set)
+    assert refused.value.hint is None
+
+
 @pytest.mark.parametrize(
     ("similarity", "declared"),
     [

@@ -1,0 +1,99 @@
+"""What `mteb run` is asked for: whether there is such, and can be run, before a model is loaded.
+
+A model may be a long download, and mteb looks at the tasks only afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mteb_vehicle_search import mistakes
+from mteb_vehicle_search.errors import UsageError
+
+USAGE = """\
+usage: mteb run -t TASK [TASK ...] -m MODEL [options; --help lists them]
+such as: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip
+"""
+
+
+def require_data(tasks: Sequence[str], benchmarks: Sequence[str] = ()) -> None:
+    """Refuse a run of tasks that do not exist, or without data, at once.
+
+    Raises:
+        KeyError: mteb knows no task, or no benchmark, of that name.
+        VehicleSearchError: The evaluation set of one of our tasks is missing or damaged.
+    """
+    for task in our_tasks(tasks, benchmarks).values():
+        task.open_data()
+
+
+def our_tasks(tasks: Sequence[str], benchmarks: Sequence[str] = ()) -> dict[str, Any]:
+    """Return those of these tasks that are ours, by name.
+
+    Raises:
+        KeyError: mteb knows no task, or no benchmark, of that name.
+    """
+    import mteb
+
+    from mteb_vehicle_search.tasks import EvalSetTask
+
+    every = [*map(mteb.get_task, tasks), *(task for name in benchmarks for task in mteb.get_benchmark(name).tasks)]
+    return {task.metadata.name: task for task in every if isinstance(task, EvalSetTask)}
+
+
+def names_of_ours(asked: argparse.Namespace) -> list[str]:
+    """Return the names of our tasks among those that the arguments of `mteb run` name; raises as `our_tasks` does."""
+    return list(our_tasks([] if asked.benchmarks else asked.tasks or [], asked.benchmarks or []))
+
+
+def require_model(name: str, revision: str | None, tasks: Sequence[str]) -> None:
+    """Refuse a model that there is not, or that cannot search, before anything of it is loaded.
+
+    Args:
+        name, revision: As mteb takes them.
+        tasks: Names of our tasks that it is to run.
+
+    Raises:
+        UsageError: Neither mteb nor the hub has it, or it cannot run such tasks.
+        VehicleSearchError: mteb does not have it, and the hub cannot be asked.
+    """
+    import mteb
+
+    from mteb_vehicle_search.search.suited import require_suited
+
+    try:
+        with warnings.catch_warnings():
+            # It is said below, with the nearest names.
+            warnings.filterwarnings("ignore", "Could not find model", UserWarning)
+            meta = mteb.get_model_meta(name, revision, fetch_from_hf=True)
+    except Exception as error:
+        if said := mistakes.unknown_model(name, error, mistakes.known_models()):
+            raise said from error
+        raise
+    known = mistakes.known_models()
+    if meta.loader is None and name not in known:
+        said = mistakes.unknown_model(name, LookupError(name), known, on_hub=False)
+        raise said or UsageError(f"mteb does not know the model {name!r}.")
+    for task in tasks:
+        require_suited(meta, task)
+
+
+def around_run(original: Callable[[argparse.Namespace], Any]) -> Callable[[argparse.Namespace], Any]:
+    """Return `mteb run` that first looks whether there is what it is asked for; mteb loads the model before."""
+
+    @functools.wraps(original)
+    def run(asked: argparse.Namespace) -> Any:
+        if not asked.model:
+            sys.stderr.write(USAGE)
+            raise SystemExit(2)
+        if ours := names_of_ours(asked):
+            require_data(ours)
+            require_model(asked.model, asked.model_revision, ours)
+        return original(asked)
+
+    return run
