@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 TOP = 10
 NO_REVISION = "no_revision_available"
+# What `implementation_of` says of models that this package loads.
+OWN_CODE = "mteb_vehicle_search"
 
 
 class RunKey(NamedTuple):
@@ -95,6 +97,13 @@ def options_of(experiment: Mapping[str, Any] | None) -> dict[str, str]:
         str(key): value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
         for key, value in sorted((experiment or {}).items())
     }
+
+
+def implementation_of(meta: Any) -> str:
+    """Return the package whose code loads a model, such as "mteb"; "" if its `ModelMeta` has no loader in a package."""
+    loader = getattr(meta, "loader", None)
+    package = str(getattr(getattr(loader, "func", loader), "__module__", "")).partition(".")[0]
+    return "" if package == "__main__" else package
 
 
 def record_files(root: Path, content_id: str | None = None) -> list[Path]:

@@ -21,11 +21,14 @@ from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set.schema import is_content_id
 from mteb_vehicle_search.files import sync_file
-from mteb_vehicle_search.run_record import RunKey
+from mteb_vehicle_search.run_record import OWN_CODE, RunKey, implementation_of
 from mteb_vehicle_search.summary import show_stored, show_written
 from mteb_vehicle_search.terminal import say
 
 ASIDE = "other_runs"
+MTEB, UNKNOWN = "mteb", "unknown"
+# Of ours that share names with mteb's models: results that do not say how they were made are older than these.
+LATER_LOADERS = ("_load_transformers", "load_located")
 
 
 class Stored(NamedTuple):
@@ -35,22 +38,36 @@ class Stored(NamedTuple):
     run: Mapping[str, Any]
 
     @classmethod
-    def of(cls, content: Any) -> Stored:
-        """Return it from the content of a result file."""
+    def of(cls, content: Any, meta: Any = None) -> Stored:
+        """Return it from the content of a result file; with the metadata of its model, also whose code made it."""
         try:
             run = content["scores"]["test"][0].get("run")
         except (KeyError, IndexError, TypeError, AttributeError):
             run = None
-        return cls(str(content.get("dataset_revision")), run if isinstance(run, dict) else {})
+        run = run if isinstance(run, dict) else {}
+        if meta is not None and "implementation" not in run:
+            run = {**run, "implementation": _made_by(run, meta)}
+        return cls(str(content.get("dataset_revision")), run)
 
     def differs_from(self, wanted: Stored) -> str:
         """Say in what this is not what is wanted; "" if it may be: what one of the two does not say, fits."""
         if self.content_id != wanted.content_id:
             return f"it is of the content id {self.content_id}, and the data's is {wanted.content_id}"
         for key in sorted({*self.run} & {*wanted.run}):
-            if self.run[key] != wanted.run[key]:
+            if self.run[key] not in ("", wanted.run[key]):
                 return f"its {key} is {self.run[key]}, and {wanted.run[key]} is asked for"
         return ""
+
+
+def _made_by(run: Mapping[str, Any], meta: Any) -> str:
+    """Return whose code made a result of this model that does not say; "" if its name is all that is known."""
+    wanted = implementation_of(meta)
+    if wanted not in (OWN_CODE, MTEB):
+        return wanted
+    if not run and wanted == OWN_CODE and getattr(meta.loader, "__name__", "") not in LATER_LOADERS:
+        return wanted
+    # Of the two, ours alone told their precision.
+    return OWN_CODE if (run.get("precision") or UNKNOWN) != UNKNOWN else MTEB
 
 
 class _Awaited(NamedTuple):
@@ -99,7 +116,7 @@ def around_check(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(task, meta, cache, overwrite_strategy)
         path = cache.get_task_result_path(task.metadata.name, meta)
         content, reason = _read(path)
-        reason = reason or (content and Stored.of(content).differs_from(_wanted(task, meta))) or ""
+        reason = reason or (content and Stored.of(content, meta).differs_from(_wanted(task, meta))) or ""
         strategy = getattr(overwrite_strategy, "value", overwrite_strategy)
         if reason and strategy == "only-cache":
             raise ResultsError(f"{path} is no result of what is asked for: {reason}.", "Evaluate without only-cache.")
@@ -141,8 +158,9 @@ def _wanted(task: Any, meta: Any) -> Stored:
         eval_set = task.open_data()
     except FileNotFoundError:
         return Stored(task.metadata.revision, {})
-    run = {"images_id": eval_set.manifest.get("images_id") or eval_set.images_id}
-    if getattr(meta.loader, "__module__", "").startswith("mteb_vehicle_search."):
+    made_by = implementation_of(meta)
+    run = {"images_id": eval_set.manifest.get("images_id") or eval_set.images_id, "implementation": made_by}
+    if made_by == OWN_CODE:
         given = meta.experiment_kwargs or {}
         for key in ("precision", "preprocess"):
             run[key] = given.get(key) or settings.text(f"VEHICLE_SEARCH_{key.upper()}")
@@ -206,7 +224,8 @@ def _save_whole(save: Callable[..., None], cache: Any, task_result: Any, *args: 
             with suppress(FileNotFoundError):
                 shutil.copyfile(path.parent / name, made.parent / name)
         save(scratch, task_result, *args)
-        _set_aside(path, Stored.of({"dataset_revision": task_result.dataset_revision, "scores": task_result.scores}))
+        new = Stored.of({"dataset_revision": task_result.dataset_revision, "scores": task_result.scores})
+        _set_aside(path, new, args[0])
         for file in sorted(made.parent.iterdir(), key=lambda file: file.name == path.name):
             sync_file(file)
             file.replace(path.parent / file.name)
@@ -215,10 +234,10 @@ def _save_whole(save: Callable[..., None], cache: Any, task_result: Any, *args: 
         shutil.rmtree(scratch.cache_path, ignore_errors=True)
 
 
-def _set_aside(path: Path, new: Stored) -> None:
+def _set_aside(path: Path, new: Stored, meta: Any) -> None:
     """Keep a result that the new one would overwrite though it is of another run, with what describes its model."""
     content, reason = _read(path)
-    if not reason and (content is None or not Stored.of(content).differs_from(new)):
+    if not reason and (content is None or not Stored.of(content, meta).differs_from(new)):
         return
     aside = _aside(path, content)
     aside.parent.mkdir(parents=True, exist_ok=True)

@@ -15,20 +15,23 @@ from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.run_record import RunKey
 from mteb_vehicle_search.terminal import console, print_columns, show_in_a_run
 
+SMOKE_TEST = "This was a smoke test on a part of the set: its scores mean nothing, and nothing of it is stored."
 
-def show_summary(info: dict[str, Any], record: Path, ranks: Callable[[], RunRanks] | None = None) -> None:
+
+def show_summary(info: dict[str, Any], record: Path | None, ranks: Callable[[], RunRanks] | None = None) -> None:
     """Print the table that ends a run, from its `run.json`, and where its record lies; never raises.
 
-    With its ranks it also says if the scores are those of chance, or if ties decide them.
+    Without a record it was a smoke test, which is said instead. With its ranks it also says if the scores are those of
+    chance, or if ties decide them.
     """
     rate = f"{info['images_per_s']:,.0f}" if info.get("images_per_s") else "resumed"
 
     def table() -> None:
         _print_scores(str(info.get("title") or info["task_name"]), info, info["scores"], {"images/s": rate})
         screen = console()
-        for line in caveats.of_run(ranks()) if ranks else []:
+        for line in [*(caveats.of_run(ranks()) if ranks else []), *caveats.of_texts(info)]:
             screen.print(f"\n{line}")
-        sys.stdout.write(f"\nrun record  {record}\n")
+        sys.stdout.write(f"\nrun record  {record}\n" if record else f"\n{SMOKE_TEST}\n")
 
     show_in_a_run(table)
 

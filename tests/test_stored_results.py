@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ import mteb
 import numpy as np
 import pytest
 from mteb.cache import ResultCache
+from mteb.models import ModelMeta
 from small_set import small_set
 from toy_encoder import ToyEncoder
 
@@ -22,6 +24,8 @@ from mteb_vehicle_search import stored_results
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.models import image_text_meta, model_metas
+from mteb_vehicle_search.models.located import _loader
 from mteb_vehicle_search.plugin import registry
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import embeddings_folder, home
@@ -351,6 +355,92 @@ def test_what_an_older_result_does_not_say_is_no_difference() -> None:
         assert stored_results.Stored.of({"dataset_revision": "c", **odd}) == ("c", {})
 
 
+# Whose code made it
+
+SIGLIP = "google/siglip2-base-patch16-224"
+FIRST_DAYS: dict[str, Any] = {}
+TOLD, UNTOLD = {"precision": "fp32", "preprocess": "exact"}, {"precision": "unknown", "preprocess": ""}
+PLUGIN = ModelMeta.create_empty({"name": "org/colours", "revision": "1"}).model_copy(update={"loader": small_set})
+
+
+def ours(name: str) -> Any:
+    return next(meta for meta in model_metas() if meta.name == name)
+
+
+def mtebs(name: str) -> Any:
+    module = importlib.import_module("mteb.models.model_implementations.siglip_models")
+    return next(one for one in vars(module).values() if isinstance(one, ModelMeta) and one.name == name)
+
+
+def located(name: str) -> Any:
+    return image_text_meta(name, "1" * 40, _loader("transformers", None, "0" * 40))
+
+
+@pytest.mark.parametrize(
+    ("meta", "run", "used"),
+    [
+        (ours(SIGLIP), TOLD, True),
+        (ours(SIGLIP), UNTOLD, False),
+        (ours(SIGLIP), FIRST_DAYS, False),
+        (ours(SIGLIP), {**TOLD, "implementation": "mteb"}, False),
+        (ours(SIGLIP), {**TOLD, "implementation": "mteb_vehicle_search"}, True),
+        (mtebs(SIGLIP), TOLD, False),
+        (mtebs(SIGLIP), UNTOLD, True),
+        (mtebs(SIGLIP), FIRST_DAYS, True),
+        (mtebs(SIGLIP), {**TOLD, "implementation": "mteb_vehicle_search"}, False),
+        (mtebs(SIGLIP), {**UNTOLD, "implementation": "mteb"}, True),
+        (located("google/siglip2-large-patch16-384"), UNTOLD, False),
+        (located("google/siglip2-large-patch16-384"), FIRST_DAYS, False),
+        (located("google/siglip2-large-patch16-384"), TOLD, True),
+        (ours("vehicle-search/tiny-clip"), FIRST_DAYS, True),
+        (ours("jinaai/jina-clip-v2"), FIRST_DAYS, True),
+        (ours("jinaai/jina-clip-v2"), TOLD, True),
+        (ours("jinaai/jina-clip-v2"), UNTOLD, False),
+        (PLUGIN, UNTOLD, True),
+        (PLUGIN, TOLD, True),
+        (PLUGIN, {**TOLD, "implementation": "mteb"}, False),
+        (ToyEncoder().mteb_model_meta, {**UNTOLD, "implementation": "mteb"}, True),
+    ],
+)
+def test_a_result_of_other_code_under_the_same_name_is_not_used(
+    dogs: EvalSet, cache: ResultCache, meta: Any, run: dict[str, Any], used: bool
+) -> None:
+    assert (stored_and_used(dogs, cache, meta, run)) is used
+
+
+def test_a_mode_that_an_encoder_does_not_have_is_no_difference(
+    dogs: EvalSet, cache: ResultCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEHICLE_SEARCH_PREPROCESS", "fast")
+    assert stored_and_used(dogs, cache, located("org/sentences"), {"precision": "fp32", "preprocess": ""})
+    assert not stored_and_used(dogs, cache, located("org/clip"), TOLD)
+
+
+def stored_and_used(dogs: EvalSet, cache: ResultCache, meta: Any, run: dict[str, Any]) -> bool:
+    scores = {"ndcg_at_10": 0.5, **({"run": run} if run else {})}
+    path = cache.get_task_result_path("DogImageSearch", meta)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"dataset_revision": dogs.content_id, "scores": {"test": [scores]}}), encoding="utf-8")
+    check = stored_results.around_check(lambda *given: ("stored", {"test": ["default"]}))
+    return check(mteb.get_task("DogImageSearch"), meta, cache, "only-missing")[0] == "stored"
+
+
+def test_a_result_of_other_code_is_kept_beside_the_new_one(dogs: EvalSet, cache: ResultCache) -> None:
+    path, new = cache.get_task_result_path("DogImageSearch", ours(SIGLIP)), {"implementation": "mteb_vehicle_search"}
+    assert not stored_and_used(dogs, cache, ours(SIGLIP), FIRST_DAYS)
+    stored_results._set_aside(path, stored_results.Stored(dogs.content_id, new), ours(SIGLIP))
+    assert not path.exists()
+    assert len(list(path.parent.rglob("other_runs/*/DogImageSearch.json"))) == 1
+
+
+def test_results_say_whose_code_made_them(dogs: EvalSet, cache: ResultCache) -> None:
+    evaluate(cache, "DogImageSearch", encoder=mteb.get_model("vehicle-search/tiny-clip", device="cpu"))
+    (stored,) = files(cache, "DogImageSearch")
+    (record,) = RunRecord.find(content_id=dogs.content_id)
+    said = [stored["scores"]["test"][0]["run"]["implementation"], record.info["implementation"]]
+    assert said == ["mteb_vehicle_search"] * 2
+
+
 def test_scores_are_those_of_plain_numpy(dogs: EvalSet) -> None:
     """The run that is stored beside the scores changes none of them."""
     (result,) = evaluate(None, "DogImageSearch")
@@ -361,6 +451,7 @@ def test_scores_are_those_of_plain_numpy(dogs: EvalSet) -> None:
     assert scores["run"] == {
         "images_id": dogs.images_id,
         "sources_id": dogs.sources_id,
+        "implementation": "",
         "options": {},
         "precision": "unknown",
         "preprocess": "",

@@ -1,4 +1,4 @@
-"""Lines on scores that say less than they seem to: those of chance, and those that ties decide."""
+"""Lines on scores that say less than they seem to: of chance, decided by ties, or of captions without their end."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def of_table(table: dict[str, Any]) -> list[str]:
     for row in (row for row in table["rows"] if row["tied_queries"]):
         ties = _ties(row["tied_queries"], table["query_count"], row[MAIN], row[f"{MAIN}_if_first"])
         lines.append(f"{row['name']}: {ties}")
+    for row in table["rows"]:
+        lines += [
+            f"{row['name']}: {line}" for line in _cut(row["texts_cut"], table["query_count"], row["context_tokens"])
+        ]
     return lines
 
 
@@ -28,6 +32,18 @@ def of_run(run: RunRanks) -> list[str]:
         ties = _ties(run.tied_queries, len(run.first), float(as_ranked.mean()), float(if_first.mean()))
         lines.append(ties[0].upper() + ties[1:])
     return lines
+
+
+def of_texts(info: dict[str, Any]) -> list[str]:
+    """Return the line on captions that the model read without their end, from the `run.json` of a run."""
+    encoder = info.get("encoder") or {}
+    return _cut(encoder.get("texts_cut"), encoder.get("texts"), encoder.get("context_tokens"))
+
+
+def _cut(cut: int | None, count: int | None, context: int | None) -> list[str]:
+    if not (cut and count and context):
+        return []
+    return [f"{cut:,} of {count:,} captions are longer than the {context} tokens that the model reads, and were cut."]
 
 
 def _chance(expected: float | None) -> str:

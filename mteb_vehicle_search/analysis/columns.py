@@ -181,6 +181,10 @@ def _run(key: str) -> Value:
     return lambda entry: entry.info.get(key)
 
 
+def _of_encoder(entry: Entry, key: str) -> Any:
+    return (entry.info.get("encoder") or {}).get(key)
+
+
 def _run_or_meta(key: str) -> Value:
     return lambda entry: entry.meta.get(key) if entry.info.get(key) is None else entry.info[key]
 
@@ -280,6 +284,18 @@ FACTS = [
         NUMBER,
         "nDCG@10 if relevant images ranked first among their equals, not last; null if not known",
         lambda entry: entry.ranks and _mean(entry.ranks.scores_if_first("ndcg_at_10")),
+    ),
+    Column(
+        "texts_cut",
+        INTEGER,
+        "captions that the model read without their end; null if not known",
+        lambda entry: _of_encoder(entry, "texts_cut"),
+    ),
+    Column(
+        "context_tokens",
+        INTEGER,
+        "the tokens of a text that the model reads; null if not known",
+        lambda entry: _of_encoder(entry, "context_tokens"),
     ),
     _fact("n_parameters", INTEGER, "parameters of the model", _run_or_meta, "parameters", _parameters),
     _fact("embed_dim", INTEGER, "dimension of its vectors", _run_or_meta, "dimension", number("embed_dim", "d")),

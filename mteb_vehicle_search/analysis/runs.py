@@ -35,10 +35,13 @@ EXPERIMENTS = "experiments"
 RECORD = {
     **dict.fromkeys(("task_name", "content_id", "model_name"), ("string",)),
     **dict.fromkeys(("model_revision", "images_id", "sources_id", "title", "finished"), TEXT),
-    **dict.fromkeys(("precision", "preprocess"), TEXT),
+    **dict.fromkeys(("implementation", "precision", "preprocess"), TEXT),
     **dict.fromkeys(("options", "encoder", "versions"), OBJECT),
 }
-RUN = {**dict.fromkeys(("images_id", "sources_id", "precision", "preprocess"), TEXT), "options": OBJECT}
+RUN = {
+    **dict.fromkeys(("images_id", "sources_id", "implementation", "precision", "preprocess"), TEXT),
+    "options": OBJECT,
+}
 
 
 class Skipped(NamedTuple):

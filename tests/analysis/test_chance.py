@@ -176,6 +176,14 @@ def test_what_stands_below_a_table():
     assert caveats.of_table(unknown) == ["Not shown to be better than chance: a.", f"a: 3 {last}."]
 
 
+def test_a_table_says_whose_captions_were_cut():
+    cut = row("a", texts_cut=1_203, context_tokens=32)
+    rows = [cut, row("b", texts_cut=0, context_tokens=77), row("c")]
+    line = "a: 1,203 of 10,725 captions are longer than the 32 tokens that the model reads, and were cut."
+    assert caveats.of_table(table(*rows, query_count=10_725)) == [line]
+    assert caveats.of_table(table(*rows, query_count=None)) == []
+
+
 @pytest.mark.parametrize("shown", [to_markdown, lambda document: show(document)])
 def test_terminal_and_markdown_say_it(shown, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
@@ -211,7 +219,7 @@ def test_a_leaderboard_of_the_first_form_of_this_version_is_read():
     document = {"schema_version": 2, "sorted_by": "ndcg_at_10", "reported": []}
     full = table(row("a", revision="", options={}, versions={}, has_run_record=False))
     earlier = {key: value for key, value in full.items() if key not in ("one_relevant", "chance")}
-    later = ("rank_last", "better_than_chance", "tied_queries", "ndcg_at_10_if_first")
+    later = ("rank_last", "better_than_chance", "tied_queries", "ndcg_at_10_if_first", "texts_cut", "context_tokens")
     earlier["rows"] = [{key: value for key, value in full["rows"][0].items() if key not in later}]
     given = {**document, "tables": [earlier]}
     assert violations(given)
@@ -270,3 +278,23 @@ def test_of_results_alone_it_is_not_known_what_is_relevant(tmp_path, monkeypatch
     (entries,) = board.entries.values()
     alone = _table(next(iter(board.entries)), [entry_of(result_of(), None) for _ in entries])
     assert (alone["one_relevant"], alone["chance"], random_row(alone), caveats.of_table(alone)) == (None, None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "line"),
+    [
+        (
+            {"texts": 10_725, "texts_cut": 1_203, "context_tokens": 32},
+            "1,203 of 10,725 captions are longer than the 32",
+        ),
+        ({"texts": 10_725, "texts_cut": 0, "context_tokens": 77}, ""),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_a_run_whose_captions_were_cut_says_how_many(tmp_path, capsys, monkeypatch, encoder, line):
+    monkeypatch.setenv("COLUMNS", "200")
+    info = {"task_name": "T", "model_name": "m", "scores": {"ndcg_at_10": 0.1}, "encoder": encoder}
+    summary.show_summary(info, tmp_path)
+    shown = capsys.readouterr().out
+    assert (line in shown) if line else ("longer than" not in shown)

@@ -53,6 +53,8 @@ TYPES = {
         "better_than_chance": {"boolean", "null"},
         "tied_queries": {"integer", "null"},
         "ndcg_at_10_if_first": SCORE,
+        "texts_cut": {"integer", "null"},
+        "context_tokens": {"integer", "null"},
         "n_parameters": {"integer", "null"},
         "embed_dim": {"integer", "null"},
         "precision": {"string", "null"},

@@ -49,6 +49,8 @@ FULL = {
     "better_than_chance": True,
     "tied_queries": 0,
     "ndcg_at_10_if_first": 0.11111,
+    "texts_cut": 0,
+    "context_tokens": 77,
     "n_parameters": 149_620_737,
     "embed_dim": 512,
     "precision": "bf16",

@@ -25,6 +25,7 @@ RUN_INFO = {
     "finished": "2026-03-04T05:06:07+00:00",
     "versions": {"torch": "2.9", "mteb": "2.26"},
     "training_datasets": ["flickr30k"],
+    "encoder": {"texts": 6, "texts_cut": 3, "context_tokens": 32},
 }
 
 
@@ -52,6 +53,8 @@ def test_a_row_of_a_run_alone():
         "median_rank": 3.5,
         "better_than_chance": None,
         "tied_queries": None,
+        "texts_cut": 3,
+        "context_tokens": 32,
         "n_parameters": 7,
         "embed_dim": 64,
         "precision": "bf16",
@@ -84,6 +87,8 @@ def test_a_row_of_a_result_alone():
         "better_than_chance": None,
         "tied_queries": None,
         "ndcg_at_10_if_first": None,
+        "texts_cut": None,
+        "context_tokens": None,
         "n_parameters": 5,
         "embed_dim": 3,
         "precision": "unknown",
