@@ -300,6 +300,7 @@ def test_the_run_record_says_how_it_was_made(one):
         "title": "Vehicle Image Search",
         "images_id": one.eval_set.images_id,
         "sources_id": one.eval_set.sources_id,
+        "implementation": "",
         "bytes_id": one.eval_set.manifest["bytes_id"],
         "options": {},
         "preprocess": "",

@@ -73,7 +73,7 @@ def test_the_model_shown_is_the_one_that_a_test_installs():
 def test_the_models_of_the_readme_are_registered():
     names = {meta.name for meta in model_metas()}
     table = README[README.index("We add\n") : README.index("and replace mteb's wrapper")]
-    shown = set(re.findall(r"`(timm/[^`]+)`", table))
+    shown = set(re.findall(r"`((?:timm|google|facebook)/[^`]+)`", table))
     assert shown | {"vehicle-search/tiny-clip", "jinaai/jina-clip-v2"} == names
 
 
