@@ -181,7 +181,7 @@ def one_round(data: Path, task: str, ways: list[str], work: Path) -> dict[str, C
                 command = [sys.executable, "-m", "mteb", "run", "-t", task, "-m", "vehicle-search/tiny-clip"]
                 command += ["--batch-size", str(BATCH), "--output-folder", str(home / "results")]
                 common |= {"VEHICLE_SEARCH_HOME": str(home / "home")}
-                common |= {"VEHICLE_SEARCH_DATA": str(data)} if task == "VehicleImageSearch" else {}
+                common |= {"VEHICLE_SEARCH_DATA": str(data)} if task == "FullScale" else {}
             else:
                 command = [sys.executable, __file__, "--data", str(data), "--be", way]
                 common |= {"VEHICLE_SEARCH_NO_HOOK": "1"}
@@ -219,7 +219,7 @@ def main() -> int:
             data = (args.data or work / "data").absolute()
             if not (data / "manifest.json").is_file():
                 draw_set(data, args.captioned, args.images)
-            sets["VehicleImageSearch"] = data
+            sets["FullScale"] = data
         for task, data in sets.items():
             rounds = [one_round(data, task, ways, work) for _ in range(args.rounds)]
             costs = {way: Cost(*(median(figures) for figures in zip(*(one[way] for one in rounds)))) for way in ways}
