@@ -17,73 +17,74 @@ from typing import Any
 from mteb_vehicle_search.plugin import hook
 
 
+def _module(name: str) -> Any:
+    """Return a module of mteb's: `import ... as ...` may give the function of that name."""
+    importlib.import_module(name)
+    return sys.modules[name]
+
+
+def _put_around(owner: Any, name: str, around: Callable[[Callable[..., Any]], Any]) -> bool:
+    """Put a function of ours around one of mteb's, unless it is there already; tell whether that was done now."""
+    original = getattr(owner, name)
+    if hasattr(original, "stands_around"):
+        return False
+    ours = around(original)
+    ours.stands_around = True
+    setattr(owner, name, ours)
+    return True
+
+
 def guard_models() -> None:
     """Put our guard around the function by which mteb sees whether a model fits its tasks."""
     from mteb_vehicle_search.search import suited
 
-    importlib.import_module("mteb.evaluate")
-    evaluate: Any = sys.modules["mteb.evaluate"]
-    if not hasattr(evaluate._check_model_modalities, "refuses_by_name"):
-        evaluate._check_model_modalities = suited.around_check(evaluate._check_model_modalities)
-        evaluate._check_model_modalities.refuses_by_name = True
+    _put_around(_module("mteb.evaluate"), "_check_model_modalities", suited.around_check)
 
 
 def spare_imports() -> None:
     """Let mteb not import sentence-transformers, which takes seconds, only to see that a model is none of its."""
-    importlib.import_module("mteb.evaluate")
-    evaluate: Any = sys.modules["mteb.evaluate"]
-    original = evaluate._sanitize_model
-    if hasattr(original, "spares_imports"):
-        return
+    evaluate = _module("mteb.evaluate")
 
-    @functools.wraps(original)
-    def _sanitize_model(model: Any) -> Any:
-        meta: Any = model if isinstance(model, evaluate.ModelMeta) else getattr(model, "mteb_model_meta", None)
-        # Nothing is an instance of a class that was never defined.
-        if "sentence_transformers" in sys.modules or not isinstance(meta, evaluate.ModelMeta):
-            return original(model)
-        return model, meta, meta.name, meta.revision
+    def around(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def _sanitize_model(model: Any) -> Any:
+            meta: Any = model if isinstance(model, evaluate.ModelMeta) else getattr(model, "mteb_model_meta", None)
+            # Nothing is an instance of a class that was never defined.
+            if "sentence_transformers" in sys.modules or not isinstance(meta, evaluate.ModelMeta):
+                return original(model)
+            return model, meta, meta.name, meta.revision
 
-    _sanitize_model.spares_imports = True  # type: ignore[attr-defined]
-    evaluate._sanitize_model = _sanitize_model
+        return _sanitize_model
+
+    _put_around(evaluate, "_sanitize_model", around)
 
 
 def guard_command() -> None:
     """Let `mteb run` look at what it is asked for before it loads a model."""
     from mteb_vehicle_search.plugin import asked
 
-    command: Any = sys.modules[f"{hook.COMMAND}.build_cli"]
-    if not hasattr(command.run, "looks_first"):
-        command.run = asked.around_run(command.run)
-        command.run.looks_first = True
+    _put_around(_module(f"{hook.COMMAND}.build_cli"), "run", asked.around_run)
 
 
 def guard_results() -> None:
     """Put our guards around the two functions through which mteb reads and writes the result of a run."""
     from mteb_vehicle_search import stored_results
 
-    # `import mteb.evaluate as ...` would give the function of that name.
-    importlib.import_module("mteb.evaluate")
-    evaluate: Any = sys.modules["mteb.evaluate"]
-    if not hasattr(evaluate._check_cache, "guards_results"):
-        evaluate._check_cache = stored_results.around_check(evaluate._check_cache)
-        evaluate._check_cache.guards_results = True
-        evaluate.ResultCache.save_to_cache = stored_results.around_save(evaluate.ResultCache.save_to_cache)
+    evaluate = _module("mteb.evaluate")
+    if _put_around(evaluate, "_check_cache", stored_results.around_check):
+        _put_around(evaluate.ResultCache, "save_to_cache", stored_results.around_save)
         atexit.register(stored_results.at_exit)
 
 
 def answer_for_located(is_known: Callable[[str], bool]) -> None:
     """Put ourselves before mteb's look-up of a model, for names that say where it lies and that mteb does not know."""
-    name = "mteb.models.get_model_meta"
-    # `import mteb.models.get_model_meta as ...` may give the function of that name.
-    original = vars(importlib.import_module(name) and sys.modules[name])["get_model_meta"]
-    if hasattr(original, "answers_for_located"):
+    look_up = _module("mteb.models.get_model_meta")
+    original = look_up.get_model_meta
+    if not _put_around(look_up, "get_model_meta", lambda original: _around_look_up(original, is_known)):
         return
-    answering = _around_look_up(original, is_known)
-    answering.answers_for_located = True
     for module_name, module in list(sys.modules.items()):
         if module_name.partition(".")[0] == hook.PACKAGE and vars(module).get("get_model_meta") is original:
-            module.get_model_meta = answering  # type: ignore[attr-defined]
+            module.get_model_meta = look_up.get_model_meta  # type: ignore[attr-defined]
 
 
 def _around_look_up(original: Callable[..., Any], is_known: Callable[[str], bool]) -> Any:
