@@ -23,6 +23,11 @@ class VehicleSearchError(Exception):
         return (type(self), (self.message, self.hint))
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of a library says; what kind it is, if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class SettingsError(VehicleSearchError):
     """A variable of the environment says what cannot be."""
 

@@ -12,7 +12,7 @@ from traceback import walk_tb
 from types import FrameType, TracebackType
 from typing import Any
 
-from mteb_vehicle_search.errors import UsageError, VehicleSearchError
+from mteb_vehicle_search.errors import UsageError, VehicleSearchError, first_line
 
 PACKAGE = "mteb_vehicle_search"
 MTEBS_COMMAND = "mteb.cli.build_cli"
@@ -103,8 +103,7 @@ def unknown_model(
     if name in known:
         # Another revision was asked for than the one that mteb has.
         return UsageError(str(error)) if isinstance(error, ValueError) else None
-    (why, *_) = str(error).strip().splitlines() or [type(error).__name__]
-    hub = f"and the hub did not tell ({why})" if on_hub else "nor does the hub"
+    hub = f"and the hub did not tell ({first_line(error)})" if on_hub else "nor does the hub"
     meant = _did_you_mean(str(name), known)
     # What looks like no name that is known may be right, and the line down.
     kind = UsageError if meant or not on_hub else VehicleSearchError

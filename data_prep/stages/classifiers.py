@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from data_prep.class_set import ClassSet
 from data_prep.hub import download_model, model_gb
 from data_prep.preset import Classifier
-from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.errors import BuildError, first_line
 from mteb_vehicle_search.files import file_sha256
 
 
@@ -142,7 +142,7 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
         configuration = _read_json(found / "config.json")
         return TimmScorer(configuration["architecture"], device, found / "model.safetensors", configuration)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BuildError(
             f"The classifier {classifier.model} cannot be loaded from {found}: {reason}",
             f"Is it a classifier of {classifier.library} with config.json, preprocessing and model.safetensors? "

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from mteb_vehicle_search.errors import EvalSetError
+from mteb_vehicle_search.errors import EvalSetError, first_line
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import content_id, images_id, is_id, schemas
 from mteb_vehicle_search.files import file_sha256
@@ -70,7 +70,7 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
         try:
             read_rows = [] if table in odd else list(read())
         except (EvalSetError, OSError, KeyError, ValueError) as error:
-            found.append(Violation(table, f"cannot be read: {str(error).splitlines()[0]}"))
+            found.append(Violation(table, f"cannot be read: {first_line(error)}"))
             lost.add(table)
             read_rows = []
         counts[table] = len(read_rows)
@@ -181,7 +181,7 @@ def _jpegs(eval_set: EvalSet, found: list[Violation]) -> Iterator[tuple[str, byt
                     data = batch.column("image").field("bytes")
                     yield from zip(batch.column("id").to_pylist(), data.to_pylist())
         except (OSError, pa.ArrowException, KeyError) as error:
-            found.append(Violation(path.name, f"images cannot be read: {str(error).splitlines()[0]}"))
+            found.append(Violation(path.name, f"images cannot be read: {first_line(error)}"))
 
 
 def _problem(item: tuple[str, bytes | None], shortest_side_px: int) -> Violation | None:

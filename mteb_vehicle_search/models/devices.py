@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mteb_vehicle_search import settings
-from mteb_vehicle_search.errors import ModelLoadError
+from mteb_vehicle_search.errors import ModelLoadError, first_line
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,7 +34,7 @@ def _device(name: str | int) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
         raise ModelLoadError(
-            f"The device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            f"The device {name!r} cannot be used: {first_line(error)}",
             "Set VEHICLE_SEARCH_DEVICE to cpu, cuda, cuda:1, mps, or several separated by commas.",
         ) from error
     return found

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mteb_vehicle_search.errors import ModelLoadError, UsageError
+from mteb_vehicle_search.errors import ModelLoadError, UsageError, first_line
 from mteb_vehicle_search.files import file_sha256
 from mteb_vehicle_search.models.digests import joint_digest
 from mteb_vehicle_search.models.listing import Listing
@@ -56,7 +56,7 @@ def commit_of(repository: str, revision: str | None = None, licence: str = "") -
     try:
         found = HfApi().model_info(repository, revision=revision)
     except HFValidationError as error:
-        raise UsageError(f"{repository!r} names no repository: {_first_line(error)}") from error
+        raise UsageError(f"{repository!r} names no repository: {first_line(error)}") from error
     except RevisionNotFoundError as error:
         raise ModelLoadError(f"{repository} has no revision {revision!r} on the hub.") from error
     except RepositoryNotFoundError as error:
@@ -82,7 +82,7 @@ def _in_cache(repository: str, revision: str | None, licence: str, asked: Except
         if not (folder := getattr(error, "snapshot_path", None)):
             raise ModelLoadError(
                 f"{repository} at {(revision or 'main')[:12]} is not in the hub cache, and the hub cannot be asked: "
-                f"{_first_line(asked)}",
+                f"{first_line(asked)}",
                 _by_hand(repository, revision, WHATEVER_IT_HOLDS, licence),
             ) from asked
     names = (path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
@@ -218,7 +218,7 @@ class ModelFiles:
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
             raise ModelLoadError(
                 f"{repository} at {revision[:12]} is not in the hub cache and cannot be downloaded: "
-                f"{_first_line(error)}",
+                f"{first_line(error)}",
                 _by_hand(repository, revision, self.names, self._licence),
             ) from error
         return folder
@@ -234,10 +234,6 @@ def _by_hand(repository: str, revision: str | None, names: Sequence[str], licenc
         f"  hf download {repository}{at} {shlex.join(names)}\n"
         "and point HF_HOME at the copied cache (HF_HUB_OFFLINE=1 then needs no connection)."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _digest_in_cache(path: Path) -> str | None:

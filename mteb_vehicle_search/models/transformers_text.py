@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from mteb_vehicle_search.errors import ModelLoadError
+from mteb_vehicle_search.errors import ModelLoadError, first_line
 
 TOKENIZER, TOKENIZER_CONFIG, SENTENCEPIECE = "tokenizer.json", "tokenizer_config.json", "spiece.model"
 # Shorter than what the checkpoint's tokenizer and positions allow: as the authors' code cuts.
@@ -70,7 +71,7 @@ class PaddedText:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the library raises whatever it stumbles over
-            raise ModelLoadError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}.") from error
+            raise ModelLoadError(f"The tokenizer in {folder} cannot be read: {first_line(error)}.") from error
         if self._tokenizer.pad_token_id is None:
             raise ModelLoadError(f"The tokenizer in {folder} has no padding (pad_token).")
         self.length = _length(self._tokenizer.model_max_length, config)
@@ -162,7 +163,7 @@ def _siglip(folder: Path, length: int, canonicalise: str) -> TextRule:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
-        raise ModelLoadError(f"{path} is missing or damaged: {_first_line(error)}.") from error
+        raise ModelLoadError(f"{path} is missing or damaged: {first_line(error)}.") from error
     stated = _stated_side(folder, tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -218,8 +219,6 @@ def lower_without_punctuation(text: str) -> str:
 
 def _stated_side(folder: Path, tokenizer: Any) -> str | None:
     """Return on which side the checkpoint pads, or None if it does not say."""
-    import json
-
     path = folder / TOKENIZER_CONFIG
     try:
         beside = json.loads(path.read_text(encoding="utf-8")).get("padding_side")
@@ -241,7 +240,3 @@ def _length(own: int, config: Any) -> int:
     if text.model_type in OFFSET_POSITIONS:
         positions -= int(text.pad_token_id or 0) + 1
     return min(own, positions, LENGTHS.get(config.model_type, ABSURD_LENGTH))
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
