@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from mteb_vehicle_search.errors import ModelLoadError
 from mteb_vehicle_search.files import new_folder
+from mteb_vehicle_search.models.listing import quoted
 
 READER = "mteb_vehicle_search.models.trainer_checkpoint"
-STATED = ("quick_gelu", "pretrained", "mean", "std", "interpolation", "resize_mode")
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+STATED = ("quick_gelu", "pretrained", *PREPROCESSING)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +47,10 @@ def main(args: argparse.Namespace) -> int:
     if tokenizer := made.get("tokenizer"):
         sys.stdout.write(
             f"Its texts are read by the tokenizer {tokenizer}, which is missing:\n"
-            f"  hf download {tokenizer} --include '*token*' '*.model' --local-dir {shlex.quote(str(args.out))}\n"
+            f"  hf download {tokenizer} --include '*token*' '*.model' --local-dir {quoted(str(args.out))}\n"
         )
     sys.stdout.write(
-        f"Evaluate it:\n  vehicle-search run -t VehicleImageSearchMini -m {shlex.quote(str(args.out.absolute()))}\n"
+        f"Evaluate it:\n  vehicle-search run -t VehicleImageSearchMini -m {quoted(str(args.out.absolute()))}\n"
     )
     return 0
 

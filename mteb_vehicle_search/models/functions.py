@@ -15,6 +15,7 @@ from PIL import Image
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.models import image_text_meta
 from mteb_vehicle_search.models.handover import one_array, read_batches
+from mteb_vehicle_search.models.places import LOCAL
 
 # What a model is asked to tell it from others: a cut, a resize, a capital letter or a long text show in the vectors.
 PROBES = ("A red car.", "two WHITE trucks, parked side by side", "a long road with many cars " * 30)
@@ -46,7 +47,7 @@ def from_functions(
             raise TypeError(f"from_functions({what}=…) wants a function, not {type(given).__name__}")
     if not isinstance(name, str) or not name.strip("/ "):
         raise TypeError("from_functions(name=…) wants a name, such as 'my-team/my-model'")
-    return FunctionsEncoder(image, text, name if "/" in name else f"local/{name}", revision)
+    return FunctionsEncoder(image, text, name if "/" in name else f"{LOCAL}/{name}", revision)
 
 
 class FunctionsEncoder(AbsEncoder):

@@ -89,14 +89,13 @@ def load_located(
     """
     made = models.encoder_of(kind)(model_name, revision, device, **{"folder": folder, **kwargs})
     if made.found.digest != digest:
-        raise _changed(folder, digest, made.found.digest, "looked up")
+        raise _changed(folder, digest, made.found.digest)
     return made
 
 
-def _changed(folder: Path | None, before: str, now: str, since: str) -> ModelLoadError:
-    return ModelLoadError(
-        f"{folder} changed since it was {since}: its digest was {before}, and is {now} now.", "Look the model up again."
-    )
+def _changed(folder: Path | None, before: str, now: str) -> ModelLoadError:
+    said = f"{folder} changed since it was looked up: its digest was {before}, and is {now} now."
+    return ModelLoadError(said, "Look the model up again.")
 
 
 class LocatedEncoder:
@@ -125,7 +124,7 @@ class LocatedEncoder:
         folder = files.folder(*files.names, *needed)
         yield folder
         if (now := files.digest()) != self.found.digest:
-            raise _changed(folder, self.found.digest, now, "looked up")
+            raise _changed(folder, self.found.digest, now)
 
     def weights_id(self) -> str:
         """Return the digest of a local folder's files; "" for the hub's, whose revision says it all."""

@@ -13,12 +13,12 @@ import torch
 from mteb_vehicle_search.errors import ModelLoadError
 from mteb_vehicle_search.models.checkpoint import FIT, Checkpoint, fill, layout_of, parameters_on_meta
 from mteb_vehicle_search.models.encoder import ImageTextEncoder, Towers
-from mteb_vehicle_search.models.layouts import OPEN_CLIP
+from mteb_vehicle_search.models.layouts import OPEN_CLIP, OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from mteb_vehicle_search.models.located import LocatedEncoder
 from mteb_vehicle_search.models.plain_clip import PlainClip, is_plain, simple_tokenizer
 from mteb_vehicle_search.models.preprocess import ShortestSideCrop, Squash
 
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+CONFIG, WEIGHTS = OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS[0]
 # Where the configuration names a tokenizer of transformers instead of open_clip's own.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 # OpenAI's, which open_clip takes where a configuration is silent.

@@ -90,15 +90,7 @@ class SentenceEncoder(LocatedEncoder, AbsEncoder):
         return model.eval()
 
     def encode(
-        self,
-        inputs: Any,
-        *,
-        task_metadata: Any = None,
-        hf_split: str = "",
-        hf_subset: str = "",
-        prompt_type: PromptType | None = None,
-        batch_size: int = 32,
-        **kwargs: Any,
+        self, inputs: Any, *, prompt_type: PromptType | None = None, batch_size: int = 32, **kwargs: Any
     ) -> torch.Tensor:
         """Return float32 [n, d] on the CPU, L2-normalised, in the order of `inputs`.
 

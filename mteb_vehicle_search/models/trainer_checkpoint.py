@@ -19,13 +19,13 @@ from safetensors.torch import save_file
 
 from mteb_vehicle_search.errors import ModelLoadError
 from mteb_vehicle_search.models.checkpoint import complaints_about, layout_of
+from mteb_vehicle_search.models.conversion import PREPROCESSING
 from mteb_vehicle_search.models.layouts import TOKENIZER_FILES
 from mteb_vehicle_search.models.open_clip import CONFIG, WEIGHTS, build, read_config
 
 SAVE_STATE = "Save the state dict alone: torch.save({'state_dict': model.state_dict()}, PATH)"
 # Put before names by training on several devices, and by torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
-PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
 def main(words: list[str]) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.analysis.columns import row_columns
 from mteb_vehicle_search.analysis.runs import RESULTS, find_results, holds_flickr30k
+from mteb_vehicle_search.models.places import LOCAL
 from mteb_vehicle_search.run_record import OWN_CODE
 from mteb_vehicle_search.settings import runs_folder
 from mteb_vehicle_search.terminal import console, print_columns
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MTEB, RECORDS = "mteb", "run records"
 # The names of models that were run by their path begin so.
-FOLDERS = "local/"
+FOLDERS = f"{LOCAL}/"
 # Its weights ship with the package.
 SHIPPED = "vehicle-search/tiny-clip"
 LEGEND = """\

@@ -281,15 +281,6 @@ def test_what_transformers_would_load_beside_the_weights_is_refused(copy, name, 
         encoder(copy)
 
 
-def test_pickled_weights_of_a_later_module_are_refused(copy):
-    module = {"idx": 1, "name": "1", "path": "1_Dense", "type": "sentence_transformers.models.Dense"}
-    changed(copy, "modules.json", lambda c: [*c, module])
-    (copy / "1_Dense").mkdir()
-    (copy / "1_Dense" / "pytorch_model.bin").write_bytes(b"never read")
-    with pytest.raises(ModelLoadError, match=r"1_Dense/pytorch_model\.bin\), which is never loaded"):
-        encoder(copy)
-
-
 def test_another_similarity_than_the_cosine_is_refused(copy):
     changed(copy, "config_sentence_transformers.json", lambda c: c.update(similarity_fn_name="cosine"))
     assert encoder(copy)
