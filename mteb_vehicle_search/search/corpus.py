@@ -147,5 +147,14 @@ def image_loader(
     return ImageLoader(images, batch_size, workers, on_progress)
 
 
+def text_loader(queries: datasets.Dataset, batch_size: int) -> DataLoader:
+    """Return the batches that mteb's `create_dataloader` gives for queries of `id` and `text`: with `query`, the text.
+
+    mteb reads the column to copy row by row, which takes 2.6 s for 10,725 captions (0.03 s here).
+    """
+    both = queries.add_column("query", queries["text"][:])
+    return DataLoader(both, batch_size=batch_size, collate_fn=_columns)  # type: ignore[arg-type]
+
+
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list]:
     return {name: [row[name] for row in rows] for name in rows[0]}

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from datasets import Dataset
-from mteb._create_dataloaders import create_dataloader
 from mteb.types import PromptType
 
 from mteb_vehicle_search import settings
@@ -23,7 +22,7 @@ from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.exactness import exact_arithmetic
 from mteb_vehicle_search.files import locked
 from mteb_vehicle_search.search.backlog import Backlog
-from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
+from mteb_vehicle_search.search.corpus import CorpusImages, image_loader, text_loader
 from mteb_vehicle_search.search.described import Described, Rates
 from mteb_vehicle_search.search.ranking import OrderedRun, Ranking, ordered_run, rank_exactly
 from mteb_vehicle_search.search.vectors import (
@@ -124,7 +123,7 @@ class ExactSearch:
         """
         encode = self._encoder(encode_kwargs, task_metadata=task_metadata, hf_split=hf_split, hf_subset=hf_subset)
         batch_size = int(encode_kwargs.get("batch_size", 32))
-        self._task_metadata, self._described = task_metadata, Described(self.model, self.eval_set, encode_kwargs)
+        self._described = Described(self.model, self.eval_set, encode_kwargs)
         self.store = store = self._locked_store()
 
         def run(rows: range, on_progress: Callable[[int], Any]) -> np.ndarray:
@@ -215,7 +214,7 @@ class ExactSearch:
             vectors, self._described.of_texts = kept
         else:
             with self._timings.measure("encode_queries_s"):
-                loader = self._query_loader(queries, int(encode_kwargs.get("batch_size", 32)))
+                loader = text_loader(queries, int(encode_kwargs.get("batch_size", 32)))
                 vectors = self._checked(encode(loader, PromptType.query, num_proc=num_proc), query_ids, "query")
             self._described.note_texts()
             self.store.write_queries(vectors, self._described.of_texts)
@@ -285,16 +284,11 @@ class ExactSearch:
             return
         name, some = self.mteb_model_meta.name, self.eval_set.queries()[:SAMPLE]
         queries = Dataset.from_dict({"id": [query.id for query in some], "text": [query.text for query in some]})
-        asked = encode(self._query_loader(queries, batch_size), PromptType.query)
+        asked = encode(text_loader(queries, batch_size), PromptType.query)
         how = {"normalise": False, "encoder": type(self.model).__name__}
         vectors = checked(asked, queries["id"], "query", name, None, **how)
         found = checked(images, ids, "image", name, vectors.shape[1], **how)[:SAMPLE]
         require_same_order(own, vectors, found, name, cosine=self._normalise)
-
-    def _query_loader(self, queries: Any, batch_size: int) -> Any:
-        return create_dataloader(
-            queries, task_metadata=self._task_metadata, prompt_type=PromptType.query, batch_size=batch_size
-        )
 
     def _info(self, num_proc: int | None) -> dict[str, Any]:
         rates = Rates(self._timings.seconds, self._encoded_images, self._resumed_images, self._dimension)

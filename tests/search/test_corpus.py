@@ -2,13 +2,17 @@
 
 import io
 
+import mteb
 import numpy as np
 import pytest
+from datasets import Dataset
+from mteb._create_dataloaders import create_dataloader
+from mteb.types import PromptType
 from PIL import Image
 from small_set import jpeg, small_set
 
 from mteb_vehicle_search.errors import EncodeError
-from mteb_vehicle_search.search.corpus import CorpusImages, image_loader
+from mteb_vehicle_search.search.corpus import CorpusImages, image_loader, text_loader
 
 
 @pytest.fixture
@@ -156,3 +160,15 @@ def test_workers_give_the_same_batches(images):
 
 def test_without_somebody_to_tell_batches_come_all_the_same(images):
     assert [len(batch["id"]) for batch in image_loader(images, 10, 0)] == [10, 10, 10, 6]
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_batches_of_queries_are_those_of_mteb(count):
+    texts = [f"A red car,  number {number}\n" for number in range(count)]
+    queries = Dataset.from_dict({"id": [f"q{number}" for number in range(count)], "text": texts})
+    metadata = mteb.get_task("VehicleImageSearchMini").metadata
+    theirs = create_dataloader(queries, task_metadata=metadata, prompt_type=PromptType.query, batch_size=4)
+    ours = text_loader(queries, 4)
+    assert list(ours) == list(theirs)
+    assert len(ours) == len(theirs)
+    assert list(ours.dataset) == list(theirs.dataset)
