@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -118,6 +119,8 @@ def test_a_model_that_cannot_search_is_refused_by_name_before_it_is_loaded(
 
 def test_mtebs_command_looks_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     ran: list[Any] = []
+    frozen: list[int] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(len(ran)))
     run = asked.around_run(ran.append)
 
     def given(*words: str) -> Any:
@@ -143,6 +146,8 @@ def test_mtebs_command_looks_first(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     for words in ([*MINI, *TINY], ["-t", "NFCorpus", "-m", "no/such"], TINY):
         run(given(*words))
     assert [one.model for one in ran] == ["vehicle-search/tiny-clip", "no/such", "vehicle-search/tiny-clip"]
+    # Where a task is ours, and before it begins.
+    assert frozen == [0]
 
 
 def test_an_interruption_of_another_task_is_not_ours() -> None:

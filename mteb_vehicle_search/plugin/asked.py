@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -94,6 +95,8 @@ def around_run(original: Callable[[argparse.Namespace], Any]) -> Callable[[argpa
         if ours := names_of_ours(asked):
             require_data(ours)
             require_model(asked.model, asked.model_revision, ours)
+            # What has been imported stays until the process ends; the collector need not look at it again and again.
+            gc.freeze()
         return original(asked)
 
     return run

@@ -51,8 +51,21 @@ class _HandingOver:
     def exec_module(self, module):
         # From here on the module looks as if nobody had touched it.
         module.__spec__.loader = module.__loader__ = self._loader
-        self._loader.exec_module(module)
+        _executed_at_rest(self._loader, module)
         hand_over(module.__name__, self._executed)
+
+
+def _executed_at_rest(loader, module):
+    """Execute a module while the garbage collector rests: mteb's imports make many objects, none of them garbage."""
+    import gc
+
+    at_work = gc.isenabled()
+    gc.disable()
+    try:
+        loader.exec_module(module)
+    finally:
+        if at_work:
+            gc.enable()
 
 
 def install(executed):

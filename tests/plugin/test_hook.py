@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.machinery
 import importlib.util
@@ -180,6 +181,24 @@ def test_a_loader_may_make_the_module_itself(monkeypatch: pytest.MonkeyPatch, to
     assert type(module) is Made
     assert module.value == 7
     assert told == ["mteb"]
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_collector_rests_while_mteb_is_executed(package: Path, told: list[str], at_work: bool, fails: bool) -> None:
+    (package / "__init__.py").write_text("import gc\nAT_WORK = gc.isenabled()\n" + "1 / 0\n" * fails)
+    hook.install(mteb_executed)
+    if not at_work:
+        gc.disable()
+    try:
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                importlib.import_module("mteb")
+        else:
+            assert importlib.import_module("mteb").AT_WORK is False
+        assert gc.isenabled() is at_work
+    finally:
+        gc.enable()
 
 
 # Installing
