@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mteb_vehicle_search.metrics import METRICS
-from mteb_vehicle_search.search import ranking
-from mteb_vehicle_search.search.ranking import Ranking, error_bound, ordered_run, rank_exactly
+from mteb_vehicle_search.search import parts
+from mteb_vehicle_search.search.parts import error_bound
+from mteb_vehicle_search.search.ranking import Ranking, ordered_run, rank_exactly
 
 
 def search(queries, images, pairs, sources, chunk=7, **given):
@@ -86,8 +87,8 @@ def judgements(rng, queries, count, most=3):
 @pytest.mark.parametrize(("query_block", "pair_block", "chunk"), [(1, 1, 1), (3, 2, 5), (4, 7, 40), (100, 100, 6)])
 @pytest.mark.parametrize("seed", range(6))
 def test_blocks_of_every_size_agree_with_brute_force(monkeypatch, seed, query_block, pair_block, chunk):
-    monkeypatch.setattr(ranking, "QUERY_BLOCK", query_block)
-    monkeypatch.setattr(ranking, "PAIR_BLOCK", pair_block)
+    monkeypatch.setattr(parts, "QUERY_BLOCK", query_block)
+    monkeypatch.setattr(parts, "PAIR_BLOCK", pair_block)
     rng = np.random.default_rng(seed)
     queries, images = whole_numbers(rng, 11, 6), whole_numbers(rng, 31 + seed, 6)
     pairs = judgements(rng, len(queries), len(images))
@@ -109,7 +110,7 @@ def test_blocks_of_every_size_agree_with_brute_force(monkeypatch, seed, query_bl
     ],
 )
 def test_queries_without_a_relevant_image_shift_nothing(monkeypatch, pairs):
-    monkeypatch.setattr(ranking, "QUERY_BLOCK", 2)
+    monkeypatch.setattr(parts, "QUERY_BLOCK", 2)
     rng = np.random.default_rng(3)
     queries, images, sources = whole_numbers(rng, 6, 5), whole_numbers(rng, 30, 5), ["a", "b", "b"] * 10
     found = search(queries, images, pairs, sources, k=9)
@@ -119,7 +120,7 @@ def test_queries_without_a_relevant_image_shift_nothing(monkeypatch, pairs):
 
 
 def test_more_queries_than_two_blocks_are_all_searched():
-    count = 2 * ranking.QUERY_BLOCK + 3
+    count = 2 * parts.QUERY_BLOCK + 3
     rng = np.random.default_rng(4)
     queries, images, sources = whole_numbers(rng, count, 4), whole_numbers(rng, 30, 4), ["a"] * 20 + ["b"] * 10
     pairs = [(q, int(row)) for q, row in enumerate(rng.integers(0, 30, count))]
@@ -129,7 +130,7 @@ def test_more_queries_than_two_blocks_are_all_searched():
 
 
 def test_more_near_ties_than_a_block_are_all_settled():
-    count = ranking.PAIR_BLOCK // 180 + 1
+    count = parts.PAIR_BLOCK // 180 + 1
     images = np.ones((180, 2), dtype=np.float32)
     images[::9] = 2
     queries = np.ones((count, 2), dtype=np.float32)
@@ -139,7 +140,7 @@ def test_more_near_ties_than_a_block_are_all_settled():
 
 
 def test_more_judgements_than_a_block_all_have_their_score():
-    count = ranking.PAIR_BLOCK // 3 + 5
+    count = parts.PAIR_BLOCK // 3 + 5
     rng = np.random.default_rng(5)
     queries, images = whole_numbers(rng, count, 3), whole_numbers(rng, 3, 3)
     pairs = [(q, row) for q in range(count) for row in range(3)]
@@ -218,8 +219,8 @@ def inexact(share):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("share", [-0.9, 0.9])
 def test_rounding_up_to_the_bound_changes_no_rank(monkeypatch, seed, share):
-    monkeypatch.setattr(ranking, "_product", inexact(share))
-    monkeypatch.setattr(ranking, "QUERY_BLOCK", 4)
+    monkeypatch.setattr(parts, "_product", inexact(share))
+    monkeypatch.setattr(parts, "QUERY_BLOCK", 4)
     case = unequal_doubles(seed)
     check(search(*case, chunk=48), brute_force(*case))
     check(search(*case, chunk=9), brute_force(*case))
@@ -229,15 +230,15 @@ def test_only_pairs_within_the_bound_are_settled_by_the_defined_score(monkeypatc
     # Of the double above and the double below, at 1.1 times the bound, the block score decides.
     images = np.ones((3, 16), dtype=np.float32)
     settled = []
-    defined = ranking._pair_scores
+    defined = parts._pair_scores
 
     def watched(queries, query, images):
         settled.append(len(query))
         return defined(queries, query, images)
 
-    monkeypatch.setattr(ranking, "_pair_scores", watched)
+    monkeypatch.setattr(parts, "_pair_scores", watched)
     for share, pairs, tied in [(0.9, [1, 2], 2), (1.1, [1], 0)]:
-        monkeypatch.setattr(ranking, "_product", inexact(share))
+        monkeypatch.setattr(parts, "_product", inexact(share))
         settled.clear()
         found = search(images[:1], images, [(0, 1)], ["a"] * 3)
         assert settled == pairs
@@ -267,7 +268,14 @@ def test_everything_is_made_on_the_device_of_the_queries(monkeypatch):
     case = queries, images, judgements(rng, 5, 30), ["a", "b"] * 15
     without = queries, images, [], ["a", "b"] * 15
     on_device = from_numpy(queries)
-    monkeypatch.setattr(torch, "from_numpy", lambda array: on_device if array is queries else Arrived(array))
+
+    def sent(array):
+        if array is queries:
+            return on_device
+        # Keys are read where they arrived.
+        return from_numpy(array) if array.dtype == np.int64 and array.ndim == 2 else Arrived(array)
+
+    monkeypatch.setattr(torch, "from_numpy", sent)
     with torch.device("meta"):
         found, nothing = search(*case), search(*without)
     check(found, brute_force(*case))
@@ -277,13 +285,13 @@ def test_everything_is_made_on_the_device_of_the_queries(monkeypatch):
 
 def test_blocks_of_one_shape_share_their_memory():
     images, queries = torch.ones(4, 3), torch.ones(2, 3)
-    first = ranking._product(queries, images, torch.empty(0))
-    second = ranking._product(2 * queries, images, first)
+    first = parts._product(queries, images, torch.empty(0))
+    second = parts._product(2 * queries, images, first)
     assert second is first
     assert second.tolist() == [[6.0] * 4] * 2
     for other in (torch.ones(5, 3), torch.ones(3, 3)):
-        assert ranking._product(queries, other, first).shape == (2, len(other))
-    assert ranking._product(queries[:1], images, first).shape == (1, 4)
+        assert parts._product(queries, other, first).shape == (2, len(other))
+    assert parts._product(queries[:1], images, first).shape == (1, 4)
 
 
 def below(score, steps=1):
