@@ -48,6 +48,10 @@ class EncodeError(VehicleSearchError):
     """An encoder returned vectors that cannot be searched, or failed on an input."""
 
 
+class EngineError(VehicleSearchError):
+    """Work was not done: there was no worker for it, its worker differs from what it should be, or none survived it."""
+
+
 class ModelLoadError(VehicleSearchError):
     """A model's weights or configuration are missing, damaged or not the pinned ones."""
 

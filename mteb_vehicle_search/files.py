@@ -8,9 +8,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from socket import gethostname
 from typing import BinaryIO
@@ -129,9 +130,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
+def code_digest(package: Path) -> str:
+    """Return twelve hexadecimal digits that change with any module below the folder of a package."""
+    files = sorted((path.relative_to(package).as_posix(), file_sha256(path)) for path in package.rglob("*.py"))
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:12]
+
+
 @contextmanager
 def locked(
-    folder: Path, doing: str = "", *, error: type[VehicleSearchError] = BuildError, hint: str = ""
+    folder: Path,
+    doing: str = "",
+    *,
+    error: type[VehicleSearchError] = BuildError,
+    hint: str = "",
+    on_wait: Callable[[str], object] | None = None,
 ) -> Iterator[None]:
     """Hold the lock of a folder, which is made for it, until the end of the block.
 
@@ -142,6 +155,7 @@ def locked(
         doing: What is done, for the one who is refused: "Another build is working on ...".
         error: What a refusal is.
         hint: What the one who is refused can do.
+        on_wait: Nobody is refused: it is called with what would be said, and then the lock is waited for.
 
     Raises:
         VehicleSearchError: Another process holds it (an `error`); says which, where, for how long, and which file to
@@ -162,10 +176,14 @@ def locked(
             lock = SoftFileLock(path, timeout=0)
             lock.acquire()
     except Timeout as timeout:
-        raise error(
+        refusal = error(
             f"{doing or f'Another build is working on {folder}'} ({_held_by(holder)}).",
             f"{hint or 'Wait for it to finish, or give --out another folder.'} If that process is gone, delete {path}.",
-        ) from timeout
+        )
+        if on_wait is None:
+            raise refusal from timeout
+        on_wait(str(refusal))
+        lock.acquire(timeout=-1)
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder.write_text(json.dumps({"process": os.getpid(), "host": gethostname(), "since": since}), encoding="utf-8")

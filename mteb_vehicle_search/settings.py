@@ -6,6 +6,7 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
+from mteb_vehicle_search.addresses import is_url, scheme_of, shown
 from mteb_vehicle_search.errors import SettingsError
 
 SET_HOME = "Set VEHICLE_SEARCH_HOME to a folder that can be written."
@@ -18,12 +19,18 @@ _told: set[str] = set()
 # Every variable, with its line of the help.
 VARIABLES = {
     "VEHICLE_SEARCH_HOME": "folder of data, run records and embeddings",
-    "VEHICLE_SEARCH_DATA": "evaluation set of the task VehicleImageSearch",
+    "VEHICLE_SEARCH_DATA": "evaluation set of VehicleImageSearch: a folder, or an address (hf://, s3://, gs://, https://)",
     "VEHICLE_SEARCH_KEEP_EMBEDDINGS": "1: a finished run keeps its vectors",
     "VEHICLE_SEARCH_DEVICE": "cpu, cuda, cuda:1, mps, or several separated by commas",
     "VEHICLE_SEARCH_PRECISION": "fp32, bf16 or fp16; default: bf16 on CUDA, fp32 on a CPU",
     "VEHICLE_SEARCH_PREPROCESS": "exact (default) or fast, which is up to 3/255 off",
     "VEHICLE_SEARCH_COMPILE": "1: compile the towers with torch.compile",
+    "VEHICLE_SEARCH_CORES": "processors to use; default: all that the process may",
+    "VEHICLE_SEARCH_ENGINE": "local (default), or ray for the machines of a cluster",
+    "VEHICLE_SEARCH_STREAM": "1: keep no vectors of images, only what is found; default: above 2,000,000 images",
+    "VEHICLE_SEARCH_WORKER_CPUS": "processors of a Ray worker; default: 1, or its share of a machine with GPUs",
+    "VEHICLE_SEARCH_UNIT_TIMEOUT_S": "seconds without progress after which a Ray worker is given up; default: 1800",
+    "VEHICLE_SEARCH_NODE_TIMEOUT_S": "seconds to wait for a Ray node with room; default: 1800",
     "VEHICLE_SEARCH_STOCK_JINA": "1: leave jinaai/jina-clip-v2 to mteb's own wrapper",
     "VEHICLE_SEARCH_STOCK_SIGLIP": "1: leave the SigLIP models to mteb's own wrapper",
     "VEHICLE_SEARCH_NO_HOOK": "1: leave Python's start-up alone; plain 'mteb' then does not know the tasks",
@@ -45,6 +52,22 @@ def text(name: str) -> str:
 def flag(name: str) -> bool:
     """Tell whether the variable is set to anything but one of `OFF`."""
     return text(name).strip().lower() not in OFF
+
+
+def number(name: str, default: float) -> float:
+    """Return the number above 0 that the variable says, else `default`.
+
+    Raises:
+        SettingsError: It says something else.
+    """
+    said = text(name).strip()
+    try:
+        value = float(said or default)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SettingsError(f"{name}={said} is no number above 0.", f"Set a number, or unset it: {VARIABLES[name]}.")
+    return value
 
 
 def home() -> Path:
@@ -117,10 +140,31 @@ def data_folder(name: str = "vehicle-image-search") -> Path:
     return home() / "data" / name
 
 
-def eval_set_folder() -> Path:
-    """Return where `VehicleImageSearch` looks: `VEHICLE_SEARCH_DATA`, else `data_folder()`."""
-    chosen = text("VEHICLE_SEARCH_DATA")
-    return _folder("VEHICLE_SEARCH_DATA", chosen) if chosen else data_folder()
+def chosen_data() -> str | Path | None:
+    """Return what `VEHICLE_SEARCH_DATA` says: the address of an evaluation set, or its folder; None if nothing.
+
+    Raises:
+        SettingsError: There is a login or a signature in the address, or it is no folder.
+    """
+    chosen = text("VEHICLE_SEARCH_DATA").strip()
+    if not chosen:
+        return None
+    if not is_url(chosen):
+        return _folder("VEHICLE_SEARCH_DATA", chosen)
+    if "@" in chosen.partition("://")[2].partition("/")[0] or any(mark in chosen for mark in "?#"):
+        # It is written down, shown, and sent to other machines.
+        raise SettingsError(
+            f"VEHICLE_SEARCH_DATA names {shown(chosen.partition('?')[0].partition('#')[0])} with a login, or with "
+            "something behind it, such as a signature.",
+            "Leave that out, and log in as its client wants it on each machine: ~/.netrc, AWS_PROFILE, hf auth login.",
+        )
+    scheme = scheme_of(chosen)
+    return scheme + chosen[len(scheme) :].rstrip("/")
+
+
+def copies_folder() -> Path:
+    """Return the folder of evaluation sets that were copied from addresses."""
+    return home() / "copies"
 
 
 def runs_folder() -> Path:
@@ -139,7 +183,15 @@ def mini_folder() -> Path:
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use: its affinity and the quota of its control group, at least 1."""
+    """Return how many processors this process may use, at least 1.
+
+    That is what `VEHICLE_SEARCH_CORES` says, else its affinity and the quota of its control group.
+
+    Raises:
+        SettingsError: The variable is no number above 0.
+    """
+    if text("VEHICLE_SEARCH_CORES"):
+        return max(1, int(number("VEHICLE_SEARCH_CORES", 1)))
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(cores, int(_quota())))

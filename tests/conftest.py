@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mteb_vehicle_search.settings import VARIABLES
+
 # Before anything imports huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -20,7 +22,8 @@ def isolated(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(base / "hf"))
     monkeypatch.setenv("MTEB_CACHE", str(base / "mteb"))
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(base / "vehicle-search"))
-    for name in ("DATA", "DEVICE", "PRECISION", "PREPROCESS", "COMPILE", "KEEP_EMBEDDINGS", "NO_HOOK"):
-        monkeypatch.delenv(f"VEHICLE_SEARCH_{name}", raising=False)
+    for name in VARIABLES:
+        if name not in ("VEHICLE_SEARCH_HOME", "VEHICLE_SEARCH_DEBUG"):
+            monkeypatch.delenv(name, raising=False)
     # Set, so that what `--debug` makes of it ends with the test.
     monkeypatch.setenv("VEHICLE_SEARCH_DEBUG", "0")

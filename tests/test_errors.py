@@ -17,6 +17,7 @@ def test_the_family_is_whole():
         "BuildError",
         "DataNotFoundError",
         "EncodeError",
+        "EngineError",
         "EvalSetError",
         "ModelLoadError",
         "ResultsError",

@@ -8,6 +8,7 @@ import pytest
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import SettingsError
+from mteb_vehicle_search.eval_set import known
 
 
 def test_everything_lies_under_the_chosen_home(tmp_path, monkeypatch):
@@ -15,13 +16,14 @@ def test_everything_lies_under_the_chosen_home(tmp_path, monkeypatch):
     assert settings.home() == tmp_path
     assert settings.data_folder() == tmp_path / "data" / "vehicle-image-search"
     assert settings.data_folder("dogs") == tmp_path / "data" / "dogs"
-    assert settings.eval_set_folder() == tmp_path / "data" / "vehicle-image-search"
+    assert known.chosen_folder() == tmp_path / "data" / "vehicle-image-search"
+    assert settings.copies_folder() == tmp_path / "copies"
     assert settings.runs_folder() == tmp_path / "runs"
     assert settings.embeddings_folder() == tmp_path / "embeddings"
 
 
 @pytest.mark.parametrize(
-    ("variable", "place"), [("VEHICLE_SEARCH_HOME", settings.home), ("VEHICLE_SEARCH_DATA", settings.eval_set_folder)]
+    ("variable", "place"), [("VEHICLE_SEARCH_HOME", settings.home), ("VEHICLE_SEARCH_DATA", known.chosen_folder)]
 )
 def test_a_relative_folder_and_one_below_the_users_home_are_made_absolute(tmp_path, monkeypatch, variable, place):
     monkeypatch.chdir(tmp_path)
@@ -34,11 +36,11 @@ def test_a_relative_folder_and_one_below_the_users_home_are_made_absolute(tmp_pa
 def test_the_evaluation_set_may_lie_elsewhere_than_everything_else(tmp_path, monkeypatch):
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "set"))
-    assert settings.eval_set_folder() == tmp_path / "set"
+    assert known.chosen_folder() == tmp_path / "set"
     assert settings.data_folder() == tmp_path / "home" / "data" / "vehicle-image-search"
     assert settings.runs_folder() == tmp_path / "home" / "runs"
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", "")
-    assert settings.eval_set_folder() == settings.data_folder()
+    assert known.chosen_folder() == settings.data_folder()
 
 
 @pytest.mark.parametrize("chosen", [None, ""])
@@ -155,7 +157,7 @@ def test_a_computer_without_a_home_is_told_what_to_set(monkeypatch, error):
 def test_a_user_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", "~nobody-of-this-name/data")
     with pytest.raises(SettingsError, match="VEHICLE_SEARCH_DATA=~nobody-of-this-name/data is no folder"):
-        settings.eval_set_folder()
+        known.chosen_folder()
 
 
 def test_a_variable_with_a_typo_is_told_once_with_the_nearest(monkeypatch):
@@ -168,3 +170,20 @@ def test_a_variable_with_a_typo_is_told_once_with_the_nearest(monkeypatch):
         "VEHICLE_SEARCH_ZZZ is set and means nothing",
     ]
     assert settings.misspelt() == [], "once is enough"
+
+
+@pytest.mark.parametrize(
+    ("said", "number"), [(None, 7.5), ("", 7.5), (" ", 7.5), ("3", 3.0), (" 0.25 ", 0.25), ("1e3", 1000.0)]
+)
+def test_a_number_is_what_is_said_else_the_default(monkeypatch, said, number):
+    if said is not None:
+        monkeypatch.setenv("VEHICLE_SEARCH_UNIT_TIMEOUT_S", said)
+    assert settings.number("VEHICLE_SEARCH_UNIT_TIMEOUT_S", 7.5) == number
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "inf", "nan", "soon", "1 h"])
+def test_what_is_no_number_above_0_is_refused_with_what_the_variable_means(monkeypatch, said):
+    monkeypatch.setenv("VEHICLE_SEARCH_UNIT_TIMEOUT_S", said)
+    with pytest.raises(SettingsError, match=f"VEHICLE_SEARCH_UNIT_TIMEOUT_S={said} is no number above 0") as caught:
+        settings.number("VEHICLE_SEARCH_UNIT_TIMEOUT_S", 1)
+    assert "seconds without progress" in str(caught.value.hint)

@@ -55,3 +55,9 @@ def test_a_quota_of_the_first_version(group, quota, period, usable):
     if period:
         (group / "cpu" / "cpu.cfs_period_us").write_text(period, encoding="ascii")
     assert settings.usable_cores() == usable
+
+
+@pytest.mark.parametrize(("said", "usable"), [("3", 3), ("16", 16), ("0.5", 1), ("", 8)])
+def test_what_is_set_decides_before_all_else(group, monkeypatch, said, usable):
+    monkeypatch.setenv("VEHICLE_SEARCH_CORES", said)
+    assert settings.usable_cores() == usable

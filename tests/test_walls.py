@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 LIGHT = [
     "mteb_vehicle_search",
     "mteb_vehicle_search.cli",
+    "mteb_vehicle_search.engine",
     "mteb_vehicle_search.errors",
     "mteb_vehicle_search.eval_set",
     "mteb_vehicle_search.files",
