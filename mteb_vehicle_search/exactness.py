@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -16,20 +17,39 @@ _LEAVES = (
 )
 
 
+# What is set again when the last one leaves, once for each that is inside: they may overlap in any way, as threads do,
+# and generators that are closed late.
+_lock = Lock()
+_inside: list[tuple[Any, ...]] = []
+
+
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Switch off autocast, TF32 and their like, and give torch its own defaults of type and device, for a while.
 
     Autocast and the default device belong to a thread, and new threads begin without; the rest is the whole process's.
+    Where a thread has a default device, torch leaves out the fast path of attention, whose last bits are others: so
+    nobody gets that.
     """
-    kept, dtype = [leave.fp32_precision for leave in _LEAVES], torch.get_default_dtype()
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), torch.device("cpu"):
+        with _lock:
+            _inside.append(_state() if not _inside else _inside[0])
+            _set(["ieee"] * len(_LEAVES), False, torch.float32)
         try:
-            torch.set_default_dtype(torch.float32)
-            for leave in _LEAVES:
-                leave.fp32_precision = "ieee"
             yield
         finally:
-            for leave, value in zip(_LEAVES, kept):
-                leave.fp32_precision = value
-            torch.set_default_dtype(dtype)
+            with _lock:
+                before = _inside.pop()
+                if not _inside:
+                    _set(*before)
+
+
+def _state() -> tuple[Any, ...]:
+    return [leave.fp32_precision for leave in _LEAVES], _backends.mha.get_fastpath_enabled(), torch.get_default_dtype()
+
+
+def _set(precisions: list[str], fast_attention: bool, dtype: torch.dtype) -> None:
+    for leave, value in zip(_LEAVES, precisions):
+        leave.fp32_precision = value
+    _backends.mha.set_fastpath_enabled(fast_attention)
+    torch.set_default_dtype(dtype)

@@ -43,6 +43,7 @@ def settings_of_somebody(device: str | None = "meta") -> Iterator[None]:
 def state() -> list[Any]:
     return [
         *(leave.fp32_precision for leave in _LEAVES),
+        torch.backends.mha.get_fastpath_enabled(),
         torch.get_default_dtype(),
         torch.empty(0).device,
         torch.is_autocast_enabled("cpu"),
@@ -58,8 +59,18 @@ def test_everything_is_strict_inside_and_as_before_afterwards() -> None:
         with pytest.raises(ZeroDivisionError), exact_arithmetic():
             raise ZeroDivisionError
         assert state() == before
-    assert inside == [*["ieee"] * len(_LEAVES), torch.float32, torch.device("cpu"), False]
-    assert before[-3:] == [torch.float64, torch.device("meta"), True]
+    assert inside == [*["ieee"] * len(_LEAVES), False, torch.float32, torch.device("cpu"), False]
+    assert before[-4:] == [True, torch.float64, torch.device("meta"), True]
+
+
+def test_it_may_overlap_in_any_way() -> None:
+    before, one, other = state(), exact_arithmetic(), exact_arithmetic()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert state()[: len(_LEAVES) + 1] == [*["ieee"] * len(_LEAVES), False]
+    other.__exit__(None, None, None)
+    assert state() == before
 
 
 def test_the_search_is_bit_identical(tmp_path: Any) -> None:
@@ -107,3 +118,17 @@ def test_our_encoders_vectors_are_bit_identical(tmp_path: Any) -> None:
     with settings_of_somebody():
         other = model.encode(image_loader(images_of(eval_set), 4, 0), batch_size=4)
     assert torch.equal(clean, other)
+
+
+def test_our_encoders_vectors_do_not_depend_on_the_number_of_processors(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, found = images_of(small_set(tmp_path / "set", captioned=3, distractors=20)), []
+    for count in ("1", "2", "3", "1"):
+        monkeypatch.setenv("VEHICLE_SEARCH_CORES", count)
+        model: Any = mteb.get_model("vehicle-search/tiny-clip", device="cpu")
+        vectors = model.encode(image_loader(images, 4, 0), batch_size=4)
+        chunks = model.encode_chunks(images, [range(12), range(12, 23)], batch_size=4)
+        assert torch.equal(torch.cat([give() for give in chunks]), vectors)
+        found.append(vectors)
+    assert all(torch.equal(vectors, found[0]) for vectors in found)

@@ -14,8 +14,12 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from mteb_vehicle_search import settings
+
 # On a processor more are no faster, and what lies between the layers takes memory.
 TOKENS_PER_BATCH, TOKENS_ON_PROCESSOR = 16384, 4096
+# Of a processor: each holds what lies between the layers.
+MOST_LANES = 16
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -50,16 +54,26 @@ class Lane(NamedTuple):
     threads: int = 0
 
 
-def all_lanes(devices: Sequence[torch.device], replicas: Sequence[Towers], cpu_lanes: int) -> list[Lane]:
-    """Return one lane for each device; for a processor, `cpu_lanes` lanes that share its model and its threads.
+def threads_of_lane() -> int:
+    """Return how many threads torch may use in a lane of a processor, if there are as many lanes as processors.
+
+    On it depend the last bits of a product, whatever else is computed beside; up to `MOST_LANES` processors it is one.
+    """
+    return max(1, settings.usable_cores() // MOST_LANES)
+
+
+def all_lanes(
+    devices: Sequence[torch.device], replicas: Sequence[Towers], cpu_lanes: int, cpu_threads: int
+) -> list[Lane]:
+    """Return one lane for each device; for a processor, `cpu_lanes` lanes that share its model.
 
     Several batches at a time with few threads each keep a processor busier than one batch with all threads.
     """
     found = []
     for device, towers in zip(devices, replicas):
-        count = max(1, cpu_lanes // len(devices)) if device.type == "cpu" else 1
-        threads = max(1, torch.get_num_threads() // (count * len(devices))) if device.type == "cpu" else 0
-        found += [Lane(device, towers, threads)] * count
+        on_cpu = device.type == "cpu"
+        lane = Lane(device, towers, cpu_threads if on_cpu else 0)
+        found += [lane] * (max(1, cpu_lanes // len(devices)) if on_cpu else 1)
     return found
 
 
@@ -70,7 +84,9 @@ def in_order(lanes: list[Lane], batches: Iterable[_Item], work: Callable[[_Item,
     """
     if len(lanes) == 1:
         for batch in batches:
-            yield work(batch, lanes[0])
+            with torch_threads(lanes[0].threads):
+                result = work(batch, lanes[0])
+            yield result
         return
     free: SimpleQueue[Lane] = SimpleQueue()
     for lane in lanes:
@@ -218,6 +234,18 @@ def _window(items: Iterable[_Item], ahead: int) -> Generator[_Item]:
         if len(waiting) > ahead:
             yield waiting.popleft()
     yield from waiting
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads for a while; with 0, as many as are set."""
+    before = torch.get_num_threads()
+    try:
+        if count:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ import hashlib
 import json
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from threading import Lock
 from typing import Any
 
@@ -23,6 +24,7 @@ from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.exactness import exact_arithmetic
 from mteb_vehicle_search.models.batches import (
+    MOST_LANES,
     Lane,
     Pixels,
     Towers,
@@ -33,6 +35,7 @@ from mteb_vehicle_search.models.batches import (
     in_order,
     most_tokens,
     ranges,
+    threads_of_lane,
     token_batches,
 )
 from mteb_vehicle_search.models.devices import DTYPES, choose_devices, choose_precision
@@ -163,6 +166,7 @@ class ImageTextEncoder(AbsEncoder):
         """Return what identifies the weights beyond name and revision; "" if the revision says it all."""
         return ""
 
+    @torch.inference_mode()
     def encode(
         self,
         inputs: Any,
@@ -199,50 +203,62 @@ class ImageTextEncoder(AbsEncoder):
                 return self._encode_images(grouped(map(self.crop, items), batch_size), on_progress)
             return self._encode_texts(list(items), on_progress)
 
+    @torch.inference_mode()
     def encode_chunks(
         self,
         images: Any,
-        chunks: Sequence[range],
-        on_chunk: Callable[[int, Callable[[], torch.Tensor]], None],
+        chunks: Iterable[range],
         *,
         batch_size: int,
         num_proc: int | None = None,
         on_progress: Callable[[int], None] | None = None,
-    ) -> None:
-        """Encode chunks of a data set in one go: the next is decoded and computed while one ends.
+    ) -> Generator[Callable[[], torch.Tensor]]:
+        """Yield for each chunk of a data set what gives its vectors, and compute the next meanwhile.
 
-        The vectors are those that `encode` gives for each chunk, to the bit: no batch has images of two chunks.
+        The vectors are those that `encode` gives for each chunk, to the bit: no batch has images of two chunks. To be
+        closed in the thread that draws from it; while it is open, this process computes exactly (`exact_arithmetic`).
 
         Args:
             images: The data set of JPEG bytes: `jpeg(row)` and `ids`.
-            chunks: Their row numbers.
-            on_chunk: Called in order with the number of each chunk, from 0 on, and what gives its vectors, as `encode`
-                returns them. That may be called in another thread, which then waits for the device.
+            chunks: Their row numbers, at least one in each; drawn ahead of the chunks that are yielded.
             batch_size, num_proc, on_progress: As for `encode`.
 
+        Yields:
+            What returns the vectors as `encode` does. It may be called in another thread, which then waits for the
+            device.
+
         Raises:
-            EncodeError: As by `encode`; `on_chunk` was called for the chunks before.
+            EncodeError: As by `encode`; the chunks before were yielded.
         """
+        batches_of: deque[int] = deque()
+
+        def begun() -> Iterator[range]:
+            for rows in chunks:
+                batches_of.append(len(range(0, len(rows), batch_size)))
+                yield rows
+
         with (
             self._at_work(num_proc),
-            closing(self._pixels(images, batch_size, chunks)) as batches,
+            closing(self._pixels(images, batch_size, begun())) as batches,
             closing(self._image_vectors(batches)) as vectors,
         ):
-            for number, rows in enumerate(chunks):
-                parts = []
-                for part in islice(vectors, len(range(0, len(rows), batch_size))):
-                    parts.append(part)
-                    if on_progress:
-                        on_progress(len(part))
-                on_chunk(number, partial(self._whole, parts))
+            parts = []
+            for part in vectors:
+                parts.append(part)
+                if on_progress:
+                    on_progress(len(part))
+                if len(parts) == batches_of[0]:
+                    batches_of.popleft()
+                    yield partial(self._whole, parts)
+                    parts = []
 
     @contextmanager
     def _at_work(self, num_proc: int | None) -> Iterator[None]:
-        self._workers = num_proc or min(16, settings.usable_cores())
-        with torch.inference_mode(), exact_arithmetic():
+        self._workers = num_proc or min(MOST_LANES, settings.usable_cores())
+        with exact_arithmetic():
             yield
 
-    def _pixels(self, images: Any, batch_size: int, chunks: Sequence[range] | None = None) -> Generator[Pixels]:
+    def _pixels(self, images: Any, batch_size: int, chunks: Iterable[range] | None = None) -> Generator[Pixels]:
         """Yield the batches of a data set of JPEG bytes, chunk by chunk; without chunks, the whole is one."""
 
         def decode(row: int) -> torch.Tensor:
@@ -295,7 +311,9 @@ class ImageTextEncoder(AbsEncoder):
             return _unit(torch.cat([part.to(self.device) for part in parts])).cpu()
 
     def _lanes(self) -> list[Lane]:
-        return all_lanes(self.devices, self.replicas, 1 if self._compiled else self._workers)
+        # A compiled model takes its time for each lane, and has all threads in one.
+        lanes, threads = (1, torch.get_num_threads()) if self._compiled else (self._workers, threads_of_lane())
+        return all_lanes(self.devices, self.replicas, lanes, threads)
 
     def _encode_texts(self, texts: list[str], on_progress: Callable[[int], None] | None) -> torch.Tensor:
         tokens, mask = self.tokenise(texts)

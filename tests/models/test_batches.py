@@ -24,6 +24,7 @@ from mteb_vehicle_search.models.batches import (
     in_order,
     most_tokens,
     ranges,
+    threads_of_lane,
     token_batches,
 )
 
@@ -75,29 +76,43 @@ def test_towers_are_cast_and_places_use_all_threads_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("devices", "cpu_lanes", "wanted"),
     [
-        # (device, threads) of each place; 8 threads in all.
-        ([CPU], 1, [("cpu", 8)]),
-        ([CPU], 3, [("cpu", 2)] * 3),
-        ([CPU], 8, [("cpu", 1)] * 8),
-        ([CPU], 16, [("cpu", 1)] * 16),
-        ([CPU], 0, [("cpu", 8)]),
-        ([CPU, CPU], 4, [("cpu", 2)] * 4),
-        ([CPU, CPU], 5, [("cpu", 2)] * 4),
-        ([CPU, CPU], 1, [("cpu", 4)] * 2),
+        # (device, threads) of each place.
+        ([CPU], 1, [("cpu", 3)]),
+        ([CPU], 8, [("cpu", 3)] * 8),
+        ([CPU], 0, [("cpu", 3)]),
+        ([CPU, CPU], 4, [("cpu", 3)] * 4),
+        ([CPU, CPU], 5, [("cpu", 3)] * 4),
+        ([CPU, CPU], 1, [("cpu", 3)] * 2),
         ([META], 4, [("meta", 0)]),
         ([META, META], 4, [("meta", 0)] * 2),
-        ([META, CPU], 4, [("meta", 0)] + [("cpu", 2)] * 2),
+        ([META, CPU], 4, [("meta", 0)] + [("cpu", 3)] * 2),
     ],
     ids=str,
 )
-def test_a_processor_has_as_many_places_as_lanes_and_shares_its_threads(threads_set, devices, cpu_lanes, wanted):
+def test_a_processor_has_as_many_places_as_lanes(devices, cpu_lanes, wanted):
     replicas = [towers(str(number)) for number in range(len(devices))]
-    found = all_lanes(devices, replicas, cpu_lanes)
+    found = all_lanes(devices, replicas, cpu_lanes, 3)
     assert [(str(lane.device), lane.threads) for lane in found] == wanted
     # The places of a device have its model.
     of_device = [found[start : start + len(found) // len(devices)] for start in (0, len(found) - 1)]
     assert of_device[0][0].towers is replicas[0]
     assert of_device[1][0].towers is replicas[-1]
+
+
+@pytest.mark.parametrize(("usable", "wanted"), [(1, 1), (2, 1), (31, 1), (32, 2), (64, 4)])
+def test_a_place_has_one_thread_unless_there_are_more_processors_than_places(monkeypatch, usable, wanted):
+    monkeypatch.setenv("VEHICLE_SEARCH_CORES", str(usable))
+    assert threads_of_lane() == wanted
+
+
+def test_the_only_place_has_its_threads_while_it_computes_and_no_longer():
+    before = torch.get_num_threads()
+    lanes = [Lane(CPU, towers("one"), before + 1)]
+    results = in_order(lanes, [0, 1], lambda batch, lane: torch.get_num_threads())
+    assert next(results) == before + 1
+    assert torch.get_num_threads() == before
+    assert [*results] == [before + 1]
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -141,7 +156,8 @@ def test_one_place_works_in_the_callers_thread_when_it_is_asked_to(threads_set):
     assert drawn == []
     assert next(found) == 0
     assert drawn == [0]
-    assert threads_set == []
+    # Torch has them for a batch only.
+    assert threads_set == [("MainThread", 4), ("MainThread", 8)]
     assert next(in_order(lanes(1), [0], lambda batch, lane: threading.current_thread())) is threading.current_thread()
 
 

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from contextlib import closing
 from threading import Semaphore
 
 import numpy as np
@@ -86,17 +87,11 @@ def left_behind():
 
 
 def streamed(model, images, chunks, batch_size, workers, on_progress=None):
-    found = []
-    model.encode_chunks(
-        images,
-        chunks,
-        lambda number, vectors: found.append((number, vectors)),
-        batch_size=batch_size,
-        num_proc=workers,
-        on_progress=on_progress,
-    )
-    assert [number for number, _ in found] == list(range(len(chunks)))
-    return [vectors() for _, vectors in found]
+    found = [
+        *model.encode_chunks(images, chunks, batch_size=batch_size, num_proc=workers, on_progress=on_progress),
+    ]
+    assert len(found) == len(chunks)
+    return [vectors() for vectors in found]
 
 
 CUTS = [
@@ -144,24 +139,37 @@ def test_the_next_chunk_is_under_way_before_one_is_given(monkeypatch, devices, w
     images, seen = Jpegs(12), []
     model = Plain()
 
-    def on_chunk(number, vectors):
-        if number == 0:
-            deadline = time.monotonic() + PATIENCE_S
-            # Nobody draws meanwhile: these were handed out before.
-            while not {4, 5} <= set(images.asked) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            seen.extend(images.asked)
-
     chunks = [range(4), range(4, 8), range(8, 12)]
-    model.encode_chunks(images, chunks, on_chunk, batch_size=2, num_proc=workers)
-    assert {4, 5} <= set(seen)
+    for _ in model.encode_chunks(images, chunks, batch_size=2, num_proc=workers):
+        deadline = time.monotonic() + PATIENCE_S
+        # Nobody draws meanwhile: these were handed out before.
+        while not {4, 5} <= set(images.asked) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.append(set(images.asked))
+    assert {4, 5} <= seen[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whoever_draws_is_not_in_inference_mode_and_chunks_are_drawn_as_they_are_needed(workers):
+    images, drawn = Jpegs(400), []
+
+    def chunks():
+        for start in range(0, 400, 40):
+            drawn.append(start)
+            yield range(start, start + 40)
+
+    with closing(Plain().encode_chunks(images, chunks(), batch_size=20, num_proc=workers)) as found:
+        next(found)
+        assert not torch.is_inference_mode_enabled()
+        # Two batches each, and two for each lane ahead.
+        assert len(drawn) <= 4
+    assert left_behind() == []
 
 
 def test_vectors_may_be_called_for_in_another_thread():
     images, model = Jpegs(6), Plain()
     wanted = model.encode(Loader(images), batch_size=4)
-    found = []
-    model.encode_chunks(images, [range(6)], lambda number, vectors: found.append(vectors), batch_size=4)
+    found = [*model.encode_chunks(images, [range(6)], batch_size=4)]
     thread = threading.Thread(target=lambda: found.append(found.pop()().numpy().copy()))
     thread.start()
     thread.join(PATIENCE_S)
@@ -171,16 +179,11 @@ def test_vectors_may_be_called_for_in_another_thread():
 @pytest.mark.parametrize("ahead", [False, True])
 def test_a_broken_image_of_the_third_chunk_is_named_once_the_first_two_are_given(monkeypatch, ahead):
     monkeypatch.setattr(ImageTextEncoder, "_decodes_ahead", ahead)
-    given = []
+    given, chunks = [], [range(4), range(4, 8), range(8, 12)]
+    found = Plain().encode_chunks(Jpegs(12, {9}), chunks, batch_size=2, num_proc=2)
     with pytest.raises(EncodeError, match=r"Image image 9 does not decode: torn\."):
-        Plain().encode_chunks(
-            Jpegs(12, {9}),
-            [range(4), range(4, 8), range(8, 12)],
-            lambda number, vectors: given.append((number, vectors().shape)),
-            batch_size=2,
-            num_proc=2,
-        )
-    assert given == [(0, (4, 192)), (1, (4, 192))]
+        given.extend(vectors().shape for vectors in found)
+    assert given == [(4, 192), (4, 192)]
     assert left_behind() == []
 
 
@@ -193,13 +196,12 @@ def test_whoever_listens_may_end_it_and_no_thread_is_left(monkeypatch, ahead, wh
     def raised(*given):
         raise trouble
 
-    listeners = {"progress": (lambda number, vectors: None, raised), "chunk": (raised, None)}[where]
+    on_chunk, on_progress = (raised, None) if where == "chunk" else (lambda vectors: None, raised)
     images, model, threads = Jpegs(400), Plain(), torch.get_num_threads()
-    kept = []
-    with pytest.raises(trouble) as caught:
-        model.encode_chunks(
-            images, [range(200), range(200, 400)], listeners[0], batch_size=4, num_proc=2, on_progress=listeners[1]
-        )
+    kept, chunks = [], [range(200), range(200, 400)]
+    found = model.encode_chunks(images, chunks, batch_size=4, num_proc=2, on_progress=on_progress)
+    with pytest.raises(trouble) as caught, closing(found):
+        on_chunk(next(found))
     # The traceback, which keeps every frame alive, is still there.
     kept.append(caught)
     assert left_behind() == []
@@ -264,7 +266,7 @@ def test_an_interruption_ends_it_soon(monkeypatch):
     begun, thread = [], threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        model.encode_chunks(Jpegs(40), [range(20), range(20, 40)], lambda *given: None, batch_size=4, num_proc=2)
+        next(model.encode_chunks(Jpegs(40), [range(20), range(20, 40)], batch_size=4, num_proc=2))
     assert time.monotonic() - begun[0] < PATIENCE_S / 4
     thread.join(PATIENCE_S)
     assert left_behind() == []
