@@ -19,9 +19,9 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from data_prep.storage.patience import asked_wait, brief, patiently
 from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.files import file_sha256
+from mteb_vehicle_search.remote.patience import asked_wait, brief, patiently
 from mteb_vehicle_search.terminal import NO_ROOM
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from data_prep.sources import Place
 from data_prep.sources.own import BESIDE
 from data_prep.sources.own.survey import Survey, look
 from data_prep.sources.samples import TAR
-from data_prep.storage.addresses import is_url
 from data_prep.storage.local import LocalTree
+from mteb_vehicle_search.addresses import is_url, shown
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import camel_case, is_line, is_task_name
 from mteb_vehicle_search.files import write_whole
@@ -147,8 +147,6 @@ def _range(fewest: int, most: int) -> str:
 def _located(src: str, preset: Path) -> str:
     """A place as the preset in that file says it: relative to it if it is below; an address without its secrets."""
     if is_url(src):
-        from data_prep.storage.remote import shown  # Imports an HTTP stack.
-
         return shown(src)
     path, folder = Path(src).expanduser().absolute(), preset.absolute().parent
     for place, above in ((path, folder), (path.resolve(), folder.resolve())):

@@ -13,7 +13,7 @@ from data_prep.job import BuildOptions
 from data_prep.markers import STAGES, Stages
 from data_prep.preset import Preset
 from data_prep.sources.registry import SOURCES
-from data_prep.stages.reduce import shard_stage
+from data_prep.stages.distractors import shard_stage
 from data_prep.stages.select import check_selection, selected_share
 from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 from mteb_vehicle_search.files import check_replaceable, check_writable
@@ -273,7 +273,8 @@ def _look_at_selection(options: BuildOptions, found: Plan) -> float:
         return 0.0
     from data_prep.stages.classifiers import check_files, choose_device
 
-    found.attempt(choose_device, options.device)
+    if options.is_here:  # Elsewhere there may be other devices.
+        found.attempt(choose_device, options.device)
     size_gb = found.attempt(check_files, classifier, options.preset.folder, classes)
     if size_gb is None:
         found.rows.append(("classifier", "NOT READY"))

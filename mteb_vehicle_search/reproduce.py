@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.settings import eval_set_folder
+from mteb_vehicle_search.eval_set.known import ORIGINAL, bring, chosen_folder
 
 # fp32 and Pillow preprocessing: the mode in which the published scores were made.
 MODE: dict[str, Any] = {"precision": "fp32", "preprocess": "exact"}
@@ -61,7 +61,8 @@ def main(args: argparse.Namespace) -> int:
         ResultsError: It is not of the original's size.
         ModelLoadError: A model's weights are not to be had.
     """
-    _require_original(EvalSet.open(eval_set_folder()).manifest["counts"], eval_set_folder())
+    bring(ORIGINAL)
+    _require_original(EvalSet.open(chosen_folder()).manifest["counts"], chosen_folder())
     comparisons = []
     for name in args.models:
         published = PUBLISHED[name]

@@ -155,7 +155,7 @@ def _scratch(path: Path) -> Path:
 def _wanted(task: Any, meta: Any) -> Stored:
     """Return what a result must say to be that of a run now, as far as it is known before the model is loaded."""
     try:
-        eval_set = task.open_data()
+        eval_set = task.require_data()
     except FileNotFoundError:
         return Stored(task.metadata.revision, {})
     made_by = implementation_of(meta)

@@ -9,7 +9,6 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -207,16 +206,9 @@ class Reporter:
                     bar.set_postfix_str(in_bytes(size), refresh=False)
                 bar.update()
 
-    @contextmanager
-    def measure(self, what: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
-        """Give a function that moves a bar to a number of bytes, with a note behind it."""
-        with progress_bar(what, total, unit="B", quiet=self.quiet) as bar:
-
-            def move(done: int, note: str = "") -> None:
-                bar.set_postfix_str(note, refresh=False)
-                bar.update(done - bar.n)
-
-            yield move
+    def bar(self, what: str, total: int | None = None, unit: str = "image") -> tqdm:
+        """Return a bar, of images or bytes ("B"), to be used as a `with` block."""
+        return progress_bar(what, total, unit=unit, quiet=self.quiet)
 
 
 def show_in_a_run(show: Callable[[], object]) -> None:

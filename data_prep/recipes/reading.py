@@ -16,9 +16,9 @@ from data_prep.class_set import ClassSet, ImageClass
 from data_prep.preset import check_preset
 from data_prep.recipes import RECIPE_VERSION, Picture, Recipe, RecipePreset
 from data_prep.sources.imagenet.classes import wnids
-from data_prep.storage.addresses import is_url
 from data_prep.storage.opening import open_tree
 from data_prep.toml_schema import parse
+from mteb_vehicle_search.addresses import is_url
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.manifest import manifest_problem
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Qrel, images_id, is_content_id, is_id, is_line

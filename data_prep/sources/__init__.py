@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from data_prep.storage import PassedOver, Tree, digest_of
+from mteb_vehicle_search.addresses import is_url, scheme_of
 from mteb_vehicle_search.eval_set.schema import is_line
 
 SPLITS = ("train", "val")
@@ -97,6 +98,9 @@ class Shard:
         """A digest that changes when the shard does, without reading its bytes."""
         facts = (self.name, self.size_bytes, self.split, self.class_index, self.offset, self.stamp)
         return digest_of(facts)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def some_names(tree: Tree) -> str:
@@ -222,6 +226,21 @@ class Place:
     file_column: str = ""
     caption_column: str = ""
     fewest_captions: int = 1
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it lies on a machine, and not behind an address."""
+        return self.src != "hub" and not (is_url(self.src) and scheme_of(self.src) != "file")
+
+    def elsewhere(self) -> Place:
+        """Return the same place as another machine can look for it: paths in full, and downloads of its own."""
+        src = _in_full(self.src) if self.is_path else self.src
+        beside = not self.captions or is_url(self.captions) or not Path(self.captions).expanduser().is_file()
+        return replace(self, src=src, downloads=None, captions=self.captions if beside else _in_full(self.captions))
+
+
+def _in_full(path: str) -> str:
+    return path if is_url(path) else str(Path(path).expanduser().absolute())
 
 
 @dataclass(frozen=True)

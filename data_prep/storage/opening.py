@@ -8,9 +8,9 @@ from typing import NamedTuple
 from urllib.request import url2pathname
 
 from data_prep.storage import Tree, kind_of
-from data_prep.storage.addresses import is_url
 from data_prep.storage.local import LocalTree
 from data_prep.storage.zips import ZipTree
+from mteb_vehicle_search.addresses import is_url
 from mteb_vehicle_search.errors import SourceError
 
 _FILE = "file://"

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from data_prep.storage.addresses import scheme_of, shown
+from mteb_vehicle_search.addresses import scheme_of, shown
 from mteb_vehicle_search.errors import SourceError
 
 _FILE = re.compile(r"\.(zip|tar|tar\.gz|tgz|parquet|csv|tsv|txt|json|json\.gz|jsonl|ndjson|token)$", re.IGNORECASE)

@@ -14,21 +14,18 @@ from pathlib import PurePosixPath
 from threading import Event
 from typing import BinaryIO, Protocol, TypeVar, cast
 
-import fsspec
-
 from data_prep.storage import MAX_FILE_BYTES, Entry, Stretch
-from data_prep.storage.addresses import WEB, scheme_of, shown
 from data_prep.storage.clouds import Cloud
-from data_prep.storage.failures import Absent, Passing, Refused, meaning
-from data_prep.storage.patience import brief, patiently
 from data_prep.storage.places import Folder, cloud_place, is_file, web_place
 from data_prep.storage.stretches import StretchedFile
 from data_prep.storage.web import Changed, NotByRanges, Web, WebPage
+from mteb_vehicle_search.addresses import WEB, scheme_of
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.remote.failures import Absent, Refused, again_and_again
+from mteb_vehicle_search.remote.systems import file_system
 
 T = TypeVar("T")
 READERS = 8  # Small files that travel at once: a bucket answers each after tens of milliseconds.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 DOWNLOAD = "Download it, and name the local file."
 
 
@@ -56,12 +53,7 @@ def open_remote(url: str) -> tuple[RemoteTree, str]:
     if scheme in WEB:
         place = web_place(url)
         return RemoteTree(Web(), place), place.named
-    try:
-        system, path = fsspec.url_to_fs(scheme + url[len(scheme) :], use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        extra = _EXTRAS.get(scheme)
-        hint = f"pip install 'mteb-vehicle-search[{extra}]'" if extra else "Known are https://, s3://, gs:// and hf://."
-        raise SourceError(f"{shown(url)} cannot be read here: {brief(error)}", hint) from error
+    system, path = file_system(url)
     place = cloud_place(url, path)
     tree = RemoteTree(Cloud(system), place)
     if not place.named and ((entry := tree.entry("")) is None or not entry.is_folder):
@@ -213,22 +205,4 @@ class RemoteTree:
         )
 
     def _patiently(self, action: Callable[[], T], name: str, stop: Event | None = None) -> T:
-        what, scheme = self.path(name), scheme_of(self.where)
-
-        def attempt() -> T:
-            try:
-                return action()
-            except Exception as error:
-                told = meaning(error, what, scheme)
-                if told is error:
-                    raise
-                # Without its cause, whose message may hold a signed address.
-                raise told from None
-
-        return patiently(attempt, what, _judge, stop=stop)
-
-
-def _judge(error: Exception) -> float | None:
-    if isinstance(error, Passing):
-        return error.wait_s
-    raise error
+        return again_and_again(action, self.path(name), scheme_of(self.where), stop)

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import fsspec
-from aiohttp import ClientPayloadError, ClientResponse, ClientTimeout
+from aiohttp import ClientPayloadError, ClientResponse
 from fsspec.asyn import sync
 from yarl import URL
 
 from data_prep.storage import Entry
+from mteb_vehicle_search.remote.systems import web_client
 
-CONNECT_S, SILENCE_S = 20, 60
 _ANSWERED = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _NOT_THERE = 416  # Range Not Satisfiable (RFC 9110, 15.5.17): even the first byte, of an empty file.
 
@@ -37,9 +37,7 @@ class Web:
     checked = True  # Each answer tells which file it is of.
 
     def __init__(self) -> None:
-        timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        client = {"trust_env": True, "timeout": timeout}
-        self._system: Any = fsspec.filesystem("http", use_listings_cache=False, client_kwargs=client)
+        self._system: Any = fsspec.filesystem("http", use_listings_cache=False, client_kwargs=web_client())
 
     def look(self, address: str, name: str) -> Entry:
         """Return what there is, by asking for its first byte: HEAD may be refused where GET is signed."""

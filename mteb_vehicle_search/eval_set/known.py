@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import VehicleSearchError
-from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set import EvalSet, copies
 
 ORIGINAL = "VehicleImageSearch"
 
@@ -39,8 +39,8 @@ def known_sets(on_trouble: Callable[[str], object] = lambda message: None) -> di
 
 
 def sets_here() -> Iterator[EvalSet]:
-    """Yield the sets on this computer that can be opened: the chosen one, all in the home's `data`, and Mini."""
-    for folder in [*_folders(lambda message: None), settings.mini_folder()]:
+    """Yield the sets on this computer that can be opened: the chosen one, all in the home's `data`, Mini, copies."""
+    for folder in [*_folders(lambda message: None), settings.mini_folder(), *copies.all_copies()]:
         with suppress(VehicleSearchError):
             yield EvalSet.open(folder)
 
@@ -48,7 +48,7 @@ def sets_here() -> Iterator[EvalSet]:
 def _folders(on_trouble: Callable[[str], object]) -> list[Path]:
     """Return the chosen folder and those with a manifest in the home's `data`, sorted."""
     try:
-        chosen = [settings.eval_set_folder()] if settings.text("VEHICLE_SEARCH_DATA") else []
+        chosen = [chosen_folder()] if settings.chosen_data() else []
         below = sorted(path.parent for path in (settings.home() / "data").glob("[!.]*/manifest.json"))
     except (VehicleSearchError, OSError) as error:
         on_trouble(f"The evaluation sets cannot be looked for: {error}")
@@ -56,12 +56,34 @@ def _folders(on_trouble: Callable[[str], object]) -> list[Path]:
     return [folder for folder in chosen if (folder / "manifest.json").is_file()] + below
 
 
+def chosen_folder() -> Path:
+    """Return where `VehicleImageSearch` looks: as `VEHICLE_SEARCH_DATA` says, else in the home's `data`.
+
+    Of an address, that is its last copy on this machine, or what is no folder.
+    """
+    chosen = settings.chosen_data()
+    return copies.place(chosen) if isinstance(chosen, str) else chosen or settings.data_folder()
+
+
 def folder_of(task_name: str) -> Path:
     """Return the folder of the set that the task evaluates, whether it is there or not.
 
     `VehicleImageSearch` has the one that `VEHICLE_SEARCH_DATA` names; the task refuses it if it is another's.
     """
-    if task_name == ORIGINAL and settings.text("VEHICLE_SEARCH_DATA"):
-        return settings.eval_set_folder()
+    if task_name == ORIGINAL and settings.chosen_data():
+        return chosen_folder()
     eval_set = known_sets().get(task_name)
     return eval_set.folder if eval_set else settings.data_folder()
+
+
+def bring(task_name: str) -> None:
+    """Copy the task's set to this machine, as it is now, if it is the one whose address `VEHICLE_SEARCH_DATA` says.
+
+    Raises:
+        VehicleSearchError: As `copying.copy`.
+    """
+    chosen = settings.chosen_data()
+    if isinstance(chosen, str) and (task_name == ORIGINAL or folder_of(task_name) == chosen_folder()):
+        from mteb_vehicle_search.eval_set.copying import copy  # Imports an HTTP stack.
+
+        copy(chosen)

@@ -55,7 +55,7 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     """
     eval_set = EvalSet.open(folder)
     found: list[Violation] = []
-    _check_files(eval_set, found)
+    found.extend(check_files(eval_set))
     odd = _check_columns(eval_set, found)
     lost = {*odd}
     rows: dict[str, list] = {}
@@ -99,7 +99,9 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     return Verification(found, counts, computed)
 
 
-def _check_files(eval_set: EvalSet, found: list[Violation]) -> None:
+def check_files(eval_set: EvalSet) -> list[Violation]:
+    """Return which files are not there as the manifest names them, and which parquet files it does not name."""
+    found: list[Violation] = []
     for name, expected in sorted(eval_set.manifest["files"].items()):
         path = eval_set.folder / name
         if not path.is_file():
@@ -110,6 +112,7 @@ def _check_files(eval_set: EvalSet, found: list[Violation]) -> None:
             found.append(Violation(name, "has another sha256 than the manifest says"))
     there = (path.relative_to(eval_set.folder).as_posix() for path in sorted(eval_set.folder.rglob("*.parquet")))
     found.extend(Violation(n, "is not in the manifest") for n in there if n not in eval_set.manifest["files"])
+    return found
 
 
 def _check_columns(eval_set: EvalSet, found: list[Violation]) -> set[str]:

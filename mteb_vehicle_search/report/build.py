@@ -23,11 +23,10 @@ from mteb_vehicle_search.analysis.strata import strengths
 from mteb_vehicle_search.citations import bibtex
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.known import sets_here
+from mteb_vehicle_search.eval_set.known import chosen_folder, sets_here
 from mteb_vehicle_search.files import new_folder
 from mteb_vehicle_search.report.page_data import gather, models_of, script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
-from mteb_vehicle_search.settings import eval_set_folder
 
 MARKER = "vehicle-search-report.json"
 # Of the whole site. What is left of it after text and scripts goes to the pictures.
@@ -86,7 +85,7 @@ def choose_eval_set(board: Leaderboard, data: Path | None = None) -> EvalSet:
         here = next((eval_set for eval_set in sets_here() if set_of(board, eval_set)), None)
         if here is not None:
             return here
-        asked = f"{eval_set_folder()}, another set beside it, or the embedded Mini"
+        asked = f"{chosen_folder()}, another set beside it, or the embedded Mini"
     found = "; ".join(_what(board, table) for table in board.document["tables"])
     if not any(entry.ranks for of_set in board.entries.values() for entry in of_set):
         raise ResultsError(f"There is no run record of {asked}{': only ' if found else ''}{found}.", RUN_HINT)

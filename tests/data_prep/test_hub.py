@@ -178,7 +178,7 @@ def test_after_six_attempts_the_last_failure_is_told(client, failure, caplog):
     assert caught.value.__cause__ is failure
     assert len(client.asked) == 6
     assert client.waits == [2.0, 4.0, 8.0, 16.0, 32.0]
-    told = [record.getMessage() for record in caplog.records if record.name == "data_prep.storage.patience"]
+    told = [record.getMessage() for record in caplog.records if record.name == "mteb_vehicle_search.remote.patience"]
     assert told == [
         f"o/n/data/x.bin: {brief}; attempt {attempt} of 6 in {wait} s"
         for attempt, wait in zip(range(2, 7), (2, 4, 8, 16, 32))

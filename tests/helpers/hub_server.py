@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,6 +35,7 @@ class HubServer:
         faults: Taken one per download: `429`, `503`, `drop` (half of what was asked for, then a closed connection) or
             `damage` (right size, wrong bytes).
         log: Every request: method, path, range.
+        pause_s: How long each file's bytes are waited for.
     """
 
     def __init__(self) -> None:
@@ -44,6 +46,7 @@ class HubServer:
         self.objects: dict[str, bytes] = {}
         self.faults: list[str] = []
         self.log: list[tuple[str, str, str]] = []
+        self.pause_s = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -72,7 +75,14 @@ class HubServer:
 
     def run(self, code: str, home: Path, token: str = "") -> subprocess.CompletedProcess[str]:
         """Run Python code in a process whose hub client knows only this server."""
-        environment = {
+        words = [sys.executable, "-c", code]
+        return subprocess.run(
+            words, env=self.environment(home, token), capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def environment(self, home: Path, token: str = "") -> dict[str, str]:
+        """Return what such a process has set."""
+        return {
             **{k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))},
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
@@ -82,12 +92,8 @@ class HubServer:
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            **({"HF_TOKEN": token} if token else {}),
         }
-        if token:
-            environment["HF_TOKEN"] = token
-        return subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
 
 
 def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
@@ -108,6 +114,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             raw = urlsplit(self.path).path
             hub.log.append((self.command, path, self.headers.get("Range", "")))
             if path.startswith("/cdn/"):
+                time.sleep(hub.pause_s)
                 self._bytes(path)
             elif match := _RESOLVE.fullmatch(raw):
                 self._resolve(*map(unquote, match.groups()))

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from data_prep.storage import patience
+from mteb_vehicle_search.remote import patience
 
 SIZES = {"a/0.jpg": 70_000, "a/1.jpg": 3, "a/2.jpg": 150_000, "b/0.jpg": 90_000, "b/deep/1.jpg": 20_000, "c.txt": 12}
 # A member of a class, among many of others: neither neighbours nor near an end.

@@ -158,7 +158,8 @@ class Recorder(Reporter):
         super().__init__(quiet=True)
         self.tracked: list[tuple[str, int | None]] = []
         self.units: dict[str, str] = {}
-        self.moves: list[tuple[int, str]] = []
+        self.bars: dict[str, RecordedBar] = {}
+        self.moves: list[tuple[int, str]] = []  # Where a bar was, and what stood beside it.
 
     def track(self, items, what, total=None, unit="image", size_of=None):
         """Remember, and go on."""
@@ -167,9 +168,26 @@ class Recorder(Reporter):
         return super().track(items, what, total, unit, size_of)
 
     @contextmanager
-    def measure(self, what, total=None):
+    def bar(self, what, total=None, unit="image"):
         """Remember, and go on."""
         self.tracked.append((what, total))
-        self.units[what] = "B"
-        with super().measure(what, total) as move:
-            yield lambda done, note="": (self.moves.append((done, note)), move(done, note))[1]
+        self.units[what] = unit
+        self.bars[what] = RecordedBar(self.moves)
+        yield self.bars[what]
+
+
+class RecordedBar:
+    """A bar that writes its moves down."""
+
+    def __init__(self, moves: list[tuple[int, str]]) -> None:
+        self.moves, self.n, self.note = moves, 0, ""
+
+    def update(self, count):
+        """Move on."""
+        self.n += count
+        self.moves.append((self.n, self.note))
+
+    def set_postfix_str(self, note, refresh=True):
+        """Write something beside it."""
+        self.note = note
+        self.moves.append((self.n, self.note))

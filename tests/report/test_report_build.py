@@ -21,12 +21,13 @@ from mteb_vehicle_search.analysis.runs import Skipped
 from mteb_vehicle_search.analysis.sets import SetKey
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.known import chosen_folder
 from mteb_vehicle_search.report import build, page_data
 from mteb_vehicle_search.report.build import build_report, choose_eval_set, embed, render
 from mteb_vehicle_search.report.page_data import Model
 from mteb_vehicle_search.report.thumbnails import PER_SHEET, Thumbnails, write_thumbnails
 from mteb_vehicle_search.run_record import RunRecord
-from mteb_vehicle_search.settings import eval_set_folder, mini_folder
+from mteb_vehicle_search.settings import mini_folder
 
 OTHER = "e" * 64
 
@@ -317,7 +318,7 @@ def test_records_of_other_sets_are_told(built):
     with pytest.raises(ResultsError) as refused:
         choose_eval_set(board_of(*tables, records=("a" * 64, OTHER)))
     assert refused.value.message == (
-        f"There is no run record of {eval_set_folder()}, another set beside it, or the embedded Mini. There are "
+        f"There is no run record of {chosen_folder()}, another set beside it, or the embedded Mini. There are "
         f"a/b, c/d on A Search (content id aaaaaaaaaaaa); e/f on A Search (content id {OTHER[:12]})."
     )
     assert refused.value.hint == "Name the evaluation set that the runs were made on: --data FOLDER"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ class HubImagenet:
 
     def __init__(self, dataset: HubRepository | None = None, download_folder: Path | None = None) -> None:
         self.dataset = dataset or REPOSITORY
-        self._folder = download_folder
+        self._folder, self._is_temporary = download_folder, download_folder is None
         self._downloads: dict[str, Future[Path]] = {}
         self._turn = threading.Lock()
         self._cleared = False
@@ -163,6 +164,9 @@ class HubImagenet:
         path = future.result() if future else self._folder and self._folder / shard.location
         if path and self._folder and path.is_relative_to(self._folder):
             path.unlink(missing_ok=True)
+        if self._folder and self._is_temporary and not self._downloads:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def _fetch(self, file: HubFile) -> Path:
         if cached := self.dataset.cached(file.path):

@@ -13,8 +13,8 @@ from data_prep.sources.own.listing import Location
 from data_prep.sources.own.matching import match_names
 from data_prep.sources.tables import MAX_TABLE_BYTES, BadRow, CaptionTable, find_tables, read_table
 from data_prep.storage import Tree, content_of, digest_of, has_file
-from data_prep.storage.addresses import is_url
 from data_prep.storage.opening import open_tree
+from mteb_vehicle_search.addresses import is_url
 from mteb_vehicle_search.errors import SourceError
 
 EXPECTED = (

@@ -9,8 +9,8 @@ from data_prep.sources.own.folder import FolderCaptioned, FolderDistractors
 from data_prep.sources.own.listing import open_location
 from data_prep.sources.own.webdataset import Tars, WebdatasetCaptioned, WebdatasetDistractors
 from data_prep.sources.samples import TAR
-from data_prep.storage.addresses import is_url
 from data_prep.storage.opening import open_tree
+from mteb_vehicle_search.addresses import is_url
 from mteb_vehicle_search.errors import SourceError
 
 

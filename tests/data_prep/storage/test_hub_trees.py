@@ -21,7 +21,7 @@ CODE = """
 import hashlib, json
 from types import SimpleNamespace
 from data_prep.hub import HubRepository
-from data_prep.storage import patience
+from mteb_vehicle_search.remote import patience
 from data_prep.storage.opening import open_tree
 from data_prep.storage.zips import ZipTree
 from mteb_vehicle_search.errors import SourceError

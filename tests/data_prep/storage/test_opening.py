@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.storage.addresses import is_url
 from data_prep.storage.local import LocalTree
 from data_prep.storage.opening import open_tree
 from data_prep.storage.zips import ZipTree
+from mteb_vehicle_search.addresses import is_url
 from mteb_vehicle_search.errors import SourceError
 
 posix = pytest.mark.skipif(os.name == "nt", reason="has no such files or names")

@@ -8,11 +8,12 @@ import pytest
 from range_server import RangeServer
 from remote_places import FILES, tar_gz_of, tar_of, without_waiting, zip_of
 
-from data_prep.storage import PassedOver, remote, stretches, web
-from data_prep.storage.failures import Passing, meaning
+from data_prep.storage import PassedOver, remote, stretches
 from data_prep.storage.opening import open_tree
 from data_prep.storage.tars import parts_of, read_tar
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.remote import systems
+from mteb_vehicle_search.remote.failures import Passing, meaning
 
 DATA = bytes(range(256)) * 4_000
 DOWNLOAD = "Download it, and name the local file."
@@ -242,7 +243,7 @@ def test_a_server_that_is_not_there_is_asked_six_times(waits):
 
 
 def test_a_server_that_falls_silent_is_asked_again(server, waits, monkeypatch):
-    monkeypatch.setattr(web, "SILENCE_S", 0.2)
+    monkeypatch.setattr(systems, "SILENCE_S", 0.2)
     file = server.serve("/a/x.bin", DATA)
     file.faults = ["slow"]
     assert read(server) == DATA[1_000:300_000]

@@ -11,14 +11,14 @@ from range_server import SIGNATURE, RangeServer
 from remote_places import FILES, tar_gz_of, tar_of, without_waiting, zip_of
 
 from data_prep.storage import Entry, PassedOver
-from data_prep.storage.addresses import shown, without_secrets
 from data_prep.storage.opening import open_tree
-from data_prep.storage.patience import patiently
 from data_prep.storage.remote import READERS
 from data_prep.storage.stretches import LOOK
 from data_prep.storage.tars import parts_of, read_tar
 from data_prep.storage.zips import ZipTree
+from mteb_vehicle_search.addresses import shown, without_secrets
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.remote.patience import patiently
 from mteb_vehicle_search.settings import home
 
 BIG = bytes(range(256)) * 40_000

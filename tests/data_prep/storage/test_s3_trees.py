@@ -17,11 +17,11 @@ from remote_places import FILES, tar_of, without_waiting, zip_of
 from s3_server import LOGIN, point_to, serving
 
 from data_prep.storage import PassedOver, stretches
-from data_prep.storage.failures import Absent, Passing, Refused, meaning
 from data_prep.storage.opening import open_tree
 from data_prep.storage.tars import parts_of, read_tar
 from data_prep.storage.zips import ZipTree
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.remote.failures import Absent, Passing, Refused, meaning
 from mteb_vehicle_search.settings import home
 
 NOT_THERE = "Check the address, and whether it needs a login."

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from threading import Event
+from typing import Any, TypeVar
 
 from aiohttp import ClientConnectorCertificateError, ClientError, InvalidURL
 
-from data_prep.storage.patience import asked_wait, brief
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.remote.patience import asked_wait, brief, patiently
+from mteb_vehicle_search.terminal import NO_ROOM
+
+T = TypeVar("T")
 
 # What came over a network and failed on its way; clients of clouds have exceptions of their own.
 _CLIENTS = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "httpcore", "httpcore2", "httpx", "httpx2")
@@ -46,6 +51,39 @@ class Passing(Exception):
         self.wait_s = wait_s
 
 
+def once(action: Callable[[], T], what: str, scheme: str) -> T:
+    """Return what an action of a client returns; what it raises is told by `meaning`.
+
+    Raises:
+        SourceError: It will not pass.
+        Absent, Passing: As they say.
+    """
+    try:
+        return action()
+    except Exception as error:
+        told = meaning(error, what, scheme)
+        if told is error:
+            raise
+        # Without its cause, whose message may hold a signed address.
+        raise told from None
+
+
+def again_and_again(action: Callable[[], T], what: str, scheme: str, stop: Event | None = None) -> T:
+    """Return what an action of a client returns in the end; what may pass is tried again.
+
+    Raises:
+        SourceError: It will not pass, or has not.
+        Absent: There is nothing.
+    """
+    return patiently(lambda: once(action, what, scheme), what, _judge, stop=stop)
+
+
+def _judge(error: Exception) -> float | None:
+    if isinstance(error, Passing):
+        return error.wait_s
+    raise error
+
+
 def meaning(error: Exception, what: str, scheme: str) -> Exception:
     """Return the exception to raise instead: of this module, a SourceError, or the same if it is not of a client.
 
@@ -58,6 +96,8 @@ def meaning(error: Exception, what: str, scheme: str) -> Exception:
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) and _status(cause):
         error = cause
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return error
     status, named = _status(error), type(error).__name__
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return Absent(what)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
-from data_prep.storage.addresses import without_secrets
+from mteb_vehicle_search.addresses import without_secrets
 from mteb_vehicle_search.errors import SourceError
 
 T = TypeVar("T")

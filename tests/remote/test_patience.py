@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from data_prep.storage import patience
-from data_prep.storage.patience import ATTEMPTS, brief, patiently
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.remote import patience
+from mteb_vehicle_search.remote.patience import ATTEMPTS, brief, patiently
 
 
 class Flaky:
