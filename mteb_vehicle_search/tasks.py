@@ -13,7 +13,7 @@ from mteb_vehicle_search import settings
 from mteb_vehicle_search.citations import FLICKR30K
 from mteb_vehicle_search.errors import EncodeError, EvalSetError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.known import folder_of, known_sets
+from mteb_vehicle_search.eval_set.known import bring, folder_of, known_sets
 
 NOT_BUILT = "not-built"
 # In the notes of a set that is a part of another, for a smoke test.
@@ -68,12 +68,23 @@ class EvalSetTask(AbsTaskRetrieval):
             )
         return eval_set
 
+    @classmethod
+    def require_data(cls) -> EvalSet:
+        """Open the task's evaluation set; if it lies behind an address, it is copied to this machine first.
+
+        Raises:
+            VehicleSearchError: As `open_data`, or it cannot be copied.
+        """
+        bring(cls.metadata.name)
+        return cls.open_data()
+
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:
         """Open the evaluation set; images stay on disk until they are encoded.
 
         Raises:
             DataNotFoundError: It is not there; says where it was looked for and how to build it.
             EvalSetError: It is damaged, or it is that of another task.
+            SourceError: It lies behind an address, from which it cannot be copied.
         """
         from datasets import Dataset
 
@@ -82,7 +93,7 @@ class EvalSetTask(AbsTaskRetrieval):
         if self.data_loaded:
             return
         settings.check()
-        self.eval_set = self.open_data()
+        self.eval_set = self.require_data()
         self.eval_set.require_content()
         queries = self.eval_set.queries()
         relevant: dict[str, dict[str, int]] = {}
@@ -129,13 +140,14 @@ class EvalSetTask(AbsTaskRetrieval):
 
     def _evaluate_subset(self, model: Any, data_split: Any, **kwargs: Any) -> Any:
         from mteb_vehicle_search import stored_results
+        from mteb_vehicle_search.engine import engine_of
         from mteb_vehicle_search.search.exact_search import ExactSearch
         from mteb_vehicle_search.search.suited import require_suited
 
         require_suited(getattr(model, "mteb_model_meta", None), self.metadata.name, model)
         self._require_whole(data_split)
         stored_results.end_earlier()
-        with ExactSearch(model, self.eval_set) as search:
+        with engine_of() as engine, ExactSearch(model, self.eval_set, engine) as search:
             # mteb asks for our scores in the middle of this, through `task_specific_scores`.
             self._search = search
             scores = super()._evaluate_subset(search, data_split, **kwargs)  # type: ignore[arg-type]

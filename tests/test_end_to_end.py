@@ -28,7 +28,7 @@ from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.run_record import RunRecord
-from mteb_vehicle_search.search import ranking
+from mteb_vehicle_search.search import parts
 from mteb_vehicle_search.search import vectors as embeddings
 
 mteb_vehicle_search.register()
@@ -150,8 +150,8 @@ def evaluate(world: World, home: Path, similarity: str = "cosine", name: str = "
         patch.setenv("VEHICLE_SEARCH_HOME", str(home))
         patch.setenv("VEHICLE_SEARCH_DATA", str(home / "set"))
         patch.setattr(embeddings, "CHUNK_ROWS", 29)
-        patch.setattr(ranking, "QUERY_BLOCK", 13)
-        patch.setattr(ranking, "PAIR_BLOCK", 16)
+        patch.setattr(parts, "QUERY_BLOCK", 13)
+        patch.setattr(parts, "PAIR_BLOCK", 16)
         eval_set = EvalSet.open(home / "set") if (home / "set").exists() else world.write(home / "set")
         encoder = world.encoder(name, similarity, **meta)
         cache = mteb.ResultCache(home / "mteb")
@@ -302,6 +302,7 @@ def test_the_run_record_says_how_it_was_made(one):
         "sources_id": one.eval_set.sources_id,
         "implementation": "",
         "bytes_id": one.eval_set.manifest["bytes_id"],
+        "copied_from": None,
         "options": {},
         "preprocess": "",
         "resumed_images": 0,

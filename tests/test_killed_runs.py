@@ -21,7 +21,7 @@ import mteb_vehicle_search
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.plugin import registry
 from mteb_vehicle_search.run_record import record_files
-from mteb_vehicle_search.search.vectors import EmbeddingStore
+from mteb_vehicle_search.search.backlog import Backlog
 from mteb_vehicle_search.settings import embeddings_folder, home, runs_folder
 
 mteb_vehicle_search.register()
@@ -68,13 +68,14 @@ def in_a_child(results: Path, kill_at: int = 0) -> int:
             if count == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        write = EmbeddingStore.write
+        leave = Backlog.__exit__
 
-        def watched(self: EmbeddingStore, *given: Any, **named: Any) -> None:
-            write(self, *given, **named)
+        def watched(self: Backlog, *given: Any) -> None:
+            # All images are stored; what is killed is this thread.
+            leave(self, *given)
             sys.setprofile(step)
 
-        EmbeddingStore.write = watched  # type: ignore[method-assign]
+        Backlog.__exit__ = watched  # type: ignore[method-assign]
         try:
             evaluate(results, ToyEncoder())
             sys.setprofile(None)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mteb_vehicle_search import mistakes
+from mteb_vehicle_search.engine import engine_of
 from mteb_vehicle_search.errors import UsageError
+from mteb_vehicle_search.settings import chosen_data
 
 USAGE = """\
 usage: mteb run -t TASK [TASK ...] -m MODEL [options; --help lists them]
@@ -30,7 +32,7 @@ def require_data(tasks: Sequence[str], benchmarks: Sequence[str] = ()) -> None:
         VehicleSearchError: The evaluation set of one of our tasks is missing or damaged.
     """
     for task in our_tasks(tasks, benchmarks).values():
-        task.open_data()
+        task.require_data()
 
 
 def our_tasks(tasks: Sequence[str], benchmarks: Sequence[str] = ()) -> dict[str, Any]:
@@ -38,13 +40,34 @@ def our_tasks(tasks: Sequence[str], benchmarks: Sequence[str] = ()) -> dict[str,
 
     Raises:
         KeyError: mteb knows no task, or no benchmark, of that name.
+        VehicleSearchError: It may be that of a set that lies behind an address, which cannot be copied.
     """
-    import mteb
-
     from mteb_vehicle_search.tasks import EvalSetTask
 
-    every = [*map(mteb.get_task, tasks), *(task for name in benchmarks for task in mteb.get_benchmark(name).tasks)]
+    try:
+        every = _tasks(tasks, benchmarks)
+    except KeyError:
+        if not isinstance(chosen := chosen_data(), str):
+            raise
+        # A set says itself which task's it is.
+        _copy_and_register(chosen)
+        every = _tasks(tasks, benchmarks)
     return {task.metadata.name: task for task in every if isinstance(task, EvalSetTask)}
+
+
+def _tasks(names: Sequence[str], benchmarks: Sequence[str]) -> list[Any]:
+    import mteb
+
+    return [*map(mteb.get_task, names), *(task for name in benchmarks for task in mteb.get_benchmark(name).tasks)]
+
+
+def _copy_and_register(address: str) -> None:
+    """Copy the set at an address to this machine, and let mteb know its task; raises as `copying.copy`."""
+    import mteb_vehicle_search
+    from mteb_vehicle_search.eval_set.copying import copy  # Imports an HTTP stack.
+
+    copy(address)
+    mteb_vehicle_search.register()
 
 
 def names_of_ours(asked: argparse.Namespace) -> list[str]:
@@ -93,6 +116,8 @@ def around_run(original: Callable[[argparse.Namespace], Any]) -> Callable[[argpa
             sys.stderr.write(USAGE)
             raise SystemExit(2)
         if ours := names_of_ours(asked):
+            # It starts nothing yet, and knows what is not installed.
+            engine_of()
             require_data(ours)
             require_model(asked.model, asked.model_revision, ours)
             # What has been imported stays until the process ends; the collector need not look at it again and again.

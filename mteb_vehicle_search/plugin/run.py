@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 from mteb_vehicle_search import mistakes, settings, terminal
+from mteb_vehicle_search.engine import engine_of
 from mteb_vehicle_search.errors import UsageError
 from mteb_vehicle_search.plugin.asked import names_of_ours, our_tasks, require_data, require_model
 
 USAGE = """\
-usage: vehicle-search run -t TASK [TASK ...] -m MODEL [-m MODEL ...] [--limit N] [options of 'mteb run'; --help]
+usage: vehicle-search run -t TASK [...] -m MODEL [...] [--limit N] [--engine ENGINE] [options of 'mteb run'; --help]
 such as: vehicle-search run -t VehicleImageSearchMini -m vehicle-search/tiny-clip
 """
 OWN = """
@@ -22,6 +24,11 @@ Beyond 'mteb run':
   -m, --model MODEL [MODEL ...]
                         Several models, one after the other; one that fails does not end the others.
   --limit N             Smoke test: N captioned images with all their captions, and N distractors. Nothing is stored.
+  --engine ENGINE       Where images and captions are encoded: local (default), or ray, on the machines of a cluster
+                        that RAY_ADDRESS names, else on this one. It goes before VEHICLE_SEARCH_ENGINE.
+  --stream              Keep no vectors of images: whoever encodes them searches them (VEHICLE_SEARCH_STREAM=1). By
+                        itself above 2,000,000 images.
+  --dry-run             Say where that is, and how many workers fit, and run nothing.
 """
 
 
@@ -54,19 +61,43 @@ def main(words: list[str]) -> int:
     if asked.model_revision and len(models) > 1:
         raise UsageError("--model-revision is of one model; there are several.", "Run them one by one.")
     settings.check()
-    require_data(asked.tasks or [], asked.benchmarks or [])
     with ExitStack() as stack:
+        chosen = {"VEHICLE_SEARCH_ENGINE": own.engine, "VEHICLE_SEARCH_STREAM": "1" if own.stream else None}
+        stack.enter_context(_set({name: value for name, value in chosen.items() if value is not None}))
+        engine = engine_of()
+        require_data(asked.tasks or [], asked.benchmarks or [])
+        if own.dry_run:
+            with engine:
+                sys.stdout.write(f"{engine.describe()}\n")
+            return 0
         if own.limit:
             rest = [*rest, *_smoke_test(asked, own.limit, stack)]
         return _run_each(models, asked, rest)
 
 
 def _own_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the models and the limit, and the words that are mteb's."""
+    """Return what is ours of the arguments, and the words that are mteb's."""
     parser = argparse.ArgumentParser("vehicle-search run", usage=USAGE[7:], add_help=False, allow_abbrev=False)
     parser.add_argument("-m", "--model", nargs="+", action="extend")
     parser.add_argument("--limit", type=terminal.positive)
+    parser.add_argument("--engine")
+    parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     return parser.parse_known_args(words)
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for all that runs meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _run_each(models: list[str], asked: argparse.Namespace, words: list[str]) -> int:
@@ -118,7 +149,7 @@ def _smoke_test(asked: argparse.Namespace, limit: int, stack: ExitStack) -> list
             f"--limit is for evaluation sets of this package; {', '.join(others) or 'a benchmark'} is none.",
             "Name them: -t VehicleImageSearchMini --limit 50",
         )
-    part = stack.enter_context(smoke_test.parts_of([task.open_data() for task in ours.values()], limit))
+    part = stack.enter_context(smoke_test.parts_of([task.require_data() for task in ours.values()], limit))
     stack.callback(registry.forget_tasks, part.tasks)
     registry.register()
     terminal.say(

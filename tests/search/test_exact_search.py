@@ -43,7 +43,7 @@ from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import Qrel
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
-from mteb_vehicle_search.search import described
+from mteb_vehicle_search.search import described, encoding, probing
 from mteb_vehicle_search.search import exact_search as search
 from mteb_vehicle_search.search import vectors as embeddings
 from mteb_vehicle_search.search.exact_search import ExactSearch
@@ -274,9 +274,9 @@ def test_batches_have_32_unless_told_otherwise(eval_set, vectors):
     ],
 )
 def test_workers_are_the_processors_unless_told_otherwise(monkeypatch, num_proc, items, cores, workers):
-    monkeypatch.setattr(search.multiprocessing, "get_start_method", lambda allow_none: "fork")
+    monkeypatch.setattr(encoding.multiprocessing, "get_start_method", lambda allow_none: "fork")
     monkeypatch.setattr(settings, "usable_cores", lambda: cores)
-    assert search._workers(num_proc, items) == workers
+    assert encoding.loader_workers(num_proc, items) == workers
 
 
 @pytest.mark.parametrize(
@@ -292,11 +292,11 @@ def test_workers_are_the_processors_unless_told_otherwise(monkeypatch, num_proc,
     ],
 )
 def test_there_are_workers_where_forking_is_the_rule(monkeypatch, chosen, possible, workers):
-    monkeypatch.setattr(search.multiprocessing, "get_start_method", lambda allow_none: chosen)
-    monkeypatch.setattr(search.multiprocessing, "get_all_start_methods", lambda: possible)
+    monkeypatch.setattr(encoding.multiprocessing, "get_start_method", lambda allow_none: chosen)
+    monkeypatch.setattr(encoding.multiprocessing, "get_all_start_methods", lambda: possible)
     monkeypatch.setattr(settings, "usable_cores", lambda: 8)
-    assert search._workers(None, 10_000) == workers
-    assert search._workers(3, 10_000) == 3
+    assert encoding.loader_workers(None, 10_000) == workers
+    assert encoding.loader_workers(3, 10_000) == 3
 
 
 @pytest.mark.parametrize(("num_proc", "workers"), [(None, 0), (0, 0), (1, 1)])
@@ -437,7 +437,7 @@ def test_kept_vectors_give_the_same_results_without_encoding(eval_set, vectors):
 
 @pytest.mark.parametrize("gone", [[0], [1, 3], [0, 1, 2], [3]])
 def test_only_missing_chunks_are_encoded(eval_set, vectors, caplog, gone):
-    caplog.set_level(logging.INFO, "mteb_vehicle_search.search.exact_search")
+    caplog.set_level(logging.INFO, "mteb_vehicle_search.search.probing")
     first = whole_run(Planted(vectors), eval_set)
     for number in gone:
         first.store.path(number).unlink()
@@ -507,7 +507,7 @@ def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_v
 
 
 def test_the_very_same_vectors_need_no_tolerance(eval_set, vectors, monkeypatch):
-    monkeypatch.setattr(search, "PROBE_TOLERANCE", 0)
+    monkeypatch.setattr(probing, "TOLERANCE", 0)
     end(index(Planted(vectors), eval_set))
     model = Planted(vectors)
     index(model, eval_set)
@@ -793,6 +793,7 @@ def test_a_foreign_encoder(eval_set, vectors, clock):
         "sources_id": eval_set.sources_id,
         "implementation": "",
         "bytes_id": eval_set.manifest["bytes_id"],
+        "copied_from": None,
         "options": {},
         "preprocess": "",
         "model_name": "toy/encoder",
@@ -947,7 +948,7 @@ def test_what_is_there_already_counts_and_the_probe_does_not(eval_set, vectors):
     first.store.path(1).unlink()
     Bar.shown = []
     whole_run(Planted(vectors), eval_set)
-    assert Bar.shown[0].steps == [10, 5, 5, 10, 6]
+    assert Bar.shown[0].steps == [10, 10, 6, 5, 5]
 
 
 @pytest.mark.parametrize(("options", "hidden"), [({}, False), ({"show_progress_bar": True}, False)])

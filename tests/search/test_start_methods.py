@@ -27,7 +27,7 @@ SCRIPT = """
 
     mteb_vehicle_search.register()
     settings.usable_cores = lambda: 2
-    small_set(settings.eval_set_folder(), distractors=300, name="vehicle-image-search")
+    small_set(settings.data_folder(), distractors=300, name="vehicle-image-search")
     model = ToyEncoder()
     found = mteb.evaluate(
         model,

@@ -19,6 +19,7 @@ from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.models import tiny_clip
 from mteb_vehicle_search.models.encoder import ImageTextEncoder
 from mteb_vehicle_search.search import described, vectors
+from mteb_vehicle_search.search.at_work import ModelAtWork
 from mteb_vehicle_search.search.corpus import CorpusImages
 from mteb_vehicle_search.search.exact_search import ExactSearch
 from mteb_vehicle_search.search.vectors import EmbeddingStore
@@ -189,13 +190,11 @@ def test_no_more_than_two_finished_chunks_wait_for_the_disk(tmp_path, monkeypatc
     disk = Disk(monkeypatch, lambda chunk: release.wait(PATIENCE_S))
     whole = ImageTextEncoder.encode_chunks
 
-    def counted(self, images, chunks, on_chunk, **given):
-        def told(number, give):
-            on_chunk(number, give)
+    def counted(self, images, chunks, **given):
+        for number, give in enumerate(whole(self, images, chunks, **given)):
+            yield give
             held.add(number)
             most.append(len(held) - len(disk.written))
-
-        whole(self, images, chunks, told, **given)
 
     monkeypatch.setattr(ImageTextEncoder, "encode_chunks", counted)
     found, run = indexing(encoder(), eval_set)
@@ -332,25 +331,25 @@ def test_a_similarity_of_its_own_is_looked_at_before_the_second_chunk(eval_set, 
     found, run = indexing(model, eval_set)
     with pytest.raises(EncodeError, match="similarity"):
         run()
-    assert sorted(set(asked)) == sorted(eval_set.corpus_ids()[:CHUNK])
+    assert asked == eval_set.corpus_ids()[:BATCH]
     end(found)
-    # One that orders as we do streams from the second chunk on.
+    # One that orders as we do is asked for a batch more.
     Reversed.similarity = lambda self, one, other: one @ other.T
     calls, whole = [], ImageTextEncoder.encode_chunks
 
-    def noted(self, images, chunks, *args, **given):
-        calls.append(chunks)
-        whole(self, images, chunks, *args, **given)
+    def noted(self, images, chunks, **given):
+        calls.append([])
+        yield from whole(self, images, (calls[-1].append(rows) or rows for rows in chunks), **given)
 
     monkeypatch.setattr(ImageTextEncoder, "encode_chunks", noted)
     end(index(model, eval_set))
-    assert calls == [[range(10, 20), range(20, 30), range(30, 36)]]
+    assert calls == [[range(BATCH)], [range(10), range(10, 20), range(20, 30), range(30, 36)]]
 
 
 def test_images_are_counted_as_they_are_encoded(eval_set, monkeypatch):
     steps = []
     bar = SimpleNamespace(update=steps.append)
-    monkeypatch.setattr("mteb_vehicle_search.search.exact_search._bar", lambda *given: nullcontext(bar))
+    monkeypatch.setattr(ModelAtWork, "bar", lambda *given: nullcontext(bar))
     first = index(encoder(), eval_set)
     assert steps == [5, 5] * 3 + [5, 1]
     first.store.path(1).unlink()
