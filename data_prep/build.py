@@ -24,13 +24,15 @@ from data_prep.recipes.differences import tell_differences
 from data_prep.recipes.reading import load_recipe
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
+from data_prep.stages.distractors import reduce_distractors
 from data_prep.stages.export import export, find_duplicates
-from data_prep.stages.reduce import ReducedImage, merge, reduce_captioned, reduce_distractors
+from data_prep.stages.reduce import ReducedImage, merge, reduce_captioned
 from data_prep.stages.select import select
 from mteb_vehicle_search import settings
+from mteb_vehicle_search.engine import engine_of
 from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.known import ORIGINAL
+from mteb_vehicle_search.eval_set.known import ORIGINAL, chosen_folder
 from mteb_vehicle_search.files import locked
 from mteb_vehicle_search.terminal import Reporter, positive, print_rows
 
@@ -45,16 +47,18 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         BuildError: Something is missing or in the way, found out before the work starts (see `plan`); another build is
             at work there; too many inputs were refused; or the result does not verify.
         SourceError: A source is missing, refused or damaged.
+        EngineError: There is no cluster, or its workers are lost or differ.
     """
+    engine = engine_of(options.engine)
     found = plan(options)
     captioned, distractors = found.require()
     for warning in found.warnings:
         reporter.warn(warning)
-    with locked(options.work), _tidy(options.work):
+    with locked(options.work), _tidy(options.work), engine:
         stages = Stages(options.work, reporter.say)
         for stage in options.rebuild:
             stages.discard(stage)
-        job = Job(options, reporter, stages, captioned.describe())
+        job = Job(options, reporter, stages, captioned.describe(), engine=engine)
         selected = select(job, captioned)
         markers = [
             reduce_captioned(job, captioned, selected.scores),
@@ -113,6 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     threads = "threads that decode and resize (default: one per core)"
     add("--workers", type=positive, default=settings.usable_cores(), metavar="N", help=threads)
     add("--device", default="auto", help="of the classifier: auto (default), cpu, cuda or cuda:N")
+    engine = "where shards and images are worked on: local (default), or ray: machines of RAY_ADDRESS, or this one"
+    add("--engine", metavar="ENGINE", help=engine)
     add("--batch-size", type=positive, default=32, metavar="N", help="of the classifier (default: %(default)s)")
     again = f"do a stage again although nothing changed: {', '.join(STAGES)}"
     add("--rebuild", action="append", default=[], metavar="STAGE", choices=STAGES, help=again)
@@ -126,9 +132,14 @@ def _place_of(preset: Preset, *, original: bool) -> Path:
     """Return where the set's task looks for it; the original's where `VEHICLE_SEARCH_DATA` says.
 
     Raises:
-        BuildError: Another set is there, which a build would replace.
+        BuildError: Another set is there, which a build would replace; or it is a copy from an address.
     """
-    folder = settings.eval_set_folder() if original else settings.data_folder(preset.name)
+    if original and isinstance(chosen := settings.chosen_data(), str):
+        raise BuildError(
+            f"VEHICLE_SEARCH_DATA names {chosen}, to which a build does not write.",
+            "Give --out a folder, or unset VEHICLE_SEARCH_DATA.",
+        )
+    folder = chosen_folder() if original else settings.data_folder(preset.name)
     try:
         there = EvalSet.open(folder).name
     except VehicleSearchError:
@@ -163,9 +174,12 @@ def main(args: argparse.Namespace) -> int:
         rebuild=tuple(args.rebuild),
         allow_rejects=args.allow_rejects,
         allow_incomplete=args.allow_incomplete,
+        engine=args.engine,
     )
     if args.dry_run:
         planned = plan(options)
+        if not options.is_here:
+            planned.rows.append(("engine", planned.attempt(_describe, options.engine) or "NOT READY"))
         print_rows("Plan", ("what", ""), planned.rows)
         for warning in planned.warnings:
             Reporter().warn(warning)
@@ -175,6 +189,11 @@ def main(args: argparse.Namespace) -> int:
     eval_set = build(options, reporter)
     _show(eval_set, options)
     return tell_differences(recipe, eval_set, reporter) if recipe else 0
+
+
+def _describe(name: str | None) -> str:
+    with engine_of(name) as engine:
+        return engine.describe()
 
 
 def _show(eval_set: EvalSet, options: BuildOptions) -> None:
@@ -202,7 +221,7 @@ def _show(eval_set: EvalSet, options: BuildOptions) -> None:
 
 def _command(eval_set: EvalSet) -> str:
     command = f"mteb run -t {eval_set.task_name} -m MODEL"
-    found = eval_set.folder.parent == settings.home() / "data" or eval_set.folder == settings.eval_set_folder()
+    found = eval_set.folder.parent == settings.home() / "data" or eval_set.folder == chosen_folder()
     return command if found else f"VEHICLE_SEARCH_DATA={shlex.quote(str(eval_set.folder))} {command}"
 
 

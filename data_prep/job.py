@@ -14,7 +14,8 @@ from data_prep.recipes import Recipe
 from data_prep.sources import CaptionedSource, DistractorSource, Place
 from data_prep.sources.registry import SOURCES
 from data_prep.storage import PassedOver
-from data_prep.storage.addresses import is_url
+from mteb_vehicle_search.addresses import is_url
+from mteb_vehicle_search.engine import Engine, engine_of
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.settings import usable_cores
@@ -36,11 +37,12 @@ class BuildOptions:
         selection: None: classify as the preset says. "published", or a file: take that list instead.
         recipe: None; or what to rebuild: its images, captions and preset, and nothing else.
         workers: Processes or threads that decode and resize.
-        device: Where the classifier runs.
+        device: Where the classifier runs; "auto" for what the engine or this machine has.
         batch_size: Images per forward pass of the classifier.
         rebuild: Stages to do again although nothing changed.
         allow_rejects: Go on although more than 0.5 % of the inputs were refused.
         allow_incomplete: Go on although a source looks incomplete.
+        engine: Where shards and chunks of images are worked on: "local", "ray", or None for what is set.
     """
 
     preset: Preset
@@ -55,6 +57,7 @@ class BuildOptions:
     rebuild: tuple[str, ...] = ()
     allow_rejects: bool = False
     allow_incomplete: bool = False
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         if self.out.is_symlink():  # The set goes where the link points, and the work folder beside it.
@@ -65,6 +68,11 @@ class BuildOptions:
         """The folder of markers and unfinished work."""
         return self.out.with_name(self.out.name + ".build")
 
+    @property
+    def is_here(self) -> bool:
+        """Whether shards and images are worked on in this process."""
+        return engine_of(self.engine).name == "local"
+
     def open_captioned(self) -> CaptionedSource:
         """Return the source of captioned images; a SourceError says why it is not where it should be."""
         source = SOURCES[self.preset.captioned.source]
@@ -74,13 +82,13 @@ class BuildOptions:
 
     def open_distractors(self) -> DistractorSource:
         """Return the source of distractors; a SourceError says why it is not where it should be."""
-        source = SOURCES[self.preset.distractors.source]
-        if source.distractors is None:
-            raise BuildError(f"The source {source.name} has no distractors.")
-        alike = self.preset.captioned.source == source.name
+        return open_distractors(self.preset.distractors.source, *self.distractor_places())
+
+    def distractor_places(self) -> tuple[Place, Place | None]:
+        """Return where the distractors lie, and where captioned images of the same source do, if there are any."""
         wanted = self.preset.distractors
-        place = Place(self._src("distractors", source.name, wanted.location), self.work / "download")
-        return source.distractors(place, self.captioned_place() if alike else None)
+        place = Place(self._src("distractors", wanted.source, wanted.location), self.work / "download")
+        return place, self.captioned_place() if self.preset.captioned.source == wanted.source else None
 
     def captioned_place(self) -> Place:
         """Return where the captioned images lie, and how they are read."""
@@ -112,6 +120,18 @@ class BuildOptions:
         return location if inside and not path.is_file() else str(path)
 
 
+def open_distractors(name: str, place: Place, captioned: Place | None) -> DistractorSource:
+    """Return the source of this name at a place; see `Source.distractors`.
+
+    Raises:
+        BuildError: It has no distractors.
+        SourceError: It is not where it should be.
+    """
+    if (opens := SOURCES[name].distractors) is None:
+        raise BuildError(f"The source {name} has no distractors.")
+    return opens(place, captioned)
+
+
 REJECT_LIMIT = 0.005
 
 
@@ -125,6 +145,7 @@ class Job:
         inputs: How many images were read, by stage.
         rejected: Those that were refused.
         passed_over: How many files or rows were not used, by stage and reason.
+        engine: Where shards and chunks of images are worked on, within its `with` block.
     """
 
     options: BuildOptions
@@ -134,6 +155,7 @@ class Job:
     inputs: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejected] = field(default_factory=list)
     passed_over: defaultdict[str, PassedOver] = field(default_factory=lambda: defaultdict(PassedOver))
+    engine: Engine = field(default_factory=lambda: engine_of("local"))
 
     @property
     def preset(self) -> Preset:

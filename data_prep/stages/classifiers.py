@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from data_prep.hub import download_model, model_gb
 from data_prep.preset import Classifier
 from mteb_vehicle_search.errors import BuildError, first_line
 from mteb_vehicle_search.files import file_sha256
+from mteb_vehicle_search.settings import usable_cores
+
+THREADS = 1  # Of a batch on a processor: the last bits depend on it (`Scorer.probabilities`).
 
 
 class Scorer:
@@ -41,14 +45,28 @@ class Scorer:
         raise NotImplementedError
 
     def probabilities(self, inputs: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-        """Return softmax over all classes, float32 [n, classes]."""
-        found = []
-        # TF32 would move scores near the threshold.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            for start in range(0, len(inputs), batch_size):
-                batch = torch.from_numpy(np.stack(inputs[start : start + batch_size])).to(self.device)
-                found.append(torch.softmax(self.forward(batch).float(), dim=-1).cpu().numpy())
-        return np.concatenate(found)
+        """Return softmax over all classes, float32 [n, classes].
+
+        On a processor, each batch has `THREADS`, and as many batches are computed at a time as there are processors: so
+        the bits are the same on all machines of one kind.
+        """
+        batches = [inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size)]
+        lanes = usable_cores() if self.device == "cpu" else 1
+        threads = torch.get_num_threads()
+        try:
+            # TF32 would move scores near the threshold.
+            with (
+                torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+                ThreadPoolExecutor(lanes, "classify", torch.set_num_threads, (THREADS,)) as pool,
+            ):
+                return np.concatenate([*pool.map(self._of_batch, batches)])
+        finally:
+            torch.set_num_threads(threads)
+
+    def _of_batch(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():  # It belongs to a thread.
+            batch = torch.from_numpy(np.stack(inputs)).to(self.device)
+            return torch.softmax(self.forward(batch).float(), dim=-1).cpu().numpy()
 
 
 class TransformersScorer(Scorer):

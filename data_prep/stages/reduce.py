@@ -10,15 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -30,11 +28,11 @@ from data_prep.sources import encoded_bytes
 from data_prep.stages.decoding import ImageRejected, decode
 from data_prep.storage import PassedOver
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
-from mteb_vehicle_search.files import new_file, safe_name, write_whole
+from mteb_vehicle_search.files import new_file, write_whole
 from mteb_vehicle_search.settings import usable_cores
 
 if TYPE_CHECKING:
-    from data_prep.sources import CaptionedSource, DistractorSource, Shard, SourceImage
+    from data_prep.sources import CaptionedSource, SourceImage
 
 MAX_JPEG_SIDE_PX = 65_500  # libjpeg's JPEG_MAX_DIMENSION.
 
@@ -171,27 +169,43 @@ class Written(NamedTuple):
     rejected: list[Rejected]
 
 
+def write_jpegs(
+    file: BinaryIO, prepared: Iterable[tuple[SourceImage, Prepared | ImageRejected]], stage: str
+) -> tuple[list[str], list[Rejected]]:
+    """Write the images of one shard end to end; return the lines of their index, and rows of the refused ones.
+
+    `stage` is named in the rows.
+    """
+    lines, rejected, offset = [], [], 0
+    for image, result in prepared:
+        if not isinstance(result, Prepared):
+            rejected.append(Rejected(image.id, stage, result.reason))
+            continue
+        file.write(result.jpeg)
+        facts: dict[str, Any] = {key: getattr(image, key) for key in ("source", "split", "class_index", "wnid")}
+        facts |= {key: value for key, value in result._asdict().items() if key != "jpeg"}
+        facts["captions"] = image.captions
+        lines.append(json.dumps([image.id, offset, len(result.jpeg), facts], ensure_ascii=False))
+        offset += len(result.jpeg)
+    return lines, rejected
+
+
 def write_reduced(path: Path, prepared: Iterable[tuple[SourceImage, Prepared | ImageRejected]], stage: str) -> Written:
     """Write the images of one shard to `path` (JPEGs) and `path` + ".index" (JSON lines); replaces earlier ones.
 
     `stage` is named in the rows of refused images.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines, rejected, offset = [], [], 0
     with new_file(path) as file:
-        for image, result in prepared:
-            if not isinstance(result, Prepared):
-                rejected.append(Rejected(image.id, stage, result.reason))
-                continue
-            file.write(result.jpeg)
-            facts: dict[str, Any] = {key: getattr(image, key) for key in ("source", "split", "class_index", "wnid")}
-            facts |= {key: value for key, value in result._asdict().items() if key != "jpeg"}
-            facts["captions"] = image.captions
-            lines.append(json.dumps([image.id, offset, len(result.jpeg), facts], ensure_ascii=False))
-            offset += len(result.jpeg)
+        lines, rejected = write_jpegs(file, prepared, stage)
+    return Written([path, write_index(path, lines)], len(lines), rejected)
+
+
+def write_index(path: Path, lines: list[str]) -> Path:
+    """Write the index beside a file of JPEGs; return where it lies."""
     index = path.with_name(path.name + ".index")
     write_whole(index, "".join(line + "\n" for line in lines).encode())
-    return Written([path, index], len(lines), rejected)
+    return index
 
 
 def read_reduced(path: Path) -> Iterator[ReducedImage]:
@@ -202,102 +216,31 @@ def read_reduced(path: Path) -> Iterator[ReducedImage]:
             yield ReducedImage(identifier, path, offset, length, facts)
 
 
-EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
-
-
 def reduce_captioned(job: Job, source: CaptionedSource, kept: dict[str, float | None] | None) -> Marker:
-    """Reduce the kept captioned images; None keeps all."""
+    """Reduce the kept captioned images, always in this process; None keeps all.
+
+    They are few beside the distractors, and one stream in a fixed order.
+    """
     configuration = {
         "source": job.described,
         "selection": "all" if kept is None else fingerprint(sorted(kept)),
         "images": job.preset.images.as_json(),
     }
-
-    def images(passed: PassedOver) -> Iterator[SourceImage]:
-        total = source.count() if kept is None else len(kept)
-        return job.reporter.track(source.images(passed, kept), "captioned", total, size_of=encoded_bytes)
-
-    marker = _reduce(job, "captioned", configuration, images)
+    marker = job.stages.done("captioned", configuration)
+    if marker is None:
+        passed, total = PassedOver(), source.count() if kept is None else len(kept)
+        images = job.reporter.track(source.images(passed, kept), "captioned", total, size_of=encoded_bytes)
+        # Closed here whatever happens: a thread that collects garbage may be one that nobody should wait in.
+        with closing(prepare_all(images, job.preset.images, workers=job.options.workers)) as stream:
+            done = write_reduced(reduced_path(job.options.work, "captioned"), stream, "captioned")
+        counts = counts_of(done.images, passed)
+        marker = job.stages.finish("captioned", configuration, done.files, counts, done.rejected)
+    book(job, marker)
     if kept is not None and job.options.recipe is None:  # What a recipe has more is told at the end.
         held = {entry.id for entry in _entries(job, marker)} | {item.id for item in marker.rejected}
         missing = sorted(set(kept) - held)
         job.rejected += [Rejected(i, "captioned", "selected, but the source does not have it") for i in missing]
     return marker
-
-
-def reduce_distractors(job: Job, source: DistractorSource, shards: list[Shard]) -> Iterator[Marker]:
-    """Reduce the distractors, shard by shard; a source's shard is released when its images are safe."""
-    wanted = job.preset.wanted_classes()
-    job.stages.tell_changes("distractors", [shard_stage(shard) for shard in shards])
-    with job.reporter.measure("distractors", sum(max(0, shard.size_bytes) for shard in shards) or None) as move:
-        yield from _reduce_shards(job, source, shards, wanted, _Progress(move, len(shards)))
-    shutil.rmtree(job.options.work / "download", ignore_errors=True)
-
-
-def _reduce_shards(
-    job: Job, source: DistractorSource, shards: list[Shard], wanted: set[int], progress: _Progress
-) -> Iterator[Marker]:
-    recipe = job.options.recipe
-    only = {"recipe": fingerprint(sorted(recipe.distractors))} if recipe else {}
-    for number, shard in enumerate(shards):
-        configuration = {
-            "shard": shard.name,
-            "source": shard.fingerprint(),
-            # A shard of one class does not depend on the others.
-            "classes": sorted(wanted) if shard.class_index < 0 else [shard.class_index],
-            "images": job.preset.images.as_json(),
-            **only,
-        }
-
-        def images(passed: PassedOver, number: int = number, shard: Shard = shard) -> Iterator[SourceImage]:
-            source.prefetch(shard)
-            if number + 1 < len(shards) and not job.stages.path(shard_stage(shards[number + 1])).is_file():
-                source.prefetch(shards[number + 1])
-            found = progress.through(shard, source.images(shard, wanted, passed))
-            return _named(found, recipe.distractors, passed) if recipe else found
-
-        yield _reduce(job, shard_stage(shard), configuration, images)
-        source.release(shard)
-        progress.end(shard)
-        if sum(job.inputs.values()) >= EARLY_CHECK:
-            job.check_rejects()
-
-
-def _named(images: Iterable[SourceImage], names: Container[str], passed: PassedOver) -> Iterator[SourceImage]:
-    for image in images:
-        if image.id in names:
-            yield image
-        else:
-            passed["not in the recipe"] += 1
-
-
-@dataclass
-class _Progress:
-    """How far the shards are, in bytes, images and shards; `move` shows it."""
-
-    move: Callable[[int, str], None]
-    shards: int
-    bytes_done: int = 0
-    images: int = 0
-    shards_done: int = 0
-
-    def through(self, shard: Shard, images: Iterable[SourceImage]) -> Iterator[SourceImage]:
-        """Yield the images of a shard, and show them."""
-        read = 0
-        for image in images:
-            yield image
-            self.images += 1
-            read += len(image.data)
-            self._show(self.bytes_done + min(read, max(0, shard.size_bytes)))
-
-    def end(self, shard: Shard) -> None:
-        """Count a shard as done, whether it was read or kept of an earlier run."""
-        self.shards_done += 1
-        self.bytes_done += max(0, shard.size_bytes)
-        self._show(self.bytes_done)
-
-    def _show(self, at: int) -> None:
-        self.move(at, f"{self.images:,} images, {self.shards_done} of {self.shards} shards")
 
 
 def merge(job: Job, markers: list[Marker]) -> list[ReducedImage]:
@@ -312,33 +255,24 @@ def merge(job: Job, markers: list[Marker]) -> list[ReducedImage]:
     return [found[identifier] for identifier in sorted(found)]
 
 
-def _reduce(
-    job: Job, stage: str, configuration: dict[str, Any], images: Callable[[PassedOver], Iterator[SourceImage]]
-) -> Marker:
-    what = stage.partition("/")[0]
-    marker = job.stages.done(stage, configuration)
-    if marker is None:
-        passed = PassedOver()
-        # Closed here whatever happens: a thread that collects garbage may be one that nobody should wait in.
-        with closing(prepare_all(images(passed), job.preset.images, workers=job.options.workers)) as stream:
-            done = write_reduced(_reduced_path(job, stage), stream, what)
-        counts = {"images": done.images, "passed_over": dict(sorted(passed.items()))}
-        marker = job.stages.finish(stage, configuration, done.files, counts, done.rejected)
+def book(job: Job, marker: Marker) -> None:
+    """Count what a finished stage read, refused and passed over."""
+    what = marker.stage.partition("/")[0]
     job.rejected += marker.rejected
     job.inputs[what] += marker.counts["images"] + len(marker.rejected)
     # Markers of earlier versions do not tell.
     job.passed_over[what].update(marker.counts.get("passed_over", {}))
-    return marker
 
 
-def shard_stage(shard: Shard) -> str:
-    """Return the name of the stage that reduces a shard."""
-    return f"distractors/{safe_name(shard.name)}"
+def counts_of(images: int, passed: PassedOver) -> dict[str, Any]:
+    """Return what a marker keeps of the number of images, and of files and rows that were not used."""
+    return {"images": images, "passed_over": dict(sorted(passed.items()))}
 
 
-def _reduced_path(job: Job, stage: str) -> Path:
-    return job.options.work / (f"{stage}.images" if "/" in stage else f"{stage}/part-00000")
+def reduced_path(work: Path, stage: str) -> Path:
+    """Return where the JPEGs lie that a stage writes."""
+    return work / (f"{stage}.images" if "/" in stage else f"{stage}/part-00000")
 
 
 def _entries(job: Job, marker: Marker) -> Iterator[ReducedImage]:
-    return read_reduced(_reduced_path(job, marker.stage))
+    return read_reduced(reduced_path(job.options.work, marker.stage))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,15 +18,16 @@ from data_prep.hub import require_answer
 from data_prep.job import BuildOptions, Job
 from data_prep.markers import fingerprint
 from data_prep.preset import Selection
-from data_prep.sources import encoded_bytes
 from data_prep.sources.registry import SOURCES
-from data_prep.stages.classify import score_images, summed_scores
+from data_prep.stages.classify import MakeClassifier, score_images, summed_scores
+from mteb_vehicle_search.engine.shown import Shown
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.files import file_sha256, write_whole
+from mteb_vehicle_search.terminal import in_bytes
 
 if TYPE_CHECKING:
     from data_prep.class_set import ClassSet
-    from data_prep.sources import CaptionedSource
+    from data_prep.sources import CaptionedSource, SourceImage
 
 PUBLISHED_URL = (
     "https://raw.githubusercontent.com/lukemerrick/vehicle-image-search-eval/"
@@ -236,31 +237,50 @@ def select(job: Job, source: CaptionedSource) -> Selected:
 
 
 def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[list[Path], dict[str, Any]]:
-    from data_prep.stages.classifiers import check_classes, choose_device, classifier_identity, load_scorer
+    from data_prep.stages.classifiers import THREADS, classifier_identity
 
-    preset, options = job.preset, job.options
+    preset, options, engine = job.preset, job.options, job.engine
     if (classifier := preset.classifier) is None:
         raise BuildError("The preset has no classifier.")
-    device = choose_device(options.device)
-    configuration = {"classifier": classifier_identity(classifier, preset.folder), "device": device.partition(":")[0]}
+    device, is_folder = _device(job), (preset.folder / classifier.model).is_dir()
+    kind = f"cpu, {THREADS} thread a batch" if device == "cpu" else device.partition(":")[0]
+    configuration = {"classifier": classifier_identity(classifier, preset.folder), "device": kind}
+    configuration["batch_size"] = options.batch_size
     if decoding := preset.images.decoding:
         configuration["decoding"] = decoding
-    whole = {**configuration, "batch_size": options.batch_size, "source": job.described}
+    whole = {**configuration, "source": job.described}
     marker = job.stages.done("classify", whole)
     if marker is None:
-
-        def scorer() -> Any:
-            made = load_scorer(classifier, preset.folder, device)
-            if warning := check_classes(made, classes):
-                job.reporter.warn(warning)
-            return made
-
-        images = job.reporter.track(source.images(), "classify", source.count(), size_of=encoded_bytes)
-        how = (configuration, options.workers, options.batch_size, preset.images)
-        files, rejected = score_images(job.stages, images, scorer, *how)
+        how = (classifier, preset.folder, device, classes, options.batch_size, preset.images)
+        make_worker = MakeClassifier(*how, is_folder, options.workers)
+        identity = make_worker.same_everywhere() if engine.name != "local" else None
+        with job.reporter.bar("classify", source.count()) as bar:
+            shown = Shown(bar, engine)
+            images, told = _noted(source.images(), shown), {"listener": shown, "warn": job.reporter.warn}
+            found = score_images(job.stages, images, make_worker, configuration, engine, identity=identity, **told)
+        files, rejected = found
         marker = job.stages.finish("classify", whole, files, {"chunks": len(files)}, rejected)
     files = [options.work / name for name in sorted(marker.outputs)]
     job.rejected += marker.rejected
     job.inputs["captioned"] += sum(pq.read_metadata(file).num_rows for file in files) + len(marker.rejected)
     job.check_rejects()
     return files, {"scores": fingerprint(marker.outputs)}
+
+
+def _device(job: Job) -> str:
+    """Return the torch device that classifies; elsewhere than here it is only known of what kind."""
+    from data_prep.stages.classifiers import choose_device
+
+    asked, engine = job.options.device, job.engine
+    if engine.name == "local":
+        return choose_device(asked)
+    return (engine.device if asked == "auto" else asked).partition(":")[0]
+
+
+def _noted(images: Iterable[SourceImage], shown: Shown) -> Iterator[SourceImage]:
+    """Yield the images, and say how many bytes they have."""
+    size = 0
+    for image in images:
+        size += len(image.data)
+        shown.note(in_bytes(size))
+        yield image

@@ -7,7 +7,6 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,8 +30,9 @@ from data_prep.markers import Marker, Stages
 from data_prep.plan import plan
 from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.sources import Shard, SourceImage
-from data_prep.stages import reduce
-from data_prep.stages.reduce import merge, read_reduced, reduce_captioned, reduce_distractors
+from data_prep.stages import distractors, reduce
+from data_prep.stages.distractors import reduce_distractors
+from data_prep.stages.reduce import merge, read_reduced, reduce_captioned
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.eval_set.verify import verify
@@ -130,7 +130,7 @@ def test_second_run_does_nothing(private, tmp_path, monkeypatch):
     chosen = options(private, tmp_path / "carts")
     first = digest(build(chosen, Reporter(quiet=True)).folder)
     forbidden = "finished work was done again"
-    for name in ("reduce.write_reduced", "export.near_pairs", "export.write_eval_set"):
+    for name in ("reduce.write_reduced", "distractors.write_jpegs", "export.near_pairs", "export.write_eval_set"):
         monkeypatch.setattr(f"data_prep.stages.{name}", lambda *a, **k: pytest.fail(forbidden))
     monkeypatch.setattr("data_prep.stages.classifiers.load_scorer", lambda *a: pytest.fail(forbidden))
     reporter = Reporter(quiet=True)
@@ -327,7 +327,7 @@ def job(tmp_path: Path, **changes) -> Job:
     return Job(options, Recorder(), Stages(options.work), {"form": "test"})
 
 
-def all_distractors(one: Job, source: PartedSource) -> Iterator[Marker]:
+def all_distractors(one: Job, source: PartedSource) -> list[Marker]:
     """Reduce all shards of a source."""
     return reduce_distractors(one, source, source.shards())
 
@@ -341,33 +341,31 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
     source = PartedSource({name: [image(f"x/{name}")] for name in "abc"})
     one = job(tmp_path)
     safe = []
-    source.at_release = lambda shard: safe.append(marked(one))
-    markers = list(all_distractors(one, source))
+    source.at_release = lambda shard: safe.append((one.options.work / f"distractors/{shard.name}.images").is_file())
+    markers = all_distractors(one, source)
     assert source.events == [
         ("prefetch", "a"),
         ("prefetch", "b"),
         ("images", "a", set()),
         ("release", "a"),
-        ("prefetch", "b"),
         ("prefetch", "c"),
         ("images", "b", set()),
         ("release", "b"),
-        ("prefetch", "c"),
         ("images", "c", set()),
         ("release", "c"),
     ]
     names = [f"distractors/{name}" for name in "abc"]
-    assert safe == [names[:1], names[:2], names]
-    assert [marker.stage for marker in markers] == names
+    assert safe == [True] * 3
+    assert [marker.stage for marker in markers] == marked(one) == names
     assert one.inputs == Counter(distractors=3)
     assert one.reporter.tracked == [("distractors", 3)]
     assert one.reporter.units == {"distractors": "B"}, "it counts bytes"
-    assert one.reporter.moves == [
-        (1, "1 images, 0 of 3 shards"),
+    assert list(dict.fromkeys(one.reporter.moves)) == [
+        (1, ""),
         (1, "1 images, 1 of 3 shards"),
-        (2, "2 images, 1 of 3 shards"),
+        (2, "1 images, 1 of 3 shards"),
         (2, "2 images, 2 of 3 shards"),
-        (3, "3 images, 2 of 3 shards"),
+        (3, "2 images, 2 of 3 shards"),
         (3, "3 images, 3 of 3 shards"),
     ]
 
@@ -375,17 +373,17 @@ def test_the_next_part_is_fetched_while_one_is_read_and_a_part_is_released_when_
 def test_parts_that_are_done_are_neither_fetched_nor_read_but_released(tmp_path):
     """A build that was killed before it released a part leaves a download behind."""
     shards = {name: [image(f"x/{name}")] for name in "abcd"}
-    list(all_distractors(job(tmp_path), PartedSource(shards)))
+    all_distractors(job(tmp_path), PartedSource(shards))
     (tmp_path / "out.build" / "stages" / "distractors" / "b.json").unlink()
     source, again = PartedSource(shards), job(tmp_path)
-    list(all_distractors(again, source))
+    all_distractors(again, source)
     assert source.events == [
         ("release", "a"),
         ("prefetch", "b"),
-        ("images", "b", set()),
-        ("release", "b"),
         ("release", "c"),
         ("release", "d"),
+        ("images", "b", set()),
+        ("release", "b"),
     ]
     assert again.inputs == Counter(distractors=4)
 
@@ -400,7 +398,7 @@ def test_only_wanted_splits_and_classes_are_read(tmp_path, monkeypatch, splits, 
     one = job(tmp_path, preset={"distractors": Distractors("imagenet", "orig49", splits)})
     _from(monkeypatch, CaptionedImages({"all": []}), source)
     shards = plan(one.options).shards
-    list(reduce_distractors(one, source, shards))
+    reduce_distractors(one, source, shards)
     wanted = set(load_preset("original").distractor_classes().indices)
     assert [event[1:] for event in source.events if event[0] == "images"] == [(name, wanted) for name in names]
     assert one.reporter.tracked == [("distractors", len(names))]
@@ -417,7 +415,7 @@ def test_a_part_of_one_class_does_not_depend_on_the_others(tmp_path):
         source.events.clear()
         shards = [Shard(f"train/{index}", "", 1, "train", index) for index in indexes]
         source.given = {shard.name: [image(f"x/{shard.name}")] for shard in shards}
-        list(reduce_distractors(one, source, shards))
+        reduce_distractors(one, source, shards)
         return [event[1] for event in source.events if event[0] == "images"]
 
     assert read("orig49", 1, 3, 5) == ["train/1", "train/3", "train/5"]
@@ -436,7 +434,7 @@ def test_a_part_is_read_again_for_other_classes_and_when_it_changed(tmp_path):
     def read(classes: str, stamp: str = "") -> int:
         one = job(tmp_path, preset={"distractors": Distractors("imagenet", classes)})
         source.events.clear()
-        list(reduce_distractors(one, source, [Shard("a", "", 1, "train", stamp=stamp)]))
+        reduce_distractors(one, source, [Shard("a", "", 1, "train", stamp=stamp)])
         return sum(event[0] == "images" for event in source.events)
 
     assert read("orig49") == 1
@@ -451,26 +449,24 @@ def test_the_folder_of_downloads_goes_when_all_is_read(tmp_path):
     download = one.options.work / "download"
     (download / "data").mkdir(parents=True)
     (download / "data" / "shard").write_bytes(b"x")
-    reducing = all_distractors(one, PartedSource({"a": [image("x/a")], "b": [image("x/b")]}))
-    for _ in range(2):
-        next(reducing)
-        assert download.is_dir()
-    assert list(reducing) == []
+    source, seen = PartedSource({"a": [image("x/a")], "b": [image("x/b")]}), []
+    source.at_release = lambda shard: seen.append(download.is_dir())
+    all_distractors(one, source)
+    assert seen == [True, True]
     assert not download.exists()
 
 
 @pytest.mark.parametrize(("early", "stops_after"), [(2, ["a"]), (3, ["a"]), (4, ["a", "b"]), (100, ["a", "b", "c"])])
 def test_too_many_rejects_stop_a_build_before_its_end(tmp_path, monkeypatch, early, stops_after):
     """Not before enough inputs were read: three in the first part, six in two."""
-    assert reduce.EARLY_CHECK == 2_000
-    monkeypatch.setattr(reduce, "EARLY_CHECK", early)
+    assert distractors.EARLY_CHECK == 2_000
+    monkeypatch.setattr(distractors, "EARLY_CHECK", early)
     source = PartedSource({name: [image(f"x/{name}{n}", sound=n > 0) for n in range(3)] for name in "abc"})
-    reducing = all_distractors(job(tmp_path), source)
     if early == 100:
-        list(reducing)
+        all_distractors(job(tmp_path), source)
     else:
         with pytest.raises(BuildError, match=rf"{len(stops_after)} of {3 * len(stops_after)} inputs were refused"):
-            list(reducing)
+            all_distractors(job(tmp_path), source)
     assert [event[1] for event in source.events if event[0] == "release"] == stops_after
 
 
@@ -519,11 +515,12 @@ def test_images_are_reduced_as_policy_and_options_say(tmp_path, monkeypatch):
         given.append((policy, workers))
         yield from ()
 
-    monkeypatch.setattr("data_prep.stages.reduce.prepare_all", prepare_all)
+    for room in (distractors, reduce):
+        monkeypatch.setattr(room, "prepare_all", prepare_all)
     one = job(tmp_path)
     one.options = replace(one.options, workers=3)
     reduce_captioned(one, CaptionedImages({"all": []}), None)
-    list(all_distractors(one, PartedSource({"a": []})))
+    all_distractors(one, PartedSource({"a": []}))
     assert given == [(one.preset.images, 3)] * 2
 
 

@@ -163,6 +163,13 @@ def test_without_flags_the_original_is_built_from_the_hub_where_the_task_looks(a
     ]
 
 
+def test_a_copy_from_an_address_is_not_built_over(asked, capsys, monkeypatch):
+    monkeypatch.setenv("VEHICLE_SEARCH_DATA", "s3://bucket/set")
+    assert cli.main(["build"]) == 1
+    assert asked == []
+    assert "VEHICLE_SEARCH_DATA names s3://bucket/set, to which a build does not write.\n" in capsys.readouterr().err
+
+
 def test_a_set_of_another_name_is_not_replaced_by_the_original(asked, capsys, monkeypatch, tmp_path):
     small_set(tmp_path / "dogs", name="dog-image-search")
     monkeypatch.setenv("VEHICLE_SEARCH_DATA", str(tmp_path / "dogs"))

@@ -30,6 +30,7 @@ def test_defaults():
         "rebuild": (),
         "allow_rejects": False,
         "allow_incomplete": False,
+        "engine": None,
     }
 
 

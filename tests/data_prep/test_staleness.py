@@ -222,6 +222,7 @@ OPTIONS = {
         Change({"select", "captioned", "duplicates", "export"}, do=_list(1000), options={"selection": "list.txt"}),
     ],
     "workers": [Change(set(), options={"workers": 3})],
+    "engine": [Change(set(), options={"engine": "local"})],
     "device": [Change(CLASSIFIED, options={"device": "cuda:1"})],
     "batch_size": [Change(CLASSIFIED, options={"batch_size": 3})],
     "rebuild": [

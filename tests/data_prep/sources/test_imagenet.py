@@ -405,6 +405,11 @@ def test_without_a_folder_shards_lie_in_a_temporary_one_while_they_are_in_use(re
     assert lying_in(folder) == [first.location, second.location]
     source.release(first)
     assert lying_in(folder) == [second.location]
+    source.release(second)
+    assert [*tmp_path.iterdir()] == []
+    list(source.images(first, WANTED))
+    (folder,) = tmp_path.glob("imagenet-*")
+    assert lying_in(folder) == [first.location]
 
 
 def test_pieces_of_a_killed_download_are_deleted_once_and_nothing_else(repository, work):

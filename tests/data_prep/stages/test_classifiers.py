@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -142,13 +144,16 @@ class Fixed(Scorer):
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__("cpu")
-        self.classes, self.calls = classes, []
+        self.classes, self.calls, self.threads = classes, [], []
 
     def forward(self, batch):
         """Return logits in half precision, as a model might."""
         state = (torch.is_inference_mode_enabled(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled)
+        self.threads.append((torch.get_num_threads(), threading.get_ident()))
         self.calls.append((len(batch), str(batch.dtype), state))
         return batch.flatten(1)[:, : self.classes].half()
+
+    given = forward
 
 
 @pytest.mark.parametrize(
@@ -163,7 +168,25 @@ def test_probabilities_are_softmax_in_batches_and_in_order(count, batch_size, si
     wanted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(found, wanted, atol=1e-6)  # Half precision would be off by more.
     assert found.dtype == np.float32
-    assert [call[0] for call in scorer.calls] == sizes
+    assert sorted((call[0] for call in scorer.calls), reverse=True) == sizes
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_batch_has_one_thread_however_many_processors_there_are(monkeypatch, cores):
+    """More would give other last bits; so several batches are computed at a time."""
+    monkeypatch.setenv("VEHICLE_SEARCH_CORES", str(cores))
+    before, together = torch.get_num_threads(), threading.Barrier(cores, timeout=10)
+    scorer = Fixed()
+    monkeypatch.setattr(Fixed, "forward", lambda self, batch: (together.wait(), Fixed.given(self, batch))[1])
+    torch.set_num_threads(2)
+    try:
+        scorer.probabilities([np.zeros((3, 2, 2), np.float32)] * 6, 1)
+        assert {count for count, _ in scorer.threads} == {1}
+        assert len({thread for _, thread in scorer.threads}) == cores
+        with ThreadPoolExecutor(1) as pool:  # As whatever comes next has it.
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_scores_are_not_moved_by_tf32_whatever_the_process_allows(monkeypatch):

@@ -14,8 +14,9 @@ from data_prep.sources import SourceImage
 from data_prep.stages import classify
 from data_prep.stages import select as selection
 from data_prep.stages.classifiers import Scorer, TimmScorer, check_classes, choose_device, load_scorer
-from data_prep.stages.classify import score_images, summed_scores
+from data_prep.stages.classify import ChunkClassifier, summed_scores
 from data_prep.stages.decoding import decode
+from mteb_vehicle_search.engine import engine_of
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import ImagePolicy
 
@@ -35,6 +36,15 @@ def images():
     pictures = [jpeg(picture(n % 4, 900 + n)) for n in range(10)]
     pictures[4] = pictures[4][:500]
     return [SourceImage(f"flickr30k/{n}", data, "flickr30k", "") for n, data in enumerate(pictures)]
+
+
+def score_images(stages, images, scorer, configuration, workers, batch_size, policy=ImagePolicy()):  # noqa: B008
+    """Score with a scorer, or one that a function makes, in this process."""
+
+    def make():
+        return ChunkClassifier(scorer if isinstance(scorer, Scorer) else scorer(), policy, batch_size, workers)
+
+    return classify.score_images(stages, images, make, {**configuration, "batch_size": batch_size}, engine_of("local"))
 
 
 def test_preprocessing_squashes_bilinearly_and_scales_to_one(scorer):
@@ -86,7 +96,7 @@ class Counting(Scorer):
 
     def __init__(self) -> None:
         super().__init__("cpu")
-        self.read: list[tuple[int, int]] = []
+        self.read: list[tuple[int, int]] = []  # In any order: threads decode.
         self.batches: list[tuple[int, int]] = []
 
     def pixels(self, image):

@@ -117,6 +117,9 @@ def test_images_above_the_threshold_are_kept_with_their_scores(job, source, load
     stored = json.loads((job.options.work / "selection.json").read_text(encoding="utf-8"))
     assert stored == found.scores
     assert job.stages.finished() == {"classify": 2, "select": 1}
+    for stage in ("classify", "classify/chunk-00000"):
+        known = json.loads(job.stages.path(stage).read_text(encoding="utf-8"))["configuration"]
+        assert (known["batch_size"], known["device"]) == (3, "cpu, 1 thread a batch")
 
 
 def test_a_second_run_reads_nothing_and_finds_the_same(job, source, loaded):

@@ -1,0 +1,264 @@
+"""Distractors: shards that workers read, decode and reduce; the driver writes what comes of them, and their markers.
+
+A worker of this process writes into the work folder while it reads, as a shard may be a tar of any size. One elsewhere
+holds the JPEGs of a shard, about 10 kB each, until they are sent. Its downloads lie in its machine's temporary folder
+while they are in use; one that is killed leaves two shards there at most.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from data_prep.job import Job, open_distractors
+from data_prep.markers import Marker, fingerprint
+from data_prep.sources import Place
+from data_prep.stages.identity import on_this_machine, same_everywhere
+from data_prep.stages.reduce import book, counts_of, prepare_all, reduced_path, write_index, write_jpegs
+from data_prep.storage import PassedOver
+from mteb_vehicle_search.engine.shown import Shown
+from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
+from mteb_vehicle_search.files import new_file, safe_name, write_whole
+from mteb_vehicle_search.settings import usable_cores
+
+if TYPE_CHECKING:
+    from data_prep.sources import DistractorSource, Shard, SourceImage
+
+EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
+SAME_PLACE = (
+    "The source must lie at the same path on every machine, the same files with the same times, or behind an address."
+)
+
+
+class Here(NamedTuple):
+    """What of a worker is in this process: the open source, the work folder, and how many threads decode."""
+
+    source: DistractorSource
+    work: Path
+    threads: int
+
+
+class ReducedShard(NamedTuple):
+    """What a worker made of a shard.
+
+    Attributes:
+        lines: Of the index, one an image; see `write_jpegs`.
+        rejected: Images that were refused.
+        passed: What was not used, by reason.
+        jpegs: The images end to end; None if they were written to their place.
+    """
+
+    lines: list[str]
+    rejected: list[Rejected]
+    passed: PassedOver
+    jpegs: bytes | None
+
+
+@dataclass(frozen=True)
+class MakeReducer:
+    """Makes the worker: in this process on the source that is open here, in others on one that it opens there.
+
+    Places travel as they were given, with whatever an address holds; logins do not, as every machine has its own.
+
+    Attributes:
+        name: Of the source.
+        places: Where it lies, and where captioned images of the same source do.
+        wanted, splits: The classes and splits that are used.
+        policy: How images are reduced.
+        only: Ids of those that a recipe names; None: all.
+        here: Stays in this process.
+    """
+
+    name: str
+    places: tuple[Place | None, ...]
+    wanted: frozenset[int]
+    splits: tuple[str, ...]
+    policy: ImagePolicy
+    only: frozenset[str] | None
+    here: Here | None
+
+    def __call__(self) -> Reducer:
+        """Return the worker.
+
+        Raises:
+            SourceError: The source is not on this machine; names the machine.
+        """
+        if self.here is not None:
+            return Reducer(self, self.here.source)
+        is_path = any(place.is_path for place in self.places if place)
+        with on_this_machine(SAME_PLACE if is_path else ""):
+            source = open_distractors(self.name, *self.places)  # type: ignore[arg-type]
+            shards = source.shards(set(self.wanted), self.splits)
+        return Reducer(self, source, {shard.name: shard.fingerprint() for shard in shards})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "places": tuple(place and place.elsewhere() for place in self.places), "here": None}
+
+
+class Reducer:
+    """Reduces shards, while the next one travels.
+
+    Args:
+        made_by: Says how.
+        source: Holds them.
+        held: The fingerprints of the shards here, by name; None where the driver found them itself.
+    """
+
+    def __init__(self, made_by: MakeReducer, source: DistractorSource, held: Mapping[str, str] | None = None) -> None:
+        self._made_by, self._source, self._held = made_by, source, held
+
+    def identity(self) -> dict[str, str]:
+        """Return what decides the bytes beside the shards, each of which is compared by itself."""
+        return same_everywhere()
+
+    def work(self, units: Iterator[Shard], on_progress: Callable[[int], None]) -> Generator[ReducedShard]:
+        """Yield what became of each shard; progress counts bytes, as many as the shard has if that is known.
+
+        Raises:
+            SourceError: A shard is missing, refused, damaged, or another one than the driver means.
+        """
+        ahead: deque[Shard] = deque()
+        while True:
+            while len(ahead) < 2 and (drawn := next(units, None)) is not None:
+                self._require(drawn)
+                self._source.prefetch(drawn)
+                ahead.append(drawn)
+            if not ahead:
+                return
+            shard = ahead.popleft()
+            with on_this_machine() if self._made_by.here is None else nullcontext():
+                done = self._reduced(shard, on_progress)
+            # Before it is told, as whoever hears of the last one may end this process.
+            self._source.release(shard)
+            yield done
+
+    def _require(self, shard: Shard) -> None:
+        if self._held is None or self._held.get(shard.name) == shard.fingerprint():
+            return
+        what = "is another one than where the build was started" if shard.name in self._held else "is not there"
+        with on_this_machine():
+            raise SourceError(f"the shard {shard} of {self._made_by.name} {what}", SAME_PLACE)
+
+    def _reduced(self, shard: Shard, on_progress: Callable[[int], None]) -> ReducedShard:
+        passed, here = PassedOver(), self._made_by.here
+        images = self._images(shard, passed, on_progress)
+        stage, threads = shard_stage(shard), here.threads if here else usable_cores()
+        # Closed here whatever happens: a thread that collects garbage may be one that nobody should wait in.
+        with closing(prepare_all(images, self._made_by.policy, workers=threads)) as stream:
+            if here is None:
+                held = io.BytesIO()
+                return ReducedShard(*write_jpegs(held, stream, "distractors"), passed, held.getvalue())
+            path = reduced_path(here.work, stage)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new_file(path) as file:
+                return ReducedShard(*write_jpegs(file, stream, "distractors"), passed, None)
+
+    def _images(self, shard: Shard, passed: PassedOver, on_progress: Callable[[int], None]) -> Iterator[SourceImage]:
+        only, left = self._made_by.only, shard.size_bytes if shard.size_bytes > 0 else sys.maxsize
+        for image in self._source.images(shard, set(self._made_by.wanted), passed):
+            if only is None or image.id in only:
+                yield image
+            else:
+                passed["not in the recipe"] += 1
+            read = min(left, len(image.data))
+            left -= read
+            on_progress(read)
+        if shard.size_bytes > 0:
+            on_progress(left)
+
+
+def shard_stage(shard: Shard) -> str:
+    """Return the name of the stage that reduces a shard."""
+    return f"distractors/{safe_name(shard.name)}"
+
+
+def reduce_distractors(job: Job, source: DistractorSource, shards: list[Shard]) -> list[Marker]:
+    """Reduce the distractors on the job's engine, shard by shard; return their markers in order.
+
+    Raises:
+        BuildError: Too many images were refused.
+        SourceError: A shard cannot be read.
+        EngineError: As by `Engine.map`.
+    """
+    job.stages.tell_changes("distractors", [shard_stage(shard) for shard in shards])
+    with job.reporter.bar("distractors", sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
+        keeper, identity = _Keeper(job, source, shards, Shown(bar, job.engine)), None
+        if job.engine.name != "local":  # A worker in this process is of this process.
+            identity = same_everywhere()
+        how = {"identity": identity, "listener": keeper.shown}
+        with closing(job.engine.map(_make_reducer(job, source), keeper.units(), **how)) as results:
+            for number, done in results:
+                keeper.keep(number, done)
+    shutil.rmtree(job.options.work / "download", ignore_errors=True)
+    return [keeper.markers[shard.name] for shard in shards]
+
+
+def _make_reducer(job: Job, source: DistractorSource) -> MakeReducer:
+    preset, recipe, options = job.preset, job.options.recipe, job.options
+    return MakeReducer(
+        preset.distractors.source,
+        options.distractor_places() if job.engine.name != "local" else (),
+        frozenset(preset.wanted_classes()),
+        preset.distractors.splits,
+        preset.images,
+        frozenset(recipe.distractors) if recipe else None,
+        Here(source, options.work, options.workers),
+    )
+
+
+class _Keeper:
+    """Says which shards are to be reduced, and writes what becomes of them."""
+
+    def __init__(self, job: Job, source: DistractorSource, shards: list[Shard], shown: Shown) -> None:
+        self.markers: dict[str, Marker] = {}
+        self.shown = shown
+        self._job, self._source, self._shards = job, source, shards
+        self._begun: list[tuple[Shard, dict[str, Any]]] = []
+        self._wanted, recipe = job.preset.wanted_classes(), job.options.recipe
+        self._only = {"recipe": fingerprint(sorted(recipe.distractors))} if recipe else {}
+        self._images = 0
+
+    def units(self) -> Iterator[Shard]:
+        """Yield the shards that are not done."""
+        for shard in self._shards:
+            configuration = {
+                "shard": shard.name,
+                "source": shard.fingerprint(),
+                # A shard of one class does not depend on the others.
+                "classes": sorted(self._wanted) if shard.class_index < 0 else [shard.class_index],
+                "images": self._job.preset.images.as_json(),
+                **self._only,
+            }
+            if (marker := self._job.stages.done(shard_stage(shard), configuration)) is None:
+                self._begun.append((shard, configuration))
+                yield shard
+            else:
+                self._source.release(shard)
+                self.shown.progress(max(0, shard.size_bytes))
+                self._count(shard, marker)
+
+    def keep(self, number: int, done: ReducedShard) -> None:
+        """Write what became of a unit, and its marker."""
+        shard, configuration = self._begun[number]
+        path, images = reduced_path(self._job.options.work, shard_stage(shard)), len(done.lines)
+        if done.jpegs is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, done.jpegs)
+        files, counts = [path, write_index(path, done.lines)], counts_of(images, done.passed)
+        self._images += images
+        self._count(shard, self._job.stages.finish(shard_stage(shard), configuration, files, counts, done.rejected))
+
+    def _count(self, shard: Shard, marker: Marker) -> None:
+        self.markers[shard.name] = marker
+        self.shown.note(f"{self._images:,} images, {len(self.markers)} of {len(self._shards)} shards")
+        book(self._job, marker)
+        if sum(self._job.inputs.values()) >= EARLY_CHECK:
+            self._job.check_rejects()
