@@ -57,8 +57,9 @@ def encode(data: Path, engine_name: str) -> dict[str, float]:
         work = ModelAtWork(model, eval_set, images, engine, {"batch_size": BATCH, **where}, None)
         pieces = [rows for _, rows in (enumerate(chunks) if work.is_here else cut(chunks, BATCH))]
         staff, wanted = Staff(), 1 if work.is_here else WORKERS
+        # A worker that is not made when the units are done is not waited for.
         while staff.most < wanted:
-            _encode(work, [range(at, at + BATCH) for at in range(0, 32 * BATCH, BATCH)], staff)
+            _encode(work, pieces, staff)
         begin = time.perf_counter()
         _encode(work, pieces, staff)
         seconds = time.perf_counter() - begin
