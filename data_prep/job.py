@@ -71,7 +71,7 @@ class BuildOptions:
     @property
     def is_here(self) -> bool:
         """Whether shards and images are worked on in this process."""
-        return engine_of(self.engine).name == "local"
+        return engine_of(self.engine).is_here
 
     def open_captioned(self) -> CaptionedSource:
         """Return the source of captioned images; a SourceError says why it is not where it should be."""

@@ -191,7 +191,7 @@ def reduce_distractors(job: Job, source: DistractorSource, shards: list[Shard]) 
     job.stages.tell_changes("distractors", [shard_stage(shard) for shard in shards])
     with job.reporter.bar("distractors", sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
         keeper, identity = _Keeper(job, source, shards, Shown(bar, job.engine)), None
-        if job.engine.name != "local":  # A worker in this process is of this process.
+        if not job.engine.is_here:  # A worker in this process is of this process.
             identity = same_everywhere()
         how = {"identity": identity, "listener": keeper.shown}
         with closing(job.engine.map(_make_reducer(job, source), keeper.units(), **how)) as results:
@@ -205,7 +205,7 @@ def _make_reducer(job: Job, source: DistractorSource) -> MakeReducer:
     preset, recipe, options = job.preset, job.options.recipe, job.options
     return MakeReducer(
         preset.distractors.source,
-        options.distractor_places() if job.engine.name != "local" else (),
+        () if job.engine.is_here else options.distractor_places(),
         frozenset(preset.wanted_classes()),
         preset.distractors.splits,
         preset.images,

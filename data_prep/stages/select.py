@@ -253,7 +253,7 @@ def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[lis
     if marker is None:
         how = (classifier, preset.folder, device, classes, options.batch_size, preset.images)
         make_worker = MakeClassifier(*how, is_folder, options.workers)
-        identity = make_worker.same_everywhere() if engine.name != "local" else None
+        identity = None if engine.is_here else make_worker.same_everywhere()
         with job.reporter.bar("classify", source.count()) as bar:
             shown = Shown(bar, engine)
             images, told = _noted(source.images(), shown), {"listener": shown, "warn": job.reporter.warn}
@@ -272,7 +272,7 @@ def _device(job: Job) -> str:
     from data_prep.stages.classifiers import choose_device
 
     asked, engine = job.options.device, job.engine
-    if engine.name == "local":
+    if engine.is_here:
         return choose_device(asked)
     return (engine.device if asked == "auto" else asked).partition(":")[0]
 

@@ -107,6 +107,11 @@ class Engine(ABC):
     def __exit__(self, *error: object) -> None:
         """End all workers."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the work is done in this process: what a worker says it is made of is then not asked for."""
+        return self.name == "local"
+
     @abstractmethod
     def map(
         self,

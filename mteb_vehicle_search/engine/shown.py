@@ -20,7 +20,7 @@ class Shown(Listener):
     """
 
     def __init__(self, bar: Any, engine: Engine, check: Callable[[], None] = lambda: None) -> None:
-        self._bar, self._is_here, self._check = bar, engine.name == "local", check
+        self._bar, self._is_here, self._check = bar, engine.is_here, check
         self._reporter = Reporter()
         self._note = self._staff = ""
         self._losses = 0

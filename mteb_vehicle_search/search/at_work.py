@@ -52,7 +52,7 @@ class ModelAtWork:
         self.normalise = compares_by_cosine(model)
         self.own_similarity = similarity_of(model)
         self.dimension: int | None = None
-        self.is_here = engine.name == "local"
+        self.is_here = engine.is_here
         self.share = engine.share
         self._quiet = not given.get("show_progress_bar", True)
         here = model, eval_set, corpus

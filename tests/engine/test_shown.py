@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from mteb_vehicle_search.engine.shown import Shown
 
-RAY, LOCAL = SimpleNamespace(name="ray"), SimpleNamespace(name="local")
+RAY, LOCAL = SimpleNamespace(is_here=False), SimpleNamespace(is_here=True)
 
 
 @pytest.fixture
