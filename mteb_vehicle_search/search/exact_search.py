@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -231,7 +232,7 @@ class ExactSearch:
             "vectors": self._described.identity(normalised=self._work.normalise),
             "device": self._work.told.kind,
             # Of an encoder that does not say what its weights are.
-            "first vectors": None if self._first is None else self._first.tolist(),
+            "first vectors": None if self._first is None else sha256(self._first.tobytes()).hexdigest(),
         }
         with self._timings.measure("encode_corpus_s"):
             corpus = streamed.StreamedCorpus(self._work, store.ranges(), store.folder, identity)
