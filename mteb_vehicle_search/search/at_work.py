@@ -13,7 +13,7 @@ from mteb_vehicle_search.engine.shown import Shown
 from mteb_vehicle_search.eval_set.copies import origin_of
 from mteb_vehicle_search.search.corpus import CorpusImages
 from mteb_vehicle_search.search.encoding import About, MakeEncoder, same_everywhere
-from mteb_vehicle_search.search.vectors import checked, compares_by_cosine, similarity_of
+from mteb_vehicle_search.search.vectors import checked_of, compares_by_cosine, similarity_of
 from mteb_vehicle_search.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -98,7 +98,6 @@ class ModelAtWork:
 
     def checked(self, vectors: Any, ids: list[str], kind: str) -> np.ndarray:
         """Return vectors, float32 [ids, dimension], or refuse what cannot be searched (EncodeError)."""
-        how = {"normalise": self.normalise, "encoder": type(self.model).__name__}
-        found = checked(vectors, ids, kind, self.model.mteb_model_meta.name, self.dimension, **how)
+        found = checked_of(self.model, vectors, ids, kind, self.dimension, normalise=self.normalise)
         self.dimension = found.shape[1]
         return found

@@ -34,7 +34,7 @@ from mteb_vehicle_search.search.corpus import CorpusImages, image_loader, text_l
 from mteb_vehicle_search.search.described import Told, code_of
 from mteb_vehicle_search.search.parts import Chunk, PartialRanking, Search, rank_part
 from mteb_vehicle_search.search.sought import Rank
-from mteb_vehicle_search.search.vectors import checked, compares_by_cosine
+from mteb_vehicle_search.search.vectors import checked_of, compares_by_cosine
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -249,8 +249,7 @@ class CorpusEncoder:
 
     def _checked(self, vectors: Any, rows: range, search: Search) -> np.ndarray:
         model, ids = self._model, self._images.ids[rows.start : rows.stop]
-        how = {"normalise": compares_by_cosine(model), "encoder": type(model).__name__}
-        return checked(vectors, ids, "image", model.mteb_model_meta.name, search.queries.shape[1], **how)
+        return checked_of(model, vectors, ids, "image", search.queries.shape[1], normalise=compares_by_cosine(model))
 
     def _queries(self, units: Iterator[Queries], on_progress: Callable[[int], None]) -> Generator[Encoded]:
         for unit in units:

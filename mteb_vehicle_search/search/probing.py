@@ -12,7 +12,7 @@ from mteb_vehicle_search.errors import EncodeError
 from mteb_vehicle_search.search.at_work import ModelAtWork
 from mteb_vehicle_search.search.described import Told
 from mteb_vehicle_search.search.encoding import Queries
-from mteb_vehicle_search.search.vectors import EmbeddingStore, checked, require_same_order
+from mteb_vehicle_search.search.vectors import EmbeddingStore, checked_of, require_same_order
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,9 @@ def _require_similarity(work: ModelAtWork, images: object, rows: range) -> None:
     name, some = work.model.mteb_model_meta.name, work.eval_set.queries()[:SAMPLE]
     queries = Dataset.from_dict({"id": [query.id for query in some], "text": [query.text for query in some]})
     asked = work.result(Queries(queries)).vectors()
-    how = {"normalise": False, "encoder": type(work.model).__name__}
-    vectors = checked(asked, queries["id"], "query", name, None, **how)
-    found = checked(images, work.ids[rows.start : rows.stop], "image", name, vectors.shape[1], **how)[:SAMPLE]
+    vectors = checked_of(work.model, asked, queries["id"], "query", normalise=False)
+    ids, dimension = work.ids[rows.start : rows.stop], vectors.shape[1]
+    found = checked_of(work.model, images, ids, "image", dimension, normalise=False)[:SAMPLE]
     require_same_order(own, vectors, found, name, cosine=work.normalise)
 
 

@@ -122,6 +122,14 @@ def checked(
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
+def checked_of(
+    model: Any, vectors: Any, ids: list[str], kind: str, dimension: int | None = None, *, normalise: bool
+) -> np.ndarray:
+    """Return what `checked` does of an encoder's vectors; errors name the encoder and its class."""
+    name, encoder = model.mteb_model_meta.name, type(model).__name__
+    return checked(vectors, ids, kind, name, dimension, normalise=normalise, encoder=encoder)
+
+
 # Of float32: what is longer than this is divided by its length in float64.
 LONGEST = float(np.finfo(np.float32).max)
 
