@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from data_prep.hub import download_model, model_gb
 from data_prep.preset import Classifier
 from mteb_vehicle_search.errors import BuildError, first_line
 from mteb_vehicle_search.files import file_sha256
-from mteb_vehicle_search.settings import usable_cores
+from mteb_vehicle_search.models.batches import Lane, bare_lanes, in_order
 
 THREADS = 1  # Of a batch on a processor: the last bits depend on it (`Scorer.probabilities`).
 
@@ -51,19 +50,11 @@ class Scorer:
         the bits are the same on all machines of one kind.
         """
         batches = [inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size)]
-        lanes = usable_cores() if self.device == "cpu" else 1
-        threads = torch.get_num_threads()
-        try:
-            # TF32 would move scores near the threshold.
-            with (
-                torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-                ThreadPoolExecutor(lanes, "classify", torch.set_num_threads, (THREADS,)) as pool,
-            ):
-                return np.concatenate([*pool.map(self._of_batch, batches)])
-        finally:
-            torch.set_num_threads(threads)
+        # TF32 would move scores near the threshold.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return np.concatenate([*in_order(bare_lanes(torch.device(self.device), THREADS), batches, self._of_batch)])
 
-    def _of_batch(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    def _of_batch(self, inputs: Sequence[np.ndarray], lane: Lane) -> np.ndarray:
         with torch.inference_mode():  # It belongs to a thread.
             batch = torch.from_numpy(np.stack(inputs)).to(self.device)
             return torch.softmax(self.forward(batch).float(), dim=-1).cpu().numpy()

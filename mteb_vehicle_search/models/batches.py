@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from queue import SimpleQueue
 from threading import Event, Lock, get_ident
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 
@@ -75,6 +75,11 @@ def all_lanes(
         lane = Lane(device, towers, cpu_threads if on_cpu else 0)
         found += [lane] * (max(1, cpu_lanes // len(devices)) if on_cpu else 1)
     return found
+
+
+def bare_lanes(device: torch.device, cpu_threads: int) -> list[Lane]:
+    """Return the lanes of a device for work that holds its own model, or needs none."""
+    return all_lanes([device], [cast(Any, None)], min(MOST_LANES, settings.usable_cores()), cpu_threads)
 
 
 def in_order(lanes: list[Lane], batches: Iterable[_Item], work: Callable[[_Item, Lane], _Result]) -> Generator[_Result]:

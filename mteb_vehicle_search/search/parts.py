@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby
 from queue import SimpleQueue
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from mteb_vehicle_search import settings
-from mteb_vehicle_search.models.batches import MOST_LANES, all_lanes, in_order, threads_of_lane
+from mteb_vehicle_search.models.batches import bare_lanes, in_order, threads_of_lane
 from mteb_vehicle_search.search.best import MOST_ROWS, Best, count
 
 # Enough blocks for many processors; a GPU has more to do at a time.
@@ -216,8 +215,7 @@ class _Searching:
         self._first_pair = np.searchsorted(of_pairs, range(count + 1))
         size = QUERY_BLOCK if device.type == "cpu" else QUERY_BLOCK_ON_GPU
         self._blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-        lanes = min(MOST_LANES, settings.usable_cores())
-        self._lanes = all_lanes([device], [cast(Any, None)], lanes, threads_of_lane())
+        self._lanes = bare_lanes(device, threads_of_lane())
         self._memory: SimpleQueue[torch.Tensor] = SimpleQueue()
         for _ in self._lanes:
             self._memory.put(torch.empty(0, device=device))
