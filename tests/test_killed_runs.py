@@ -12,7 +12,7 @@ from typing import Any
 
 import mteb
 import pytest
-import torch
+from forked import status_of
 from mteb.cache import ResultCache
 from small_set import small_set
 from toy_encoder import ToyEncoder
@@ -55,11 +55,9 @@ def outcome(results: Path) -> tuple[dict[str, Any], bytes, dict[str, Any]]:
 
 def in_a_child(results: Path, kill_at: int = 0) -> int:
     """Evaluate in a fork that kills itself so many calls after the last image; return how many there were, or -9."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        # A fork has none of its parent's threads.
-        torch.set_num_threads(1)
+    told = results.with_name(f"{results.name}.steps")
+
+    def watched() -> None:
         count = 0
 
         def step(frame: Any, event: str, arg: Any) -> None:
@@ -70,23 +68,18 @@ def in_a_child(results: Path, kill_at: int = 0) -> int:
 
         leave = Backlog.__exit__
 
-        def watched(self: Backlog, *given: Any) -> None:
+        def left(self: Backlog, *given: Any) -> None:
             # All images are stored; what is killed is this thread.
             leave(self, *given)
             sys.setprofile(step)
 
-        Backlog.__exit__ = watched  # type: ignore[method-assign]
-        try:
-            evaluate(results, ToyEncoder())
-            sys.setprofile(None)
-            os.write(writer, str(count).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as said:
-        told = said.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return int(told) if status == 0 else status
+        Backlog.__exit__ = left  # type: ignore[method-assign]
+        evaluate(results, ToyEncoder())
+        sys.setprofile(None)
+        told.write_text(str(count), "utf-8")
+
+    status = status_of(watched)
+    return int(told.read_text("utf-8")) if status == 0 else status
 
 
 def test_a_killed_run_is_finished_by_the_next(dogs: EvalSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

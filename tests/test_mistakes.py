@@ -197,10 +197,13 @@ def test_an_interrupted_run_of_our_task_says_how_to_go_on() -> None:
     process = stock(*TINY, *MINI)
     assert process.stderr
     seen = ""
-    while "encode" not in seen.lower() and "image/s" not in seen and (more := process.stderr.read(1)):
-        seen += more
-    process.send_signal(signal.SIGINT)
-    error = seen + process.communicate(timeout=100)[1]
+    try:
+        while "encode" not in seen.lower() and "image/s" not in seen and (more := process.stderr.read(1)):
+            seen += more
+        process.send_signal(signal.SIGINT)
+        error = seen + process.communicate(timeout=100)[1]
+    finally:
+        process.kill()
     assert process.returncode == -signal.SIGINT, "as an interruption ends a process"
     assert "Traceback" not in error
     assert error.splitlines()[-1] == "interrupted; run the same command again to go on"

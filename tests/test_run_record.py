@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forked import status_of
 
 from mteb_vehicle_search import run_record
 from mteb_vehicle_search.errors import ResultsError
@@ -331,8 +332,8 @@ DEATHS = {
 def test_a_process_that_dies_while_it_replaces_a_record_leaves_one(moment):
     at, kept = DEATHS[moment]
     write(note="first")
-    pid = os.fork()
-    if not pid:
+
+    def replaced():
         steps = itertools.count(1)
         rename, rmtree = Path.rename, shutil.rmtree
 
@@ -346,8 +347,8 @@ def test_a_process_that_dies_while_it_replaces_a_record_leaves_one(moment):
 
         Path.rename, shutil.rmtree = step(rename), step(rmtree)  # type: ignore[method-assign, assignment]
         write(note="second")
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+    assert status_of(replaced) == -signal.SIGKILL
     (found,) = RunRecord.find()
     assert found.info["note"] == kept
     (path,) = record_files(runs_folder())

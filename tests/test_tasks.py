@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import mteb
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
+from forked import status_of
 from mteb.cache import ResultCache
 from mteb.models import SearchEncoderWrapper
 from small_set import small_set
@@ -198,16 +198,12 @@ MOMENTS = {
 def test_sigkill_at_any_moment_then_resume_gives_identical_scores(data, monkeypatch, moment):
     arm, kept = MOMENTS[moment]
     monkeypatch.setattr(embeddings, "CHUNK_ROWS", 9)
-    pid = os.fork()
-    if not pid:
-        # A fork has none of its parent's threads.
-        torch.set_num_threads(1)
+
+    def armed():
         arm()
-        try:
-            run(ToyEncoder())
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        run(ToyEncoder())
+
+    assert status_of(armed) == -signal.SIGKILL
     resumed = run(ToyEncoder()).scores["test"][0]
     (record,) = RunRecord.find(content_id=data.content_id)
     assert record.info["resumed_images"] in kept

@@ -27,7 +27,12 @@ class Backlog:
 
     def __enter__(self) -> Backlog:
         # A thread that is interrupted while it starts its first other does not know of that one, and would not wait.
-        self._pool.submit(lambda: None).result()
+        try:
+            self._pool.submit(lambda: None).result()
+        except BaseException:
+            # There is no end of the block where there was no beginning, and the process would wait for that thread.
+            self._pool.shutdown(wait=False)
+            raise
         return self
 
     def __exit__(

@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
+
 
 class Run(NamedTuple):
     """How one process ended: its exit status (negative: the signal), file events, and words on standard error."""
@@ -31,12 +33,9 @@ def run(arguments: list[str], log: Path, moment: int = 0, full: bool = False) ->
         full: It finds the disk full instead.
     """
     events = log.with_suffix(".events")
-    pid = os.fork()
-    if pid == 0:
-        _child(arguments, log, events, moment, full)
-    _, status = os.waitpid(pid, 0)
+    status = forked.status_of(lambda: _child(arguments, log, events, moment, full))
     count = int(events.read_text()) if events.is_file() else 0
-    return Run(os.waitstatus_to_exitcode(status), count, log.read_text(encoding="utf-8"))
+    return Run(status, count, log.read_text(encoding="utf-8"))
 
 
 def runs(arguments: list[str], folder: Path, seed: int, times: int = 10, full: bool = False) -> list[Run]:
@@ -59,8 +58,6 @@ def _child(arguments: list[str], log: Path, events: Path, moment: int, full: boo
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         from data_prep import cli
 
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)  # Its threads did not survive the fork.
         seen = [0]
 
         def count(event: str, details: tuple) -> None:
@@ -81,7 +78,7 @@ def _child(arguments: list[str], log: Path, events: Path, moment: int, full: boo
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        raise SystemExit(status)
 
 
 if __name__ == "__main__":  # In a process of its own, whose hub is another one.

@@ -143,3 +143,22 @@ def test_an_interruption_is_not_hidden_by_an_error_of_the_work():
     with pytest.raises(KeyboardInterrupt), Backlog() as backlog:  # noqa: PT012
         backlog.hand_over(failing(OSError("disk")))
         raise KeyboardInterrupt
+
+
+def test_an_interruption_at_the_start_leaves_no_thread(monkeypatch):
+    started = threading.Thread.start
+
+    def interrupted(thread):
+        started(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt) as raised, Backlog():
+        pass
+    monkeypatch.undo()
+    # What holds the pool is still there, as it is while an interrupted process ends.
+    assert raised.value.__traceback__ is not None
+    ends = time.monotonic() + PATIENCE_S
+    while named() and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert named() == []
