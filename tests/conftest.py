@@ -1,8 +1,6 @@
 """Every test works in its own world: no user data, no hub, no network."""
 
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,15 +27,3 @@ def isolated(tmp_path_factory, monkeypatch):
             monkeypatch.delenv(name, raising=False)
     # Set, so that what `--debug` makes of it ends with the test.
     monkeypatch.setenv("VEHICLE_SEARCH_DEBUG", "0")
-
-
-@pytest.fixture
-def untraced_threads() -> Iterator[None]:
-    """Start threads without a tracer: CPython 3.11 can spin for ever in a traced one that is interrupted from outside.
-
-    Lanes are, where their work ends early. Coverage then does not see what threads do; other tests show it.
-    """
-    tracer = threading.gettrace()
-    threading.settrace(None)  # type: ignore[arg-type]
-    yield
-    threading.settrace(tracer)  # type: ignore[arg-type]

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,16 +164,22 @@ def test_an_interruption_of_another_task_is_not_ours() -> None:
 # The stock command
 
 
-def stock(*words: str, **variables: str) -> subprocess.Popen[str]:
+@contextmanager
+def stock(*words: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the stock command; one that has not ended by the end of the block is killed."""
     path = os.pathsep.join([str(START_UP), str(ROOT)])
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "mteb", "run", *words, "-v", "0"],
         env={**os.environ, "PYTHONPATH": path, **variables},
         cwd=os.environ["VEHICLE_SEARCH_HOME"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -184,8 +192,8 @@ LATE = (["-m", "vidore/colqwen2.5-v0.2", *MINI], "vidore/colqwen2.5-v0.2 cannot 
 
 @pytest.mark.parametrize(("words", "said"), [UNKNOWN[0], UNKNOWN[3], UNKNOWN[5], UNKNOWN[8], LATE])
 def test_the_stock_command_says_it_in_one_line_too(words: list[str], said: str) -> None:
-    process = stock(*words)
-    error = process.communicate(timeout=100)[1]
+    with stock(*words) as process:
+        error = process.communicate(timeout=100)[1]
     assert process.returncode == 2
     assert "Traceback" not in error
     (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
@@ -194,16 +202,13 @@ def test_the_stock_command_says_it_in_one_line_too(words: list[str], said: str) 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_an_interrupted_run_of_our_task_says_how_to_go_on() -> None:
-    process = stock(*TINY, *MINI)
-    assert process.stderr
     seen = ""
-    try:
+    with stock(*TINY, *MINI) as process:
+        assert process.stderr
         while "encode" not in seen.lower() and "image/s" not in seen and (more := process.stderr.read(1)):
             seen += more
         process.send_signal(signal.SIGINT)
         error = seen + process.communicate(timeout=100)[1]
-    finally:
-        process.kill()
     assert process.returncode == -signal.SIGINT, "as an interruption ends a process"
     assert "Traceback" not in error
     assert error.splitlines()[-1] == "interrupted; run the same command again to go on"

@@ -17,7 +17,8 @@ import format_twins
 import pytest
 from small_sources import Recorder
 from threaded_engine import installed
-from threaded_seats import DIES, pause_until
+from threaded_seats import DIES
+from waiting import pause_until
 
 from data_prep import cli
 from data_prep.build import build

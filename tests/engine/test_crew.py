@@ -9,7 +9,8 @@ import time
 
 import pytest
 from engine_workers import Notes
-from threaded_seats import DIES, ThreadedSeats, pause_until
+from threaded_seats import DIES, ThreadedSeats
+from waiting import pause_until
 
 from mteb_vehicle_search.engine import crew as module
 from mteb_vehicle_search.engine.crew import Crew, Limits

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -16,7 +17,7 @@ PATIENCE_S = 120
 
 
 def status_of(act: Callable[[], object]) -> int:
-    """Run `act` in a fork; return its exit status: 0, 1 if it raised, negative: the signal that ended it.
+    """Run `act` in a fork; return its exit status: 0 or that of its SystemExit; 99 if it raised; negative: the signal.
 
     A fork has one thread: what another held when it was made stays held. One that waits for that says where it stands,
     is killed, and fails the test.
@@ -34,10 +35,11 @@ def status_of(act: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(ended[1])
 
 
-def _child(act: Callable[[], object]) -> None:
-    status = 1
+def _child(act: Callable[[], object]) -> NoReturn:
+    status = 99
     try:
-        faulthandler.dump_traceback_later(PATIENCE_S - 10, file=sys.__stderr__ or sys.stderr)
+        # To what is standard error now, whatever `act` makes of it.
+        faulthandler.dump_traceback_later(PATIENCE_S - 10, file=os.dup(2))
         # Its threads did not survive the fork.
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
@@ -48,4 +50,6 @@ def _child(act: Callable[[], object]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)

@@ -8,11 +8,10 @@ import os
 import random
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-import forked
+from forked import status_of
 
 
 class Run(NamedTuple):
@@ -33,7 +32,7 @@ def run(arguments: list[str], log: Path, moment: int = 0, full: bool = False) ->
         full: It finds the disk full instead.
     """
     events = log.with_suffix(".events")
-    status = forked.status_of(lambda: _child(arguments, log, events, moment, full))
+    status = status_of(lambda: _build(arguments, log, events, moment, full))
     count = int(events.read_text()) if events.is_file() else 0
     return Run(status, count, log.read_text(encoding="utf-8"))
 
@@ -49,36 +48,29 @@ def runs(arguments: list[str], folder: Path, seed: int, times: int = 10, full: b
     return [run(out, folder / f"{number}.log", moment, full) for number, moment in enumerate(moments)]
 
 
-def _child(arguments: list[str], log: Path, events: Path, moment: int, full: bool) -> None:
-    status = 99
-    try:
-        file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        from data_prep import cli
+def _build(arguments: list[str], log: Path, events: Path, moment: int, full: bool) -> None:
+    file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    from data_prep import cli
 
-        seen = [0]
+    seen = [0]
 
-        def count(event: str, details: tuple) -> None:
-            written = event == "open" and isinstance(details[1], str) and set(details[1]) & set("wax")
-            if written or event in ("os.rename", "os.mkdir") or (event == "os.remove" and not full):
-                seen[0] += 1
-                if moment and seen[0] >= moment:  # A full disk stays full.
-                    if full:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(details[0]))
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def count(event: str, details: tuple) -> None:
+        written = event == "open" and isinstance(details[1], str) and set(details[1]) & set("wax")
+        if written or event in ("os.rename", "os.mkdir") or (event == "os.remove" and not full):
+            seen[0] += 1
+            if moment and seen[0] >= moment:  # A full disk stays full.
+                if full:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(details[0]))
+                os.kill(os.getpid(), signal.SIGKILL)
 
-        sys.addaudithook(count)
-        status = cli.main(arguments)
-        moment = 0
-        events.write_text(str(seen[0]))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        raise SystemExit(status)
+    sys.addaudithook(count)
+    status = cli.main(arguments)
+    moment = 0
+    events.write_text(str(seen[0]))
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":  # In a process of its own, whose hub is another one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -121,11 +120,3 @@ class ThreadedSeat(Seat):
                 call.set_exception(LostError("it was unplugged", with_machine=True))
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def pause_until(condition: Any) -> None:
-    """Wait until it holds, ten seconds at most."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
