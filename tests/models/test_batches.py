@@ -1,6 +1,8 @@
 """Batches: cut, decoded ahead and spread over threads, in order, with nothing left behind; against plain loops."""
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -306,6 +308,44 @@ def test_only_threads_at_work_are_interrupted(monkeypatch):
     assert [next(found) for _ in range(3)] == [0, 1, 2]
     found.close()
     assert set(interrupted) == busy
+
+
+# Threads whose work is done wait for the lock that whoever interrupts them holds, in a process that is traced.
+TRACED = """
+import sys, threading, time
+from mteb_vehicle_search.models import batches
+from mteb_vehicle_search.models.batches import all_lanes, in_order
+
+busy, leave = threading.Semaphore(0), threading.Event()
+
+class Stopped(threading.Event):
+    def set(self):
+        super().set()
+        leave.set()
+        # Until both are done, and wait.
+        time.sleep(1)
+
+def work(batch, lane):
+    if batch:
+        busy.release()
+        leave.wait()
+    return batch
+
+batches.Event = Stopped
+found = in_order(all_lanes([batches.torch.device("cpu")], [None], 2, 1), range(9), work)
+assert next(found) == 0
+busy.acquire()
+busy.acquire()
+sys.settrace(lambda *event: None)
+found.close()
+sys.settrace(None)
+print("closed")
+"""
+
+
+def test_a_traced_thread_interrupts_those_that_wait_for_its_lock():
+    done = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("closed\n", 0), done.stderr
 
 
 @pytest.mark.usefixtures("no_collection")
