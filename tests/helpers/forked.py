@@ -28,6 +28,9 @@ def status_of(act: Callable[[], object]) -> int:
     ends = time.monotonic() + PATIENCE_S
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > ends:
+            # It says where it stands.
+            os.kill(pid, signal.SIGABRT)
+            time.sleep(1)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             pytest.fail(f"a fork did not end within {PATIENCE_S} s; what it did stands on standard error")
@@ -38,8 +41,9 @@ def status_of(act: Callable[[], object]) -> int:
 def _child(act: Callable[[], object]) -> NoReturn:
     status = 99
     try:
-        # To what is standard error now, whatever `act` makes of it.
-        faulthandler.dump_traceback_later(PATIENCE_S - 10, file=os.dup(2))
+        # To what is standard error now, whatever `act` makes of it. No timer: whoever calls this may have one, whose
+        # thread is not here and would be waited for.
+        faulthandler.enable(os.dup(2))
         # Its threads did not survive the fork.
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
