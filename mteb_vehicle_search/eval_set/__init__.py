@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mteb_vehicle_search.errors import EvalSetError
+from mteb_vehicle_search.eval_set.groups import groups_of, pool_problem
 from mteb_vehicle_search.eval_set.manifest import BUILD_HINT, read_manifest
 from mteb_vehicle_search.eval_set.schema import (
     ImagePolicy,
@@ -119,7 +120,7 @@ class EvalSet:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        wanted = list(columns) if columns else schemas()[table].names
+        wanted = list(columns) if columns else schemas(arms=self.pool is not None)[table].names
         tables = []
         for path in self.files(table):
             try:
@@ -179,6 +180,28 @@ class EvalSet:
     def sources(self) -> list[str]:
         """Return the source of each image, in the order of `corpus_ids()`."""
         return self.read("provenance", ["source"])["source"].to_pylist()
+
+    @property
+    def pool(self) -> dict[str, Any] | None:
+        """What the corpus is a sample of; None if it stands for itself.
+
+        `images` are `near` ones, all of which are in the corpus, and `far` ones, of which some are; `near_each` is how
+        many neighbours of each captioned image each of the `miners` gave, and `seed` what decided the rest.
+        """
+        return self.manifest.get("pool")
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The group of each image, in the order of `corpus_ids()`: images of one are counted together by a search.
+
+        Raises:
+            EvalSetError: The pool of the manifest does not fit the arms of the images.
+        """
+        if self.pool is None:
+            return self.sources()
+        if wrong := pool_problem(self.provenance(), self.pool):
+            raise EvalSetError(f"{self.folder}: the pool does not fit the images: {wrong}.", self._verify_hint)
+        return groups_of(self.provenance(), self.pool)
 
     @cached_property
     def _reader(self) -> _ImageReader:

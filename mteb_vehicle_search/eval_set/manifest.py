@@ -108,6 +108,20 @@ def _is_source(value: Any) -> bool:
     return all(isinstance(text, str) for text in texts)
 
 
+def _is_pool(value: Any) -> bool:
+    """Tell whether it says how many images are near and far, and by which miners they are told."""
+    counts, facts = ("images", "near", "far", "near_each"), ("library", "model", "revision", "family")
+    if not isinstance(value, dict) or not all(_is_count(value.get(key)) for key in counts):
+        return False
+    miners = value.get("miners")
+    return (
+        value["images"] == value["near"] + value["far"]
+        and is_line(value.get("seed"))
+        and bool(miners)
+        and _all(miners, lambda one: isinstance(one, dict) and all(is_line(one.get(key)) for key in facts))
+    )
+
+
 def _all(value: Any, holds: Callable[[Any], bool]) -> bool:
     return isinstance(value, dict) and all(map(holds, value.values()))
 
@@ -130,5 +144,6 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "files": (_are_files, "the size and sha256 of files in this folder"),
     "preset": (_is_preset, "a preset"),
     "notes": (lambda value: isinstance(value, dict), "notes by their names"),
+    "pool": (_is_pool, "near and far images (together images), near_each, seed, and miners"),
     "sources": (lambda value: _all(value, _is_source), "what is known of each source"),
 }

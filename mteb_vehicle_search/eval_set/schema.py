@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
@@ -103,19 +103,29 @@ class Provenance(NamedTuple):
     duplicates: list[str]  # ids of the images that show the same, exactly or nearly
 
 
+class Arm(NamedTuple):
+    """Why an image is in a corpus that is a sample of a pool: columns of the provenance table in such sets only."""
+
+    arm: str  # one of ARMS
+    mined_by: list[str]  # miners that find it near a captioned image, sorted; none but in the arm "mined"
+    inclusion_probability: float  # with which it came into the corpus; 1 but in the arm "random"
+
+
+ARMS = ("captioned", "mined", "random")
 MAY_BE_EMPTY = {"vehicle_score"}  # Columns of the provenance table that have no value where there is none.
 
 
-def schemas() -> dict[str, pa.Schema]:
-    """Return the columns of each table: "corpus", "queries", "qrels", "provenance", "rejected"."""
+def schemas(*, arms: bool = False) -> dict[str, pa.Schema]:
+    """Return the columns of each table: "corpus", "queries", "qrels", "provenance" (maybe with arms), "rejected"."""
     import pyarrow as pa
 
     kinds: dict[Any, pa.DataType] = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float | None: pa.float32()}
-    kinds[list[str]] = pa.list_(pa.string())
+    kinds |= {list[str]: pa.list_(pa.string()), float: pa.float64()}
     text, image = pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {"id": {"dtype": "string", "_type": "Value"}, "image": {"mode": "RGB", "_type": "Image"}}
     stated = {"huggingface": json.dumps({"info": {"features": features}})}
     provenance = [(name, kinds[hint]) for name, hint in get_type_hints(Provenance).items()]
+    provenance += [(name, kinds[hint]) for name, hint in get_type_hints(Arm).items() if arms]
     return {
         "corpus": pa.schema([("id", text), ("image", image)]).with_metadata(stated),
         "queries": pa.schema([("id", text), ("text", text)]),
@@ -175,11 +185,17 @@ def is_content_id(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
-def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Iterable[Qrel], policy: ImagePolicy) -> str:
+def content_id(
+    corpus_ids: Iterable[str],
+    queries: Iterable[Query],
+    qrels: Iterable[Qrel],
+    policy: ImagePolicy,
+    pool: Mapping[str, Any] | None = None,
+) -> str:
     """Return the sha256 (64 hex digits) that identifies what an evaluation set asks and searches.
 
-    It covers the format version, the image policy, and the sorted corpus ids, queries and qrels; not the bytes of the
-    images, so that it is the same on every machine.
+    It covers the format version, the image policy, the sorted corpus ids, queries and qrels, and the pool that the
+    corpus is a sample of, if it is; not the bytes of the images, so that it is the same on every machine.
     """
     digest = hashlib.sha256()
 
@@ -190,6 +206,8 @@ def content_id(corpus_ids: Iterable[str], queries: Iterable[Query], qrels: Itera
     add("policy", policy.shortest_side_px, policy.resample, policy.jpeg_quality)
     for option in policy.decoding.items():
         add("policy", *option)
+    if pool is not None:
+        add("pool", json.dumps(pool, sort_keys=True))
     for corpus_id in sorted(corpus_ids):
         add("corpus", corpus_id)
     for query in sorted(queries):

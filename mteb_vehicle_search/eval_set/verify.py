@@ -20,6 +20,7 @@ from PIL import Image
 
 from mteb_vehicle_search.errors import EvalSetError, first_line
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.groups import pool_problem
 from mteb_vehicle_search.eval_set.schema import content_id, images_id, is_id, schemas
 from mteb_vehicle_search.files import file_sha256
 from mteb_vehicle_search.settings import usable_cores
@@ -82,7 +83,7 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
     _check_counts(eval_set, counts, lost, found)
     computed = eval_set.content_id
     if not lost & {"corpus", "queries", "qrels"}:
-        computed = content_id(rows["corpus"], rows["queries"], rows["qrels"], eval_set.policy)
+        computed = content_id(rows["corpus"], rows["queries"], rows["qrels"], eval_set.policy, eval_set.pool)
     if computed != eval_set.content_id:
         found.append(Violation("manifest.json", f"content id {eval_set.content_id} but the data gives {computed}"))
     digests = {}
@@ -91,6 +92,8 @@ def verify(folder: str | os.PathLike[str], progress: bool = True) -> Verificatio
         digests |= {} if "corpus" in lost else {"images_id": searched}
     if "provenance" not in lost:
         digests["sources_id"] = eval_set.sources_id
+        if eval_set.pool is not None and (wrong := pool_problem(eval_set.provenance(), eval_set.pool)):
+            found.append(Violation("provenance", f"the pool does not fit the images: {wrong}"))
     for key, digest in digests.items():
         # Sets of earlier versions do not state them.
         if eval_set.manifest.get(key, digest) != digest:
@@ -118,7 +121,7 @@ def check_files(eval_set: EvalSet) -> list[Violation]:
 def _check_columns(eval_set: EvalSet, found: list[Violation]) -> set[str]:
     """Return the parts that have not the columns of their schema, which nobody can read as what they should be."""
     odd = set()
-    for table, schema in schemas().items():
+    for table, schema in schemas(arms=eval_set.pool is not None).items():
         for path in eval_set.files(table) or [eval_set.folder / f"{table}.parquet"]:
             try:
                 held = pq.read_schema(path)

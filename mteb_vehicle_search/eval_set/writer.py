@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mteb_vehicle_search.errors import EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.groups import pool_problem
 from mteb_vehicle_search.eval_set.manifest import manifest_problem
 from mteb_vehicle_search.eval_set.schema import (
     FORMAT_VERSION,
@@ -47,6 +48,7 @@ class About(NamedTuple):
     notes: Mapping[str, Any] = MappingProxyType({})  # counts, duplicates, comparison with the published set, JSON
     sources: Mapping[str, Any] = MappingProxyType({})  # terms and citations of each source, JSON
     task_name: str = ""  # of its mteb task; empty: the name in CamelCase
+    pool: Mapping[str, Any] | None = None  # what the corpus is a sample of, see `EvalSet.pool`; None: of nothing
 
 
 def write_eval_set(
@@ -70,12 +72,13 @@ def write_eval_set(
 
     Raises:
         EvalSetError: Ids are unsorted, stand twice or cannot be ids; a query is empty, or none is there; a judgement
-            stands twice, names an unknown id or has a score below 1; or the manifest would say what cannot be.
+            stands twice, names an unknown id or has a score below 1; the pool does not fit the arms of the images (see
+            `pool_problem`); or the manifest would say what cannot be.
     """
     folder = Path(folder).absolute()
     with new_folder(folder) as partial:
         queries, qrels, rejected = sorted(queries), sorted(qrels), sorted(rejected)
-        ids, sources, digests = _write_images(partial, images, rows_per_file)
+        ids, sources, digests = _write_images(partial, images, rows_per_file, about.pool)
         _check_judgements(ids, queries, qrels)
         _write_table(partial / "queries" / "test-00000-of-00001.parquet", "queries", queries)
         _write_table(partial / "qrels" / "test-00000-of-00001.parquet", "qrels", qrels)
@@ -87,13 +90,14 @@ def write_eval_set(
             "name": about.name,
             "title": about.title,
             "task_name": about.task_name or camel_case(about.name),
-            "content_id": content_id(ids, queries, qrels, about.policy),
+            "content_id": content_id(ids, queries, qrels, about.policy, about.pool),
             **digests,
             "policy": about.policy.as_json(),
             "counts": {**counts, "sources": dict(sorted(sources.items()))},
             "preset": dict(about.preset),
             "notes": dict(about.notes),
             "sources": dict(about.sources),
+            **({"pool": dict(about.pool)} if about.pool is not None else {}),
             **_files(partial),
         }
         if wrong := manifest_problem(manifest):
@@ -114,7 +118,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 
 def _write_images(
-    partial: Path, images: Iterable[CorpusImage], rows_per_file: int
+    partial: Path, images: Iterable[CorpusImage], rows_per_file: int, pool: Mapping[str, Any] | None
 ) -> tuple[list[str], Counter[str], dict[str, str]]:
     """Return the ids, the images of each source, and the digests of what was searched (see `schema.images_id`)."""
     ids: list[str] = []
@@ -156,9 +160,11 @@ def _write_images(
     for number, path in enumerate(paths):
         path.rename(path.with_name(f"test-{number:05d}-of-{len(paths):05d}.parquet"))
     (partial / "provenance").mkdir()
-    table = pa.Table.from_pylist(provenance, schema=schemas()["provenance"])
+    table = pa.Table.from_pylist(provenance, schema=schemas(arms=pool is not None)["provenance"])
     if empty := [name for name in table.column_names if table[name].null_count and name not in MAY_BE_EMPTY]:
         raise EvalSetError(f"Provenance has empty values in {', '.join(empty)}.")
+    if pool is not None and (wrong := pool_problem(table, pool)):
+        raise EvalSetError(f"The pool does not fit the images: {wrong}.")
     pq.write_table(table, partial / "provenance" / "test-00000-of-00001.parquet", compression="zstd")
     originals = [row["sha256"] for row in provenance]
     return ids, sources, {"images_id": images_id(zip(ids, jpegs)), "sources_id": images_id(zip(ids, originals))}

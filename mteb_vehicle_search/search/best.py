@@ -48,26 +48,25 @@ class Best(NamedTuple):
         none = torch.full((queries, k), -1, dtype=torch.int64, device=device)
         return cls(keys_of(torch.full((queries, k), -torch.inf, device=device), none))
 
-    def take(self, block: slice, scores: torch.Tensor, first_row: int) -> None:
-        """Take in a block of queries' scores, float32 [block, n], of images whose rows come after all before."""
+    def take(self, block: slice, scores: torch.Tensor, rows: torch.Tensor) -> None:
+        """Take in a block of queries' scores, float32 [block, n], of images of these rows, int64 [n], all new."""
         # Once the best k are known, few images of a block are better, and choosing few is much faster than choosing k.
         better = int(count(scores > scores_of(self.keys[block, -1:])).max())
         if not better:
             return
         k = self.keys.shape[1]
-        both = torch.cat([self.keys[block], _best_keys(scores, min(k, better), first_row)], dim=1)
+        both = torch.cat([self.keys[block], _best_keys(scores, min(k, better), rows)], dim=1)
         self.keys[block] = torch.topk(both, k, dim=1).values
 
 
-def _best_keys(scores: torch.Tensor, k: int, first_row: int) -> torch.Tensor:
+def _best_keys(scores: torch.Tensor, k: int, rows: torch.Tensor) -> torch.Tensor:
     """Return the keys of the best k images, int64 [queries, k], from their scores, float32 [queries, n]."""
     n = scores.shape[1]
     # Scores are chosen from much faster than keys, but of equals any; one more shows where that makes a difference.
     value, index = torch.topk(scores, min(k + 1, n), dim=1)
-    keys = keys_of(value[:, :k], index[:, :k] + first_row)
+    keys = keys_of(value[:, :k], rows[index[:, :k]])
     cut = (value[:, k - 1] == value[:, -1]).nonzero().squeeze(1)
     if len(cut):
-        rows = torch.arange(first_row, first_row + n, device=scores.device)
         keys[cut] = torch.topk(keys_of(scores[cut], rows), k, dim=1).values
     return keys
 

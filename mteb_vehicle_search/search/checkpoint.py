@@ -30,7 +30,7 @@ class PartialStore:
     """One checkpoint in the file `path`; the next takes its place, whole or not at all.
 
     It proves itself when it is read: its digest, and the `identity` of the search, which says all that decides what a
-    unit finds: queries, judgements, sources, k, the rows of each unit, and what made the vectors.
+    unit finds: queries, judgements, groups, k, the rows of each unit, and what made the vectors.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:

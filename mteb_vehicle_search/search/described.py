@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from mteb_vehicle_search.eval_set.copies import origin_of
+from mteb_vehicle_search.eval_set.groups import counts_of_groups
 from mteb_vehicle_search.run_record import RunKey, implementation_of, options_of, versions
 
 if TYPE_CHECKING:
@@ -158,18 +159,8 @@ class Described:
             "timings": dict(seconds),
             "corpus_size": eval_set.manifest["counts"]["corpus"],
             "query_count": query_count,
-            "sources": _counts(eval_set),
+            "sources": counts_of_groups(eval_set),
+            **({"pool": eval_set.pool} if eval_set.pool else {}),
             "encoder": {**encoder, **self.of_texts},
             "resumed_images": rates.resumed_images,
         }
-
-
-def _counts(eval_set: EvalSet) -> dict[str, dict[str, int]]:
-    """Return how many images each source has, and how many of them are captioned."""
-    counts: dict[str, dict[str, int]] = {}
-    table = eval_set.provenance()
-    for source, captioned in zip(table["source"].to_pylist(), table["captioned"].to_pylist()):
-        entry = counts.setdefault(source, {"images": 0, "captioned": 0})
-        entry["images"] += 1
-        entry["captioned"] += bool(captioned)
-    return counts

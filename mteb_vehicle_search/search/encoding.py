@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -177,11 +176,6 @@ class CorpusEncoder:
         self._streams = self._reads_images and getattr(model, "streams", False)
         self._sought: tuple[str, Search, np.ndarray] | None = None
 
-    @cached_property
-    def _sources(self) -> list[str]:
-        """Of the whole corpus: read once, however often units come."""
-        return self._eval_set.sources()
-
     def identity(self) -> dict[str, str]:
         """Return what decides the vectors: what must be as in the driver, the fingerprint, and the kind of device."""
         told = Told.of(self._model)
@@ -227,14 +221,14 @@ class CorpusEncoder:
                 begun.append(unit)
                 yield from unit.chunks
 
-        sources = self._sources
+        groups = self._eval_set.groups
         # The threads that encode meanwhile have as many of torch's as those that search.
         with torch_threads(threads_of_lane()), closing(self._vectors(chunks(), on_progress)) as vectors:
             for first in vectors:
                 unit = begun.popleft()
                 search, scores = self._sought_by(unit)
                 part = (
-                    Chunk(rows, self._checked(give(), rows, search), sources[rows.start : rows.stop])
+                    Chunk(rows, self._checked(give(), rows, search), groups[rows.start : rows.stop])
                     for rows, give in zip(unit.chunks, chain([first], vectors))
                 )
                 with exact_arithmetic():

@@ -224,7 +224,7 @@ class ExactSearch:
     def _rank_stored(self, queries: torch.Tensor, pairs: list[tuple[int, int]], top_k: int) -> Ranking:
         store = cast(EmbeddingStore, self.store)
         with self._timings.measure("search_s"), self._work.bar(store.rows, "search") as bar:
-            return rank_exactly(queries, store.chunks, pairs, self.eval_set.sources(), k=top_k, on_progress=bar.update)
+            return rank_exactly(queries, store.chunks, pairs, self.eval_set.groups, k=top_k, on_progress=bar.update)
 
     def _rank_while_encoding(self, queries: torch.Tensor, pairs: list[tuple[int, int]], top_k: int) -> Ranking:
         store = cast(EmbeddingStore, self.store)

@@ -7,7 +7,7 @@ that way; all others are decided by the block score alone.
 
     scores = scores_together(relevant_scores(search, part) for part in parts)
     found = reduce(together, (rank_part(search, scores, part) for part in parts))
-    ranking = ranking_of(search, scores, found, sources_of_relevant)
+    ranking = ranking_of(search, scores, found, groups_of_relevant)
 
 `together` is associative and commutative: any split of the corpus into parts, joined in any order, gives the same
 bytes, as long as the chunks stay the same (the best images have their block scores).
@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import groupby
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -35,28 +34,28 @@ PAIR_BLOCK = 1 << 15
 
 
 class Chunk(NamedTuple):
-    """Consecutive images of a corpus: their rows, vectors (float32 [n, d]) and sources (n)."""
+    """Consecutive images of a corpus: their rows, vectors (float32 [n, d]) and groups (n), which are counted apart."""
 
     rows: range
     vectors: np.ndarray
-    sources: Sequence[str]
+    groups: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched for in every part; q queries, p (query, relevant image) pairs, s sources.
+    """What is searched for in every part; q queries, p (query, relevant image) pairs, s groups of images.
 
     Attributes:
         queries: float32 [q, d], on the device that shall do the work.
         pairs: (query row, corpus row) of every judgement, sorted.
-        sources: The distinct sources of the whole corpus, sorted (s).
+        groups: The distinct groups of the whole corpus, sorted (s).
         images: How many the whole corpus has.
         k: Images to return for each query; fewer if the corpus has fewer.
     """
 
     queries: torch.Tensor
     pairs: Sequence[tuple[int, int]]
-    sources: Sequence[str]
+    groups: Sequence[str]
     images: int
     k: int = 100
 
@@ -66,7 +65,7 @@ class PartialRanking(NamedTuple):
 
     Attributes:
         best: int64 [q, min(k, images of the corpus)], keys of the best images (see `search.best`), falling.
-        above: int64 [p, s], images of each source with at least the relevant image's score, without itself.
+        above: int64 [p, s], images of each group with at least the relevant image's score, without itself.
         tied: int64 [p], those of them with exactly its score.
         images: int64 [1], how many were searched.
     """
@@ -124,10 +123,10 @@ def rank_part(
     if len(scores) != len(search.pairs) or np.isnan(scores).any():
         raise ValueError("Relevant images have no score; are their rows in the corpus?")
     searching, images, end = _Searching(search, scores), 0, 0
-    for rows, vectors, sources in part:
+    for rows, vectors, groups in part:
         if not end <= rows.start <= rows.stop <= MOST_ROWS:
             raise ValueError(f"Rows {rows.start} to {rows.stop} come after row {end}, or are more than {MOST_ROWS}.")
-        searching.take(rows, vectors, sources)
+        searching.take(rows, vectors, groups)
         images, end = images + len(rows), rows.stop
         on_progress(len(rows))
     return searching.found(images)
@@ -140,17 +139,35 @@ def together(one: PartialRanking, other: PartialRanking) -> PartialRanking:
         ValueError: They are not of the same search.
     """
     if [array.shape for array in one] != [array.shape for array in other]:
-        raise ValueError("The two rankings differ in their queries, judgements, sources or k.")
+        raise ValueError("The two rankings differ in their queries, judgements, groups or k.")
     best = -np.sort(-np.concatenate([one.best, other.best], axis=1), axis=1)[:, : one.best.shape[1]]
     return PartialRanking(best, one.above + other.above, one.tied + other.tied, one.images + other.images)
 
 
 class _OnDevice(NamedTuple):
-    """A chunk: its rows, vectors float32 [n, d], and (source number, begin, end) of stretches of one source."""
+    """A chunk, and how its images are counted by group.
 
-    rows: range
-    images: torch.Tensor
-    runs: list[tuple[int, int, int]]
+    `order` puts images of one group together, as counting many short stretches takes long (None: they are together);
+    then the stretches are (group number, begin, end).
+    """
+
+    rows: torch.Tensor  # int64 [n]
+    images: torch.Tensor  # float32 [n, d], the vectors
+    group: torch.Tensor  # int64 [n], the number of each image's group
+    order: torch.Tensor | None  # int64 [n]
+    stretches: list[tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, chunk: Chunk, names: Sequence[str], device: torch.device) -> _OnDevice:
+        """Return a chunk on a device; `names` are all groups, sorted."""
+        number_of = {name: number for number, name in enumerate(names)}
+        group = np.array([number_of[name] for name in chunk.groups], dtype=np.int64)
+        order = np.argsort(group, kind="stable") if (group[1:] < group[:-1]).any() else None
+        found, begins = np.unique(group if order is None else group[order], return_index=True)
+        stretches = list(zip(found.tolist(), begins.tolist(), [*begins[1:].tolist(), len(group)]))
+        rows = torch.arange(chunk.rows.start, chunk.rows.stop, device=device)
+        images, groups = (torch.from_numpy(array).to(device) for array in (chunk.vectors, group))
+        return cls(rows, images, groups, None if order is None else torch.from_numpy(order).to(device), stretches)
 
 
 class _Judged(NamedTuple):
@@ -160,7 +177,7 @@ class _Judged(NamedTuple):
     query: torch.Tensor  # int64 [p], row of the query
     row: torch.Tensor  # int64 [p], row of the relevant image
     score: torch.Tensor  # float32 [p], its defined score
-    above: torch.Tensor  # int64 [p, s], images of each source above it
+    above: torch.Tensor  # int64 [p, s], images of each group above it
     tied: torch.Tensor  # int64 [p], other images with exactly its score
 
     @classmethod
@@ -168,7 +185,7 @@ class _Judged(NamedTuple):
         """Return the pairs with nothing counted yet."""
         device, pairs = search.queries.device, search.pairs
         query, row = (torch.tensor([pair[side] for pair in pairs], device=device) for side in (0, 1))
-        above = torch.zeros((len(pairs), len(search.sources)), dtype=torch.int64, device=device)
+        above = torch.zeros((len(pairs), len(search.groups)), dtype=torch.int64, device=device)
         tied = torch.zeros(len(pairs), dtype=torch.int64, device=device)
         return cls(search.queries, query, row, score, above, tied)
 
@@ -176,8 +193,9 @@ class _Judged(NamedTuple):
         """Count the images of a chunk that are above n pairs: float32 block scores [n, images], off by `slack` [n]."""
         low, high = self.score[some] - slack, self.score[some] + slack
         over = scores > high[:, None]
-        for source, begin, end in chunk.runs:
-            self.above[some, source] += count(over[:, begin:end])
+        together = over if chunk.order is None else over[:, chunk.order]
+        for group, begin, end in chunk.stretches:
+            self.above[some, group] += count(together[:, begin:end])
         self._settle(some, (scores >= low[:, None]) ^ over, chunk)
 
     def _settle(self, some: slice, near: torch.Tensor, chunk: _OnDevice) -> None:
@@ -185,18 +203,15 @@ class _Judged(NamedTuple):
         where, column = near.nonzero(as_tuple=True)
         if not len(where):
             return
-        source_of = torch.empty(len(chunk.rows), dtype=torch.int64, device=near.device)
-        for source, begin, end in chunk.runs:
-            source_of[begin:end] = source
         where = where + some.start
-        other = column + chunk.rows.start != self.row[where]
+        other = chunk.rows[column] != self.row[where]
         where, column = where[other], column[other]
         for at in range(0, len(where), PAIR_BLOCK):
             pair, image = where[at : at + PAIR_BLOCK], column[at : at + PAIR_BLOCK]
             score = _pair_scores(self.queries, self.query[pair], chunk.images[image])
             beats, equal = score >= self.score[pair], score == self.score[pair]
             ones = torch.ones_like(pair)
-            self.above.index_put_((pair[beats], source_of[image[beats]]), ones[beats], accumulate=True)
+            self.above.index_put_((pair[beats], chunk.group[image[beats]]), ones[beats], accumulate=True)
             self.tied.index_put_((pair[equal],), ones[equal], accumulate=True)
 
 
@@ -204,7 +219,7 @@ class _Searching:
     """A search of some chunks, block by block of queries: each in a lane of its own, with memory for its scores."""
 
     def __init__(self, search: Search, scores: np.ndarray) -> None:
-        self._queries, self._sources = search.queries, search.sources
+        self._queries, self._groups = search.queries, search.groups
         device, count = search.queries.device, len(search.queries)
         self._best = Best.of(count, min(search.k, search.images), device)
         self._judged = _Judged.of(search, torch.from_numpy(scores).to(device))
@@ -220,16 +235,16 @@ class _Searching:
         for _ in self._lanes:
             self._memory.put(torch.empty(0, device=device))
 
-    def take(self, rows: range, vectors: np.ndarray, sources: Sequence[str]) -> None:
+    def take(self, rows: range, vectors: np.ndarray, groups: Sequence[str]) -> None:
         """Search a chunk."""
-        here = _OnDevice(rows, torch.from_numpy(vectors).to(self._queries.device), _runs(sources, self._sources))
+        here = _OnDevice.of(Chunk(rows, vectors, groups), self._groups, self._queries.device)
         longest = float(torch.linalg.vector_norm(here.images, dim=1).max())
         for _ in in_order(self._lanes, self._blocks, lambda block, lane: self._search(block, here, longest)):
             pass
 
     def _search(self, block: slice, here: _OnDevice, longest: float) -> None:
         scores = _product(self._queries[block], here.images, self._memory.get())
-        self._best.take(block, scores, here.rows.start)
+        self._best.take(block, scores, here.rows)
         some = slice(int(self._first_pair[block.start]), int(self._first_pair[block.stop]))
         if some.start < some.stop:
             query = self._judged.query[some]
@@ -270,13 +285,3 @@ def _sums(products: torch.Tensor) -> torch.Tensor:
         products[:, : width - half] += products[:, half:]
         products = products[:, :half]
     return products[:, 0]
-
-
-def _runs(sources: Sequence[str], names: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Return (source number, begin, end) of the stretches of one source within a chunk."""
-    runs, begin = [], 0
-    for name, members in groupby(sources):
-        end = begin + sum(1 for _ in members)
-        runs.append((names.index(name), begin, end))
-        begin = end
-    return runs

@@ -19,13 +19,13 @@ Chunks = Callable[[], Iterator[tuple[range, "np.ndarray"]]]
 
 
 class Ranking(NamedTuple):
-    """What a search found; q queries, p (query, relevant image) pairs, s sources.
+    """What a search found; q queries, p (query, relevant image) pairs, s groups of images.
 
     Attributes:
         top: int64 [q, k], row numbers of the best images by descending score, of equals the earlier first; -1 if the
             corpus has fewer than k.
         top_scores: float32 [q, k].
-        above: int64 [p, s], images of each source that rank above the relevant image: the better ones, its equals that
+        above: int64 [p, s], images of each group that rank above the relevant image: the better ones, its equals that
             are not relevant to the query, and those of its equals that are and come before it in the corpus.
         tied: int64 [p], images with exactly the relevant image's score that are not relevant to the query.
         scores: float32 [p], the relevant image's score.
@@ -47,7 +47,7 @@ def rank_exactly(
     queries: torch.Tensor,
     chunks: Chunks,
     pairs: Sequence[tuple[int, int]],
-    sources: Sequence[str],
+    groups: Sequence[str],
     k: int = 100,
     on_progress: Callable[[int], object] = lambda images: None,
 ) -> Ranking:
@@ -57,31 +57,31 @@ def rank_exactly(
         queries: float32 [q, d], on the device that shall do the work.
         chunks: Called twice; each time yields (row numbers, float32 [rows, d]) in order over the whole corpus.
         pairs: (query row, corpus row) of every judgement, sorted.
-        sources: Source of each corpus row; its sorted distinct values are the columns of `Ranking.above`.
+        groups: Group of each corpus row; the sorted distinct ones are the columns of `Ranking.above`.
         k: Images to return for each query.
         on_progress: Called with the number of corpus rows just searched.
 
     Raises:
-        ValueError: The chunks are not all rows of `sources` in order, or a relevant image is in none.
+        ValueError: The chunks are not all rows of `groups` in order, or a relevant image is in none.
     """
 
     def corpus() -> Iterator[Chunk]:
-        return (Chunk(rows, vectors, sources[rows.start : rows.stop]) for rows, vectors in chunks())
+        return (Chunk(rows, vectors, groups[rows.start : rows.stop]) for rows, vectors in chunks())
 
-    search = Search(queries, pairs, sorted(set(sources)), len(sources), k)
+    search = Search(queries, pairs, sorted(set(groups)), len(groups), k)
     scores = relevant_scores(search, corpus())
     found = rank_part(search, scores, corpus(), on_progress)
-    return ranking_of(search, scores, found, [sources[row] for _, row in pairs])
+    return ranking_of(search, scores, found, [groups[row] for _, row in pairs])
 
 
-def ranking_of(search: Search, scores: np.ndarray, found: PartialRanking, sources: Sequence[str]) -> Ranking:
+def ranking_of(search: Search, scores: np.ndarray, found: PartialRanking, groups: Sequence[str]) -> Ranking:
     """Return the ranking of the whole corpus.
 
     Args:
         search: What was searched for.
         scores: Each relevant image's defined score, float32 [p].
         found: What was found in all parts together.
-        sources: Source of each relevant image (p).
+        groups: Group of each relevant image (p).
 
     Raises:
         ValueError: Not every image was searched, or some more than once.
@@ -92,18 +92,18 @@ def ranking_of(search: Search, scores: np.ndarray, found: PartialRanking, source
     ranking = Ranking(
         rows_of(keys).numpy(), scores_of(keys).numpy(), found.above.copy(), found.tied.copy(), scores.copy()
     )
-    _order_relevant_equals(ranking, search.pairs, [search.sources.index(source) for source in sources])
+    _order_relevant_equals(ranking, search.pairs, [search.groups.index(group) for group in groups])
     return ranking
 
 
-def _order_relevant_equals(ranking: Ranking, pairs: Sequence[tuple[int, int]], source: Sequence[int]) -> None:
+def _order_relevant_equals(ranking: Ranking, pairs: Sequence[tuple[int, int]], group: Sequence[int]) -> None:
     """Let relevant images of one query with equal scores rank in the order of the corpus; all were counted as above."""
     by_query = groupby(range(len(pairs)), key=lambda pair: pairs[pair][0])
     for own, other in (two for _, of_query in by_query for two in permutations(list(of_query), 2)):
         if ranking.scores[own] == ranking.scores[other]:
             ranking.tied[own] -= 1
             if pairs[own][1] < pairs[other][1]:
-                ranking.above[own, source[other]] -= 1
+                ranking.above[own, group[other]] -= 1
 
 
 class OrderedRun(NamedTuple):

@@ -41,10 +41,10 @@ def extra_scores(outcome: SearchOutcome, eval_set: EvalSet) -> dict[str, float]:
 
 
 def _captioned_above(outcome: SearchOutcome, eval_set: EvalSet) -> np.ndarray:
-    """Return how many images of sources that have captions rank above each relevant image, int64 [p]."""
-    sources, captioned = (eval_set.provenance()[name].to_pylist() for name in ("source", "captioned"))
-    asked_for = {source for source, has in zip(sources, captioned) if has}
-    columns = [source in asked_for for source in sorted(set(sources))]
+    """Return how many images of groups that have captions rank above each relevant image, int64 [p]."""
+    groups, captioned = eval_set.groups, eval_set.provenance()["captioned"].to_pylist()
+    asked_for = {group for group, has in zip(groups, captioned) if has}
+    columns = [group in asked_for for group in sorted(set(groups))]
     return outcome.ranking.above[:, columns].sum(axis=1)
 
 
@@ -66,7 +66,7 @@ def queries_table(outcome: SearchOutcome, eval_set: EvalSet, top: int = 10) -> p
         "tied": pa.array(ranking.tied, pa.int32()),
         "grade": pa.array(outcome.grades, pa.int32()),
     }
-    for number, name in enumerate(sorted(set(eval_set.sources()))):
+    for number, name in enumerate(sorted(set(eval_set.groups))):
         columns[f"above_{name}"] = pa.array(ranking.above[:, number], pa.int32())
     columns["top_ids"] = pa.array([[ids[row] for row in kept[query]] for query, _ in outcome.pairs])
     columns["top_scores"] = pa.array(

@@ -20,7 +20,7 @@ class Sought(NamedTuple):
 
     queries: np.ndarray
     pairs: list[tuple[int, int]]
-    sources: list[str]
+    groups: list[str]
     images: int
     k: int
     scores: np.ndarray
@@ -29,13 +29,13 @@ class Sought(NamedTuple):
     def of(cls, search: Search, scores: np.ndarray) -> Sought:
         """Return what travels of a search."""
         queries = search.queries.cpu().numpy()
-        return cls(queries, [*search.pairs], [*search.sources], search.images, search.k, scores)
+        return cls(queries, [*search.pairs], [*search.groups], search.images, search.k, scores)
 
     def on(self, device: torch.device) -> Search:
         """Return the search on a device."""
         # A copy: what came from elsewhere may not be written to, which torch warns of.
         queries = torch.from_numpy(self.queries.copy()).to(device)
-        return Search(queries, self.pairs, self.sources, self.images, self.k)
+        return Search(queries, self.pairs, self.groups, self.images, self.k)
 
 
 @dataclass(frozen=True, eq=False)

@@ -136,8 +136,8 @@ class StreamedCorpus:
         Raises:
             EncodeError, EngineError: As `Engine.map`, `PartialStore`, and what a worker raises of a vector.
         """
-        work, units, sources = self._work, units_of(self._chunks), self._work.eval_set.sources()
-        search = Search(queries, pairs, sorted(set(sources)), len(sources), k)
+        work, units, groups = self._work, units_of(self._chunks), self._work.eval_set.groups
+        search = Search(queries, pairs, sorted(set(groups)), len(groups), k)
         store = self._store(search, units)
         begun = store.read() or self._begun(search)
         with Together(store, units, begun) as together, work.bar(search.images, "encode and search images") as bar:
@@ -150,7 +150,7 @@ class StreamedCorpus:
             with closing(work.results(asked, work.shown(bar))) as results:
                 for index, found in results:
                     together.take(missing[index], found)
-        return ranking_of(search, begun.scores, together.found, [sources[row] for _, row in pairs])
+        return ranking_of(search, begun.scores, together.found, [groups[row] for _, row in pairs])
 
     def _store(self, search: Search, units: Sequence[Unit]) -> PartialStore:
         identity = {**self._identity, "units": [len(units), len(units[0])], **_digest(search)}
@@ -177,7 +177,7 @@ def _digest(search: Search) -> dict[str, Any]:
     arrays = {"queries": search.queries.cpu().numpy(), "pairs": np.array(search.pairs, dtype=np.int64)}
     return {
         **{name: hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for name, array in arrays.items()},
-        "sources": [*search.sources],
+        "groups": [*search.groups],
         "images": search.images,
         "k": search.k,
     }

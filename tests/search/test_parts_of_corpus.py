@@ -81,12 +81,12 @@ def oracle(world):
         better = defined[query] > defined[query, row]
         equal = defined[query] == defined[query, row]
         over = better | (equal & ~relevant) | (equal & relevant & (rows < row))
-        above.append([sum(over[r] and world.sources[r] == name for r in rows) for name in world.search.sources])
+        above.append([sum(over[r] and world.sources[r] == name for r in rows) for name in world.search.groups])
         tied.append((equal & ~relevant).sum())
     return Ranking(
         top,
         np.take_along_axis(product, top, 1),
-        np.array(above, np.int64).reshape(-1, len(world.search.sources)),
+        np.array(above, np.int64).reshape(-1, len(world.search.groups)),
         np.array(tied, np.int64),
         np.array([defined[pair] for pair in world.pairs], np.float32),
     )
