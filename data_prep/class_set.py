@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.sources.imagenet.classes import wnids
+from data_prep.sources.imagenet.classes import lemmas, wnids
 from mteb_vehicle_search.errors import BuildError
 
 SHIPPED = Path(__file__).parent / "class_sets"
@@ -33,6 +33,12 @@ class ClassSet(NamedTuple):
     def indices(self) -> list[int]:
         """The positions among the classifier's outputs."""
         return [item.index for item in self.classes]
+
+    @classmethod
+    def whole(cls) -> ClassSet:
+        """Return all classes of ImageNet-1k."""
+        named = ((index, wnid, lemmas()[wnid], "-") for index, wnid in enumerate(wnids()))
+        return cls("imagenet", tuple(ImageClass(*one) for one in named))
 
     @classmethod
     def load(cls, name: str, folder: Path) -> ClassSet:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.job import REJECT_LIMIT
-from data_prep.preset import is_preset_name
+from data_prep.preset_rules import is_preset_name
 from data_prep.sources import Place
 from data_prep.sources.own import BESIDE
 from data_prep.sources.own.survey import Survey, look

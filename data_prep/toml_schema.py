@@ -16,7 +16,7 @@ def parse(kind: type[T], content: dict[str, Any], path: Path, table: str = "") -
     """Return a dataclass filled from a TOML table; fields whose metadata has `hidden` cannot be given.
 
     Args:
-        kind: A dataclass of strings, numbers, tuples of strings and dataclasses.
+        kind: A dataclass of strings, numbers, tuples of strings, dataclasses, and dictionaries of dataclasses by name.
         content: The parsed table.
         path: Of the file, for messages.
         table: The table's name, for messages; empty for the whole file.
@@ -46,6 +46,10 @@ def _value(hint: Any, value: Any, path: Path, key: str) -> Any:
         if not isinstance(value, dict):
             raise BuildError(f"{path}: {key} must be a table, [{key}].")
         return parse(hint, value, path, key)
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict) or not all(isinstance(inner, dict) for inner in value.values()):
+            raise BuildError(f"{path}: {key} must hold tables, [{key}.NAME].")
+        return {name: parse(get_args(hint)[1], inner, path, f"{key}.{name}") for name, inner in value.items()}
     if get_origin(hint) is tuple:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise BuildError(f"{path}: {key} must be a list of strings.")

@@ -23,7 +23,7 @@ from PIL import Image
 
 from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
-from data_prep.preset import RESAMPLE
+from data_prep.preset_tables import RESAMPLE
 from data_prep.sources import encoded_bytes
 from data_prep.stages.decoding import ImageRejected, decode
 from data_prep.storage import PassedOver

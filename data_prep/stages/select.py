@@ -8,7 +8,6 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -212,7 +211,7 @@ def select(job: Job, source: CaptionedSource) -> Selected:
         if rule is None or classes is None:
             raise BuildError("A classifier needs [selection] in the preset.")
         files, configuration = _classify(job, source, classes)
-        configuration |= {"classes": classes.indices, "rule": asdict(rule)}
+        configuration |= {"classes": classes.indices, "rule": rule.as_json()}
         kept = {**apply_rule(summed_scores(files, classes.indices), rule)}
     else:
         return Selected(None, {})

@@ -131,7 +131,19 @@ def test_defaults(tmp_path):
             "caption_column": "",
             "fewest_captions": 1,
         },
-        "distractors": {"source": "drawn", "classes": None, "splits": ("train", "val"), "location": ""},
+        "distractors": {
+            "source": "drawn",
+            "classes": None,
+            "splits": ("train", "val"),
+            "location": "",
+            "method": "class",
+            "miners": (),
+            "near": 40,
+            "size": None,
+            "rate": None,
+            "seed": "1",
+        },
+        "miners": {},
         "description": "",
         "task_name": "",
         "classifier": None,
@@ -371,13 +383,13 @@ def test_a_preset_knows_its_folder_and_does_not_tell_it(tmp_path, monkeypatch):
     found = load_preset("p.toml")
     assert found.folder == tmp_path
     assert found == load_preset(path)
-    told = {key: value for key, value in asdict(found).items() if key != "folder"}
+    told = {key: value for key, value in asdict(found).items() if key not in ("folder", "miners")}
     tables = {
         "captioned": {"source": "drawn", "captions": 5},
         "distractors": {"source": "drawn", "classes": None, "splits": ("train", "val")},
     }
     assert found.as_json() == {**told, **tables, "images": found.images.as_json()}
-    assert {item.name for item in fields(Preset)} - set(found.as_json()) == {"folder"}
+    assert {item.name for item in fields(Preset)} - set(found.as_json()) == {"folder", "miners"}
     assert load_preset("mini").folder == PRESETS
     with pytest.raises(BuildError, match="unknown key 'folder' in the top level"):
         load_preset(write(tmp_path, 'folder = "/"\n' + MINIMAL))

@@ -17,14 +17,28 @@ _STEM = re.compile(r"(n\d{8}_\d+|ILSVRC2012_val_\d{8})(?:_(n\d{8}))?")
 @lru_cache(maxsize=1)
 def wnids() -> tuple[str, ...]:
     """The WordNet ids of the classes in the order of their indexes, from timm's `imagenet_synsets.txt`."""
-    spec = importlib.util.find_spec("timm")  # Finds timm's folder without importing timm, which would import torch.
-    if spec is None or spec.origin is None:
-        raise SourceError("timm is not installed: it holds the list of the ImageNet classes", "pip install timm")
-    path = Path(spec.origin).parent / "data" / "_info" / "imagenet_synsets.txt"
+    path = _of_timm("imagenet_synsets.txt")
     names = tuple(path.read_text(encoding="utf-8").split())
     if len(names) != 1000:
         raise SourceError(f"{path} holds {len(names)} classes instead of 1000", "Install timm again.")
     return names
+
+
+@lru_cache(maxsize=1)
+def lemmas() -> dict[str, str]:
+    """The names of each class, by WordNet id, separated by commas, from timm's `imagenet_synset_to_lemma.txt`."""
+    path = _of_timm("imagenet_synset_to_lemma.txt")
+    named = dict(line.split("\t", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    if missing := set(wnids()) - set(named):
+        raise SourceError(f"{path} has no name of the class {min(missing)}", "Install timm again.")
+    return {wnid: named[wnid].strip() for wnid in wnids()}
+
+
+def _of_timm(name: str) -> Path:
+    spec = importlib.util.find_spec("timm")  # Finds timm's folder without importing timm, which would import torch.
+    if spec is None or spec.origin is None:
+        raise SourceError("timm is not installed: it holds the list of the ImageNet classes", "pip install timm")
+    return Path(spec.origin).parent / "data" / "_info" / name
 
 
 @lru_cache(maxsize=1)
