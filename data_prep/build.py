@@ -1,4 +1,4 @@
-"""The pipeline, from top to bottom: classify, select, reduce the images, find duplicates, export, verify.
+"""The pipeline, from top to bottom: classify, embed, select, mine, reduce the images, find duplicates, export, verify.
 
 Every stage leaves a marker in the work folder (`<out>.build`), and is skipped by the next run if nothing that it
 depends on has changed.
@@ -25,7 +25,9 @@ from data_prep.recipes.reading import load_recipe
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.sources.registry import SOURCES
 from data_prep.stages.distractors import reduce_distractors
+from data_prep.stages.embed import embed_captioned, embed_pool
 from data_prep.stages.export import export, find_duplicates
+from data_prep.stages.mine import mine
 from data_prep.stages.reduce import ReducedImage, merge, reduce_captioned
 from data_prep.stages.select import select
 from mteb_vehicle_search import settings
@@ -60,16 +62,20 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
             stages.discard(stage)
         job = Job(options, reporter, stages, captioned.describe(), engine=engine)
         selected = select(job, captioned)
+        mined = None
+        if job.preset.pool_miners():
+            kept = None if selected.scores is None else {*selected.scores}
+            mined = mine(job, embed_captioned(job, captioned, kept), embed_pool(job, distractors, found.shards))
         markers = [
             reduce_captioned(job, captioned, selected.scores),
-            *reduce_distractors(job, distractors, found.shards),
+            *reduce_distractors(job, distractors, found.shards, mined and mined.arms),
         ]
         job.check_rejects()
         entries = merge(job, markers)
-        if options.recipe is None:  # It says itself which images of a class there are.
+        if options.recipe is None and mined is None:  # These say themselves which images of a class there are.
             _tell_doubts(job, entries)
         duplicates = find_duplicates(job, entries, markers)
-        return export(job, entries, selected, duplicates, markers)
+        return export(job, entries, selected, duplicates, markers, mined)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.files import file_sha256, write_whole
 
-STAGES = ("classify", "embed", "select", "captioned", "distractors", "duplicates", "export")
+STAGES = ("classify", "embed", "select", "mine", "captioned", "distractors", "duplicates", "export")
 
 
 @dataclass(frozen=True)

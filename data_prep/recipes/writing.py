@@ -34,6 +34,11 @@ def write_recipe(eval_set: EvalSet, out: Path) -> None:
             f"{eval_set.folder} has no recipe: its manifest does not say what it was made of.",
             "Only a set that 'vehicle-search-data build' made can be rebuilt from a recipe.",
         )
+    if eval_set.pool is not None:
+        raise BuildError(
+            f"{eval_set.folder} has no recipe: it is a sample of a pool, and a recipe does not hold its probabilities.",
+            "Share its preset: the same sources give the same sample.",
+        )
     eval_set.require_content()
     out.parent.mkdir(parents=True, exist_ok=True)
     with new_file(out) as file, _packed(file, out.suffix.lower() == ".gz") as target:

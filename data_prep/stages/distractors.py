@@ -11,7 +11,7 @@ import io
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,23 @@ class Here(NamedTuple):
     threads: int
 
 
+class Only(NamedTuple):
+    """Which images of a source become distractors, where that is known before: their ids, who says so, and what is
+    said of the others."""
+
+    ids: frozenset[str]
+    by: str
+    others: str
+
+    @classmethod
+    def of(cls, job: Job, mined: Collection[str] | None) -> Only | None:
+        """Return those that were `mined`, or that a recipe names; None: all."""
+        if mined is not None:
+            return cls(frozenset(mined), "mined", "not chosen from the pool")
+        recipe = job.options.recipe
+        return cls(frozenset(recipe.distractors), "recipe", "not in the recipe") if recipe else None
+
+
 class ReducedShard(NamedTuple):
     """What a worker made of a shard.
 
@@ -73,7 +90,7 @@ class MakeReducer:
         places: Where it lies, and where captioned images of the same source do.
         wanted, splits: The classes and splits that are used.
         policy: How images are reduced.
-        only: Ids of those that a recipe names; None: all.
+        only: Those that are wanted; None: all.
         here: Stays in this process.
     """
 
@@ -82,7 +99,7 @@ class MakeReducer:
     wanted: frozenset[int]
     splits: tuple[str, ...]
     policy: ImagePolicy
-    only: frozenset[str] | None
+    only: Only | None
     here: Here | None
 
     def __call__(self) -> Reducer:
@@ -164,10 +181,10 @@ class Reducer:
     def _images(self, shard: Shard, passed: PassedOver, on_progress: Callable[[int], None]) -> Iterator[SourceImage]:
         only, left = self._made_by.only, shard.size_bytes if shard.size_bytes > 0 else sys.maxsize
         for image in self._source.images(shard, set(self._made_by.wanted), passed):
-            if only is None or image.id in only:
+            if only is None or image.id in only.ids:
                 yield image
             else:
-                passed["not in the recipe"] += 1
+                passed[only.others] += 1
             read = min(left, len(image.data))
             left -= read
             on_progress(read)
@@ -180,8 +197,14 @@ def shard_stage(shard: Shard) -> str:
     return f"distractors/{safe_name(shard.name)}"
 
 
-def reduce_distractors(job: Job, source: DistractorSource, shards: list[Shard]) -> list[Marker]:
+def reduce_distractors(
+    job: Job, source: DistractorSource, shards: list[Shard], mined: Collection[str] | None = None
+) -> list[Marker]:
     """Reduce the distractors on the job's engine, shard by shard; return their markers in order.
+
+    Of a pool only the `mined` images (ids) are reduced: it is read a second time for them, as what was read the first
+    time is not kept. That costs less than keeping all of it: reading is a small part of reducing, and of the reduced
+    images nine in ten would be thrown away.
 
     Raises:
         BuildError: Too many images were refused.
@@ -190,26 +213,27 @@ def reduce_distractors(job: Job, source: DistractorSource, shards: list[Shard]) 
     """
     job.stages.tell_changes("distractors", [shard_stage(shard) for shard in shards])
     with job.reporter.bar("distractors", sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
-        keeper, identity = _Keeper(job, source, shards, Shown(bar, job.engine)), None
+        only, identity = Only.of(job, mined), None
+        keeper = _Keeper(job, source, shards, only, Shown(bar, job.engine))
         if not job.engine.is_here:  # A worker in this process is of this process.
             identity = same_everywhere()
         how = {"identity": identity, "listener": keeper.shown}
-        with closing(job.engine.map(_make_reducer(job, source), keeper.units(), **how)) as results:
+        with closing(job.engine.map(_make_reducer(job, source, only), keeper.units(), **how)) as results:
             for number, done in results:
                 keeper.keep(number, done)
     shutil.rmtree(job.options.work / "download", ignore_errors=True)
     return [keeper.markers[shard.name] for shard in shards]
 
 
-def _make_reducer(job: Job, source: DistractorSource) -> MakeReducer:
-    preset, recipe, options = job.preset, job.options.recipe, job.options
+def _make_reducer(job: Job, source: DistractorSource, only: Only | None) -> MakeReducer:
+    preset, options = job.preset, job.options
     return MakeReducer(
         preset.distractors.source,
         () if job.engine.is_here else options.distractor_places(),
         frozenset(preset.wanted_classes()),
         preset.distractors.splits,
         preset.images,
-        frozenset(recipe.distractors) if recipe else None,
+        only,
         Here(source, options.work, options.workers),
     )
 
@@ -217,13 +241,15 @@ def _make_reducer(job: Job, source: DistractorSource) -> MakeReducer:
 class _Keeper:
     """Says which shards are to be reduced, and writes what becomes of them."""
 
-    def __init__(self, job: Job, source: DistractorSource, shards: list[Shard], shown: Shown) -> None:
+    def __init__(
+        self, job: Job, source: DistractorSource, shards: list[Shard], only: Only | None, shown: Shown
+    ) -> None:
         self.markers: dict[str, Marker] = {}
         self.shown = shown
         self._job, self._source, self._shards = job, source, shards
         self._begun: list[tuple[Shard, dict[str, Any]]] = []
-        self._wanted, recipe = job.preset.wanted_classes(), job.options.recipe
-        self._only = {"recipe": fingerprint(sorted(recipe.distractors))} if recipe else {}
+        self._wanted = job.preset.wanted_classes()
+        self._only = {only.by: fingerprint(sorted(only.ids))} if only else {}
         self._images = 0
 
     def units(self) -> Iterator[Shard]:

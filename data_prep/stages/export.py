@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,17 @@ from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
 from data_prep.stages.card import dataset_card
 from data_prep.stages.duplicates import exact_groups, hash_bits, near_pairs, partners, same_text, twins_to_remove
+from data_prep.stages.mine import Mined
 from data_prep.stages.reduce import ReducedImage
 from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError, DataNotFoundError, EvalSetError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.schema import CorpusImage, Provenance, Qrel, Query, Rejected
+from mteb_vehicle_search.eval_set.schema import Arm, CorpusImage, Provenance, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.files import replace_folder, write_whole
+
+CAPTIONED = Arm("captioned", [], 1.0)
 
 
 def queries_of(job: Job, entries: list[ReducedImage]) -> tuple[list[Query], list[Qrel]]:
@@ -67,14 +70,21 @@ def find_duplicates(job: Job, entries: list[ReducedImage], markers: list[Marker]
 
 
 def export(
-    job: Job, entries: list[ReducedImage], selected: Selected, duplicates: dict[str, Any], markers: list[Marker]
+    job: Job,
+    entries: list[ReducedImage],
+    selected: Selected,
+    duplicates: dict[str, Any],
+    markers: list[Marker],
+    mined: Mined | None = None,
 ) -> EvalSet:
     """Write the evaluation set, verify it, and put it in its place.
 
-    `entries` and `markers` are those that `find_duplicates` was given, and `duplicates` is what it returned.
+    `entries` and `markers` are those that `find_duplicates` was given, and `duplicates` is what it returned; `mined`
+    says how the distractors were chosen, if they were chosen from a pool.
 
     Raises:
-        BuildError: The result does not verify; nothing is put in place.
+        BuildError: An image that was chosen from the pool is not there any more, or the result does not verify; nothing
+            is put in place.
     """
     preset, options = job.preset, job.options
     listed = options.selection is not None or options.recipe is not None
@@ -82,6 +92,9 @@ def export(
     rejected = {*job.rejected, *_left_out(entries, duplicates["removed"], twins)}
     removed = set(duplicates["removed"])
     entries = [entry for entry in entries if entry.id not in removed]
+    if mined is not None:
+        _require_all(mined, entries)
+        rejected |= {*mined.rejected}
     queries, qrels = queries_of(job, entries)
     sources = {source.name: source.for_manifest() for source in preset.sources()}
     passed_over = {stage: dict(sorted(job.passed_over[stage].items())) for stage in ("captioned", "distractors")}
@@ -96,6 +109,7 @@ def export(
         "listed": listed,
         "rejected": fingerprint(sorted(rejected)),
         "passed_over": passed_over,
+        **({"arms": fingerprint([mined.arms, mined.pool])} if mined else {}),
     }
     done = job.stages.done("export", configuration)
     if done and (finished := _written(options.out, done.counts["bytes_id"])):
@@ -112,10 +126,12 @@ def export(
     }
     card = dataset_card(preset, counts, duplicates, listed)
     staged = options.work / "export" / options.out.name
+    facts = (preset.name, preset.title, preset.images, card, preset.as_json(), notes, sources, preset.task)
+    about, arms = About(*facts, mined and mined.pool), mined and mined.arms
     eval_set = write_eval_set(
         staged,
-        About(preset.name, preset.title, preset.images, card, preset.as_json(), notes, sources, preset.task),
-        images=job.reporter.track(_corpus(job, entries, selected.scores or {}, twins), "export", len(entries)),
+        about,
+        images=job.reporter.track(_corpus(job, entries, selected.scores or {}, twins, arms), "export", len(entries)),
         queries=queries,
         qrels=qrels,
         rejected=rejected,
@@ -135,6 +151,17 @@ def _written(folder: Path, bytes_id: str) -> EvalSet | None:
     except (DataNotFoundError, EvalSetError):
         return None
     return eval_set if eval_set.manifest.get("bytes_id") == bytes_id else None
+
+
+def _require_all(mined: Mined, entries: list[ReducedImage]) -> None:
+    """Make sure that all images are there that the pool's probabilities speak of."""
+    there = {entry.id for entry in entries if not entry.facts["captions"]}
+    if missing := sorted(mined.arms.keys() - there):
+        raise BuildError(
+            f"{len(missing):,} of {len(mined.arms):,} images that were chosen from the pool are not there any more, "
+            f"first {missing[0]}.",
+            "The source changed: run the same command with --rebuild embed.",
+        )
 
 
 def _left_out(entries: list[ReducedImage], removed: list[str], twins: dict[str, list[str]]) -> Iterator[Rejected]:
@@ -157,7 +184,11 @@ def _counts(entries: list[ReducedImage], queries: list[Query]) -> dict[str, Any]
 
 
 def _corpus(
-    job: Job, entries: list[ReducedImage], scores: dict[str, float | None], twins: dict[str, list[str]]
+    job: Job,
+    entries: list[ReducedImage],
+    scores: dict[str, float | None],
+    twins: dict[str, list[str]],
+    arms: Mapping[str, Arm] | None,
 ) -> Iterator[CorpusImage]:
     names = _class_names(job)
     for entry in entries:
@@ -169,6 +200,8 @@ def _corpus(
             "vehicle_score": scores.get(entry.id) if facts["captions"] else None,
             "duplicates": twins.get(entry.id, []),
         }
+        if arms is not None:
+            row |= arms.get(entry.id, CAPTIONED)._asdict()
         yield CorpusImage(entry.id, entry.jpeg(), row)
 
 
