@@ -92,7 +92,7 @@ def choose(
         BuildError: The pool has too few images for the rule.
     """
     ids, names = pool.ids(), captioned.ids()
-    reasons = {**_standing_twice(ids, {*names}), **_alike(names, captioned.hashes(), ids, pool.hashes(), max_distance)}
+    reasons = {**_alike(names, captioned.hashes(), ids, pool.hashes(), max_distance), **_standing_twice(ids, {*names})}
     order = _shuffled(f"{rule.seed}/ties", ids)
     while True:
         _require(len(ids) - len(reasons), rule.near, len(ids))

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from mteb_vehicle_search.models.batches import bare_lanes, in_order
-from mteb_vehicle_search.search.best import Best, rows_of, scores_of
+from mteb_vehicle_search.search.best import Best, keys_of, rows_of, scores_of
+from mteb_vehicle_search.search.parts import error_bound, pair_scores
+
+T = TypeVar("T")
 
 # Of a product: so small that the lanes share the work, so large that the choosing is little of it.
 QUERY_BLOCK, CHUNK = 256, 8_192
-# More candidates than neighbours. A product's last bits depend on the place of an image in its block, so the
-# neighbours are chosen among these by exact sums; float32 products do not err by so much that others could be nearer.
+# Candidates beyond the neighbours, which are chosen among them by their defined scores (see `search.parts`).
 SPARE = 16
 _CPU = torch.device("cpu")
+_NONE = torch.iinfo(torch.int64).min
+
+Chunks = Callable[[], Iterable[np.ndarray]]
+Highest = tuple[torch.Tensor, torch.Tensor]
 
 
 class Nearest(NamedTuple):
@@ -36,7 +42,7 @@ class Nearest(NamedTuple):
 
 def nearest(
     queries: np.ndarray,
-    chunks: Callable[[], Iterable[np.ndarray]],
+    chunks: Chunks,
     order: np.ndarray,
     left_out: np.ndarray,
     *,
@@ -46,72 +52,117 @@ def nearest(
 ) -> Nearest:
     """Search the pool for the `k` nearest images of each captioned one, by cosine.
 
-    Every block of a product is computed by one thread, so that the number of processors decides nothing.
+    A block of a product is computed by one thread, and what its rounding may decide is decided by defined scores: so
+    neither processors nor the pieces that the pool comes in change anything.
 
     Args:
         queries: Unit vectors of the captioned images, float32 [c, d].
-        chunks: Called twice; yields unit vectors of the pool, float32 [m, d], in the order of its rows.
+        chunks: Called twice or three times; yields unit vectors of the pool, float32 [m, d], in the order of its rows.
         order: int64 [n], a permutation: of equally near images the one with the smaller number is nearer.
         left_out: bool [n], images that are no neighbours.
         same_above: Cosine from which an image is a near duplicate; 0: none is.
         on_progress: Called with the number of images just searched.
     """
-    searching = _Searching(torch.from_numpy(queries), order, left_out, k + SPARE, same_above)
-    begin = 0
-    for vectors in _joined(chunks()):
-        searching.take(begin, vectors)
-        begin += len(vectors)
-        on_progress(len(vectors))
-    found = searching.candidates()
-    rows = _settled(queries, found, _vectors_of(found, chunks()), order, k)
-    same = np.flatnonzero(searching.same_as >= 0)
-    return Nearest(rows, same, searching.same_as[same])
+    if not len(order):
+        return Nearest(np.full((len(queries), k), -1), *np.empty((2, 0), dtype=np.int64))
+    pool = _Pool(chunks, torch.from_numpy(order), torch.from_numpy(left_out))
+    captioned = torch.from_numpy(queries)
+    candidates, same_as = _search(captioned, pool, min(k + SPARE, len(order)), same_above, on_progress)
+    keys = _settled(captioned, pool, rows_of(candidates), min(k, len(order)))
+    # Where more images than the candidates may be among the nearest, all of those are looked at.
+    slack, scores = 2 * error_bound(queries.shape[1]), scores_of(candidates)
+    least = scores[:, keys.shape[1] - 1] - slack
+    open_ones = torch.nonzero((scores[:, -1] >= least) & torch.isfinite(scores[:, -1])).squeeze(1)
+    if len(open_ones) and candidates.shape[1] < len(order):
+        keys[open_ones] = _search_again(captioned[open_ones], pool, least[open_ones], keys.shape[1])
+    places = rows_of(keys).numpy()
+    rows = np.full((len(queries), k), -1, dtype=np.int64)
+    rows[:, : keys.shape[1]] = np.where((keys == _NONE).numpy(), -1, np.argsort(order)[np.maximum(places, 0)])
+    same = np.flatnonzero(same_as >= 0)
+    return Nearest(rows, same, same_as[same])
 
 
-class _Searching:
-    """A search of the pool, block by block of captioned images, each in a lane of its own."""
+class _Pool(NamedTuple):
+    """The pool: its vectors, and by row the place in the order (int64 [n]) and whether it is left out (bool [n])."""
 
-    def __init__(
-        self, queries: torch.Tensor, order: np.ndarray, left_out: np.ndarray, k: int, same_above: float
-    ) -> None:
-        self._queries, self._same_above = queries, same_above
-        self._order, self._left_out = torch.from_numpy(order), torch.from_numpy(left_out)
-        self._row_of = np.argsort(order)
-        self._best = Best.of(len(queries), min(k, max(1, len(order))), _CPU)
-        self._lanes = bare_lanes(_CPU, 1)
-        starts = range(0, len(queries), QUERY_BLOCK)
-        self._blocks = [slice(start, min(start + QUERY_BLOCK, len(queries))) for start in starts]
-        self.same_as = np.full(len(order), -1, dtype=np.int64)
+    chunks: Chunks
+    order: torch.Tensor
+    left_out: torch.Tensor
 
-    def take(self, begin: int, vectors: np.ndarray) -> None:
-        """Search the images from row `begin` on."""
-        images, here = torch.from_numpy(vectors), slice(begin, begin + len(vectors))
-        left_out = self._left_out[here].nonzero().squeeze(1)
+    def parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield rows and vectors of `CHUNK` images, wherever the borders of the chunks are."""
+        begin = 0
+        for vectors in _joined(self.chunks()):
+            yield slice(begin, begin + len(vectors)), torch.from_numpy(vectors)
+            begin += len(vectors)
 
-        def search(block: slice, lane: object) -> tuple[torch.Tensor, torch.Tensor] | None:
-            """Return of each image the highest score in this block of captioned images, and whose it is."""
-            scores = self._queries[block] @ images.T
-            highest = scores.max(dim=0) if self._same_above else None
+
+def _in_blocks(queries: torch.Tensor, compute: Callable[[slice], T]) -> list[T]:
+    """Return what is computed of each block of captioned images, each in a lane of its own."""
+    starts = range(0, len(queries), QUERY_BLOCK)
+    blocks = [slice(start, min(start + QUERY_BLOCK, len(queries))) for start in starts]
+    return [*in_order(bare_lanes(_CPU, 1), blocks, lambda block, lane: compute(block))]
+
+
+def _search(
+    queries: torch.Tensor, pool: _Pool, k: int, same_above: float, on_progress: Callable[[int], object]
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Return the keys of the k best images by the scores of blocks (rows are places in the order), int64 [c, k], and
+    for each image of the pool the captioned one that it is a near duplicate of, int64 [n]; -1: of none."""
+    best, same_as = Best.of(len(queries), k, _CPU), np.full(len(pool.order), -1, dtype=np.int64)
+    for here, images in pool.parts():
+        left_out = pool.left_out[here].nonzero().squeeze(1)
+
+        def search(block: slice, here=here, images=images, left_out=left_out) -> Highest | None:
+            """Return of each image the highest score in this block, and whose it is."""
+            scores = queries[block] @ images.T
+            highest = scores.max(dim=0) if same_above else None
             scores[:, left_out] = -torch.inf
-            self._best.take(block, scores, self._order[here])
+            best.take(block, scores, pool.order[here])
             return highest and (highest.values, highest.indices + block.start)
 
-        found = [one for one in in_order(self._lanes, self._blocks, search) if one]
-        if found:
+        if found := [one for one in _in_blocks(queries, search) if one]:
             value, block = torch.stack([value for value, _ in found]).max(dim=0)
             nearest_to = torch.stack([captioned for _, captioned in found]).gather(0, block[None])[0]
-            self.same_as[here] = torch.where(value >= self._same_above, nearest_to, -1).numpy()
+            same_as[here] = torch.where(value >= same_above, nearest_to, -1).numpy()
+        on_progress(len(images))
+    return best.keys, same_as
 
-    def candidates(self) -> np.ndarray:
-        """Return the rows of the best images, int64 [c, k], best first; -1 where there are none."""
-        rows = rows_of(self._best.keys)
-        rows[torch.isinf(scores_of(self._best.keys))] = -1
-        places = rows.numpy()
-        return np.where(places >= 0, self._row_of[np.maximum(places, 0)], -1) if len(self._row_of) else places
+
+def _settled(queries: torch.Tensor, pool: _Pool, places: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the keys of the k nearest of some candidates (places in the order, int64 [c, m]), by defined scores."""
+    row_of = torch.argsort(pool.order)
+    keys = torch.full(places.shape, _NONE)
+    for here, images in pool.parts():
+        rows = row_of[places.clamp(min=0)]
+        inside = (places >= 0) & (rows >= here.start) & (rows < here.stop) & ~pool.left_out[rows]
+        query, column = inside.nonzero(as_tuple=True)
+        scores = pair_scores(queries, query, images[rows[query, column] - here.start])
+        keys[query, column] = keys_of(scores, places[query, column])
+    return torch.topk(keys, k, dim=1).values
+
+
+def _search_again(queries: torch.Tensor, pool: _Pool, least: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the keys of the k nearest images by defined scores, of all with at least these block scores [c]."""
+    keys = torch.full((len(queries), k), _NONE)
+    for here, images in pool.parts():
+        order, left_out = pool.order[here], pool.left_out[here]
+
+        def search(block: slice, images=images, order=order, left_out=left_out) -> None:
+            near = queries[block] @ images.T >= least[block, None]
+            near[:, left_out] = False
+            query, column = near.nonzero(as_tuple=True)
+            found = torch.full(near.shape, _NONE)
+            found[query, column] = keys_of(pair_scores(queries[block], query, images[column]), order[column])
+            both = torch.cat([keys[block], torch.topk(found, min(k, len(images)), dim=1).values], dim=1)
+            keys[block] = torch.topk(both, k, dim=1).values
+
+        _in_blocks(queries, search)
+    return keys
 
 
 def _joined(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the rows of many arrays in arrays of `CHUNK` rows, wherever the borders were, and the rest."""
+    """Yield the rows of many arrays in arrays of `CHUNK` rows, and what is left."""
     held: list[np.ndarray] = []
     for vectors in chunks:
         held.append(vectors)
@@ -122,29 +173,3 @@ def _joined(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             held = [whole[len(whole) // CHUNK * CHUNK :]]
     if held and (rest := np.concatenate(held)).size:
         yield rest
-
-
-def _vectors_of(rows: np.ndarray, chunks: Iterable[np.ndarray]) -> dict[int, np.ndarray]:
-    """Return the vectors of pool rows, by row; only these are held."""
-    wanted, found, begin = np.unique(rows[rows >= 0]), dict[int, np.ndarray](), 0
-    for vectors in chunks:
-        first, last = np.searchsorted(wanted, [begin, begin + len(vectors)])
-        found |= {int(row): vectors[row - begin].copy() for row in wanted[first:last]}
-        begin += len(vectors)
-    return found
-
-
-def _settled(
-    queries: np.ndarray, candidates: np.ndarray, vectors: dict[int, np.ndarray], order: np.ndarray, k: int
-) -> np.ndarray:
-    """Return the k nearest of the candidates by their float64 sums, rounded to float32; equals by `order`."""
-    rows = np.full((len(candidates), min(k, candidates.shape[1])), -1, dtype=np.int64)
-    for number, (query, of_query) in enumerate(zip(queries.astype(np.float64), candidates)):
-        known = of_query[of_query >= 0]
-        if not len(known):
-            continue
-        images = np.stack([vectors[int(row)] for row in known]).astype(np.float64)
-        scores = (images * query).sum(axis=1).astype(np.float32)
-        best = known[np.lexsort((order[known], -scores))][: rows.shape[1]]
-        rows[number, : len(best)] = best
-    return rows

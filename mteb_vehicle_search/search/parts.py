@@ -94,7 +94,7 @@ def relevant_scores(search: Search, part: Iterable[Chunk]) -> np.ndarray:
         here = np.nonzero((row >= chunk.rows.start) & (row < chunk.rows.stop))[0]
         images = torch.from_numpy(chunk.vectors[row[here] - chunk.rows.start]).to(device)
         of_query = torch.from_numpy(query[here]).to(device)
-        scores[here] = _pair_scores(search.queries, of_query, images).cpu().numpy()
+        scores[here] = pair_scores(search.queries, of_query, images).cpu().numpy()
     return scores
 
 
@@ -208,7 +208,7 @@ class _Judged(NamedTuple):
         where, column = where[other], column[other]
         for at in range(0, len(where), PAIR_BLOCK):
             pair, image = where[at : at + PAIR_BLOCK], column[at : at + PAIR_BLOCK]
-            score = _pair_scores(self.queries, self.query[pair], chunk.images[image])
+            score = pair_scores(self.queries, self.query[pair], chunk.images[image])
             beats, equal = score >= self.score[pair], score == self.score[pair]
             ones = torch.ones_like(pair)
             self.above.index_put_((pair[beats], chunk.group[image[beats]]), ones[beats], accumulate=True)
@@ -266,7 +266,7 @@ def _product(queries: torch.Tensor, images: torch.Tensor, scores: torch.Tensor) 
     return torch.mm(queries, images.T, out=scores)
 
 
-def _pair_scores(queries: torch.Tensor, query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+def pair_scores(queries: torch.Tensor, query: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """Return the defined score of each pair: float64 sum of the products, rounded to float32."""
     parts = [
         _sums(queries[query[at : at + PAIR_BLOCK]].double() * images[at : at + PAIR_BLOCK].double())

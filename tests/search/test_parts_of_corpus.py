@@ -206,8 +206,8 @@ def test_a_score_does_not_depend_on_what_is_computed_with_it():
     rng = np.random.default_rng(4)
     queries, images = (torch.from_numpy(rng.standard_normal((300, 1021)).astype(np.float32)) for _ in range(2))
     number = torch.arange(300)
-    together_ = parts._pair_scores(queries, number, images)
-    alone = torch.cat([parts._pair_scores(queries, number[i : i + 1], images[i : i + 1]) for i in range(300)])
+    together_ = parts.pair_scores(queries, number, images)
+    alone = torch.cat([parts.pair_scores(queries, number[i : i + 1], images[i : i + 1]) for i in range(300)])
     assert torch.equal(together_, alone)
     right = (queries.double() * images.double()).sum(1)
     assert (together_.double() - right).abs().max() <= right.abs().max() * 2.0**-23
@@ -217,7 +217,7 @@ def test_sums_are_made_half_on_half():
     # Added in turn, 1 would be left: the first two are lost beside 2^53.
     query = torch.tensor([[2.0**27, 1, 1, -(2.0**27), 1]])
     image = torch.tensor([[2.0**26, 1, 1, 2.0**26, 1]])
-    assert parts._pair_scores(query, torch.tensor([0]), image).tolist() == [3]
+    assert parts.pair_scores(query, torch.tensor([0]), image).tolist() == [3]
     assert parts._sums(torch.tensor([[3.0], [4.0]], dtype=torch.float64)).tolist() == [3, 4]
 
 

@@ -230,13 +230,13 @@ def test_only_pairs_within_the_bound_are_settled_by_the_defined_score(monkeypatc
     # Of the double above and the double below, at 1.1 times the bound, the block score decides.
     images = np.ones((3, 16), dtype=np.float32)
     settled = []
-    defined = parts._pair_scores
+    defined = parts.pair_scores
 
     def watched(queries, query, images):
         settled.append(len(query))
         return defined(queries, query, images)
 
-    monkeypatch.setattr(parts, "_pair_scores", watched)
+    monkeypatch.setattr(parts, "pair_scores", watched)
     for share, pairs, tied in [(0.9, [1, 2], 2), (1.1, [1], 0)]:
         monkeypatch.setattr(parts, "_product", inexact(share))
         settled.clear()

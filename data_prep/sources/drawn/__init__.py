@@ -11,20 +11,29 @@ from data_prep.sources import CaptionedSource, DistractorSource, Place, Source
 
 
 def _captioned(place: Place) -> CaptionedSource:
-    from data_prep.sources.drawn.source import CaptionedScenes  # Draws with Pillow.
+    from data_prep.sources.drawn import source  # Draws with Pillow.
 
-    return CaptionedScenes()
+    return source.CaptionedScenes(source.MINI)
 
 
 def _distractors(place: Place, captioned: Place | None) -> DistractorSource:
-    from data_prep.sources.drawn.source import DistractorScenes
+    from data_prep.sources.drawn import source
 
-    return DistractorScenes()
+    return source.DistractorScenes(source.MINI)
 
 
-SOURCE = Source(
-    name="drawn",
-    card="**Drawn scenes**, made by this project's own program; no photo and nobody's rights are involved.",
-    captioned=_captioned,
-    distractors=_distractors,
-)
+def _captioned_of_pool(place: Place) -> CaptionedSource:
+    from data_prep.sources.drawn import source
+
+    return source.CaptionedScenes(source.POOL)
+
+
+def _pool(place: Place, captioned: Place | None) -> DistractorSource:
+    from data_prep.sources.drawn import source
+
+    return source.DistractorScenes(source.POOL)
+
+
+_CARD = "**Drawn scenes**, made by this project's own program; no photo and nobody's rights are involved."
+SOURCE = Source(name="drawn", card=_CARD, captioned=_captioned, distractors=_distractors)
+POOL = Source(name="drawn-pool", card=_CARD, captioned=_captioned_of_pool, distractors=_pool)
