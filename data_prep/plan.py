@@ -123,7 +123,7 @@ def plan(options: BuildOptions) -> Plan:
     found.attempt(_check_flags, options)
     _look_at_captioned(options, found)
     in_flight_gb = _look_at_distractors(options, found)
-    model_gb = _look_at_selection(options, found)
+    model_gb = _look_at_selection(options, found) + _look_at_miners(options, found)
     found.rows += [(f"{name} travels", _with_times(size)) for name, size in found.travels.items()]
     if len(found.travels) > 1:
         found.rows.append(("in all", _with_times(sum(found.travels.values()))))
@@ -166,6 +166,8 @@ def _look_at_stages(options: BuildOptions, found: Plan) -> None:
     stages = Stages(options.work)
     markers = stages.finished()
     for name in STAGES:
+        if name == "embed" and not options.preset.miners:
+            continue
         parts = f"{markers[name]} part{'s' if markers[name] > 1 else ''} done" if name in markers else "to do"
         found.rows.append((f"stage {name}", "done" if stages.path(name).is_file() else parts))
 
@@ -261,12 +263,20 @@ def _show_source(name: str, source: CaptionedSource | DistractorSource | None, f
 def _look_at_selection(options: BuildOptions, found: Plan) -> float:
     """See whether the list or the classifier can be had; return the gigabytes to download."""
     classifier, classes = options.preset.classifier, options.preset.selection_classes()
+    rule = options.preset.selection
     if options.recipe:
         found.rows.append(("selection", f"as the recipe {options.recipe.where} says"))
         return 0.0
     if options.selection is not None:
         found.attempt(check_selection, options)
         found.rows.append(("selection", options.selection))
+        return 0.0
+    if rule and rule.method == "list":
+        found.attempt(check_selection, options)
+        found.rows.append(("selection", rule.list))
+        return 0.0
+    if rule and rule.method == "clusters":
+        found.rows.append(("selection", f"of {rule.clusters:,} clusters up to {rule.images:,} images"))
         return 0.0
     if classifier is None or classes is None:
         found.rows.append(("selection", "all captioned images"))
@@ -285,6 +295,29 @@ def _look_at_selection(options: BuildOptions, found: Plan) -> float:
     found.rows.append(("classifier", f"{classifier.model} at {classifier.revision[:12]}"))
     found.travels["classifier"] = round(size_gb * 1e9)
     return size_gb
+
+
+def _look_at_miners(options: BuildOptions, found: Plan) -> float:
+    """See whether the miners can be had, and are none of the models that a set ranks; return the GB to download."""
+    preset, total_gb = options.preset, 0.0
+    # Whoever classifies has looked at the classifier.
+    told = preset.selection_classes() is not None and options.selection is None
+    for name, miner in preset.miners.items():
+        from data_prep.stages.miners import check_files
+        from data_prep.stages.ranked import check_not_ranked
+
+        found.attempt(check_not_ranked, name, miner, preset.folder)
+        size_gb = found.attempt(check_files, miner, preset.folder, preset.classifier)
+        what = f"miner {name}"
+        if size_gb is None:
+            found.rows.append((what, "NOT READY"))
+            continue
+        pinned = f" at {miner.revision[:12]}" if miner.revision else ""
+        found.rows.append((what, f"{miner.library} {miner.model}{pinned}".strip()))
+        if size_gb and not (miner.library == "classifier" and told):
+            found.travels[what] = round(size_gb * 1e9)
+            total_gb += size_gb
+    return total_gb
 
 
 def _size_gb(folder: Path) -> float:

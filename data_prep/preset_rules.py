@@ -167,7 +167,10 @@ def _of_miner(
 ) -> Iterable[Rule]:
     key, library = f"miners.{name}", table.library
     libraries = (*OF_IMAGES, OF_TEXTS)
-    yield re.fullmatch(r"[a-z0-9-]{1,20}", name), f"{key}: the name must be 1 to 20 of a-z, 0-9 and '-'"
+    yield (
+        re.fullmatch(r"(?!id$)[a-z0-9-]{1,20}", name),
+        f"{key}: the name must be 1 to 20 of a-z, 0-9 and '-', and not 'id'",
+    )
     yield library in libraries, f"{key}.library must be {_either(libraries)}"
     if library in ("timm", OF_TEXTS):
         yield from _model_rules(key, table, folder)

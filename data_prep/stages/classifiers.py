@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,16 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from data_prep.class_set import ClassSet
 from data_prep.hub import download_model, model_gb
+from data_prep.job import Job
 from data_prep.preset import Classifier
+from data_prep.stages.networks import (
+    THREADS,
+    in_batches,
+    load_timm,
+    read_settings,
+    require_safetensors,
+    timm_repository,
+)
 from mteb_vehicle_search.errors import BuildError, first_line
 from mteb_vehicle_search.files import file_sha256
-from mteb_vehicle_search.models.batches import Lane, bare_lanes, in_order
-
-THREADS = 1  # Of a batch on a processor: the last bits depend on it (`Scorer.probabilities`).
 
 
 class Scorer:
@@ -44,20 +49,17 @@ class Scorer:
         raise NotImplementedError
 
     def probabilities(self, inputs: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-        """Return softmax over all classes, float32 [n, classes].
+        """Return softmax over all classes, float32 [n, classes]."""
+        return in_batches(
+            self.device, inputs, batch_size, lambda batch: torch.softmax(self._logits(batch).float(), dim=-1)
+        )
 
-        On a processor, each batch has `THREADS`, and as many batches are computed at a time as there are processors: so
-        the bits are the same on all machines of one kind.
-        """
-        batches = [inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size)]
-        # TF32 would move scores near the threshold.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return np.concatenate([*in_order(bare_lanes(torch.device(self.device), THREADS), batches, self._of_batch)])
+    def logits(self, inputs: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+        """Return what softmax is taken of, float32 [n, classes]."""
+        return in_batches(self.device, inputs, batch_size, self._logits)
 
-    def _of_batch(self, inputs: Sequence[np.ndarray], lane: Lane) -> np.ndarray:
-        with torch.inference_mode():  # It belongs to a thread.
-            batch = torch.from_numpy(np.stack(inputs)).to(self.device)
-            return torch.softmax(self.forward(batch).float(), dim=-1).cpu().numpy()
+    def _logits(self, inputs: Sequence[np.ndarray]) -> torch.Tensor:
+        return self.forward(torch.from_numpy(np.stack(inputs)).to(self.device))
 
 
 class TransformersScorer(Scorer):
@@ -93,19 +95,8 @@ class TimmScorer(Scorer):
 
     def __init__(self, model: str, device: str, weights: Path, configuration: dict[str, Any] | None = None) -> None:
         super().__init__(device)
-        import timm
-        from timm.data.config import resolve_model_data_config
-        from timm.data.transforms_factory import create_transform
-
-        configuration = configuration or {}
-        here = {**configuration.get("pretrained_cfg", {}), "file": str(weights), "hf_hub_id": None}
-        options = {**configuration.get("model_args", {})}
-        if classes := configuration.get("num_classes"):
-            options["num_classes"] = classes
-        network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=here, **options)
-        self._model = network.float().eval().to(device)
-        self._transform: Any = create_transform(**resolve_model_data_config(self._model), is_training=False)
-        self.classes = int(network.num_classes)  # pyright: ignore[reportArgumentType]
+        self._model, self._transform = load_timm(model, device, weights, configuration)
+        self.classes = int(self._model.num_classes)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         return self._transform(image).numpy()
@@ -148,7 +139,7 @@ def load_scorer(classifier: Classifier, folder: Path, device: str) -> Scorer:
             return TransformersScorer(found, device)
         if not local:
             return TimmScorer(classifier.model.rpartition("/")[2], device, found / "model.safetensors")
-        configuration = _read_json(found / "config.json")
+        configuration = read_settings(found / "config.json")
         return TimmScorer(configuration["architecture"], device, found / "model.safetensors", configuration)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = first_line(error)
@@ -165,7 +156,7 @@ LOCAL_FILES = {
 }
 
 
-def check_files(classifier: Classifier, folder: Path, wanted: ClassSet) -> float:
+def check_files(classifier: Classifier, folder: Path, wanted: ClassSet | None = None) -> float:
     """Return the gigabytes (1e9 bytes) to download for a classifier that a preset in `folder` names; 0 if it is local.
 
     Of a local one everything is checked that can be without loading it; of one on the hub whether it is there.
@@ -178,7 +169,7 @@ def check_files(classifier: Classifier, folder: Path, wanted: ClassSet) -> float
     if not local.is_dir():
         return model_gb(*hub_files(classifier))
     hint = f"Name a folder with {', '.join(LOCAL_FILES[classifier.library])} and weights as safetensors."
-    configuration = _read_json(local / "config.json") if (local / "config.json").is_file() else {}
+    configuration = read_settings(local / "config.json") if (local / "config.json").is_file() else {}
     library = "timm" if "architecture" in configuration else "transformers"
     if configuration and library != classifier.library:
         raise BuildError(
@@ -191,14 +182,9 @@ def check_files(classifier: Classifier, folder: Path, wanted: ClassSet) -> float
     if absent:
         found = ", ".join(sorted(path.name for path in local.iterdir())[:8]) or "nothing"
         raise BuildError(f"The classifier in {local} lacks {', '.join(absent)}; found: {found}.", hint)
-    for path in weights:
-        try:
-            with safe_open(path, framework="numpy"):  # Reads the header, and whether the file is as long as that says.
-                pass
-        except (SafetensorError, OSError) as error:
-            raise BuildError(f"{path} is damaged: {error}", "Get the file again.") from error
+    require_safetensors(weights)
     classes = configuration.get("num_classes") or len(configuration.get("id2label", {}))
-    if classes:
+    if classes and wanted:
         _require_classes(wanted, classes)
     return 0.0
 
@@ -211,21 +197,10 @@ def _require_classes(wanted: ClassSet, classes: int) -> None:
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BuildError(f"{path} cannot be read: {error}", "Get the file again.") from error
-    if not isinstance(content, dict):
-        raise BuildError(f"{path} holds no settings but a {type(content).__name__}.", "Get the file again.")
-    return content
-
-
 def hub_files(classifier: Classifier) -> tuple[str, str, tuple[str, ...]]:
     """Return repository, revision and files of a classifier that is on the hub."""
     if classifier.library == "timm":
-        repository = classifier.model if "/" in classifier.model else f"timm/{classifier.model}"
-        return repository, classifier.revision, ("model.safetensors",)
+        return timm_repository(classifier.model), classifier.revision, ("model.safetensors",)
     return classifier.model, classifier.revision, ("config.json", "preprocessor_config.json", "model.safetensors")
 
 
@@ -251,3 +226,16 @@ def choose_device(name: str) -> str:
     if name != "cpu" and (match is None or int(match[1] or 0) >= count):
         raise BuildError(f"There is no device {name!r} here.", "Use --device cpu or --device auto.")
     return name
+
+
+def kind_of(device: str) -> str:
+    """Return what of a torch device decides the last bits, for markers."""
+    return f"cpu, {THREADS} thread a batch" if device == "cpu" else device.partition(":")[0]
+
+
+def device_of(job: Job) -> str:
+    """Return the torch device that a build computes on; elsewhere than here it is only known of what kind."""
+    asked, engine = job.options.device, job.engine
+    if engine.is_here:
+        return choose_device(asked)
+    return (engine.device if asked == "auto" else asked).partition(":")[0]

@@ -1,19 +1,13 @@
 """The probability of every ImageNet-1k class for every captioned image.
 
 All probabilities are stored, so that another threshold or class set needs no second pass over the images.
-
-Chunks of images are scored by workers. A captioned source is one stream, and a chunk is known by the bytes of its
-images, whatever form they come in: so the driver reads, and sends the files along, with few chunks on their way.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,35 +15,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.markers import Marker, Stages, fingerprint
+from data_prep.job import Job
+from data_prep.markers import Stages, fingerprint
 from data_prep.preset import Classifier
 from data_prep.stages import classifiers
+from data_prep.stages.chunks import Chunk, Kept, Work, work_on_chunks
 from data_prep.stages.decoding import ImageRejected, decode
 from data_prep.stages.identity import on_this_machine, same_everywhere
 from mteb_vehicle_search.engine import Engine, Listener, Worker
+from mteb_vehicle_search.engine.shown import Shown
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file
 from mteb_vehicle_search.search.described import kind_of_device
 from mteb_vehicle_search.settings import usable_cores
+from mteb_vehicle_search.terminal import in_bytes
 
 if TYPE_CHECKING:
     from data_prep.class_set import ClassSet
-    from data_prep.sources import SourceImage
-
-CHUNK = 512  # Images per resumable chunk of scores.
-ON_THEIR_WAY = 16  # Chunks that are read and not yet scored: a gigabyte of Flickr30k's photographs.
-
-
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """A unit: some captioned images."""
-
-    number: int
-    images: list[SourceImage]
-
-    def __str__(self) -> str:
-        return f"chunk {self.number} of captioned images, first {self.images[0].id}"
+    from data_prep.sources import CaptionedSource, SourceImage
 
 
 class Scored(NamedTuple):
@@ -204,43 +188,18 @@ def score_images(
         BuildError: Some probability is NaN or infinite; names the first image.
         EngineError: As by `Engine.map`.
     """
-    markers: dict[int, Marker] = {}
-    begun: list[tuple[int, dict[str, Any]]] = []
 
-    def units() -> Iterator[Chunk]:
-        stream = iter(images)
-        for number, chunk in enumerate(iter(lambda: list(islice(stream, CHUNK)), [])):
-            own = {**configuration, "images": _digest(chunk)}
-            if (marker := stages.done(f"classify/chunk-{number:05d}", own)) is None:
-                begun.append((number, own))
-                yield Chunk(number, chunk)
-            else:
-                markers[number] = marker
-                if listener is not None:
-                    listener.progress(len(chunk))
+    def keep(name: str, scored: Scored) -> Kept:
+        path = stages.folder / "scores" / f"{name}.parquet"
+        _write(path, scored)
+        if scored.warning:
+            warn(scored.warning)
+        return Kept(path, len(scored.ids) + len(scored.rejected), scored.rejected)
 
-    how: dict[str, Any] = {"identity": identity, "listener": listener, "most": ON_THEIR_WAY}
-    with closing(engine.map(make_worker, units(), **how)) as results:
-        for place, scored in results:
-            number, own = begun[place]
-            path, count = _file(stages, number), len(scored.ids) + len(scored.rejected)
-            _write(path, scored)
-            stage = f"classify/chunk-{number:05d}"
-            markers[number] = stages.finish(stage, own, [path], {"images": count}, scored.rejected)
-            if scored.warning:
-                warn(scored.warning)
-    return [_file(stages, number) for number in sorted(markers)], [
-        item for _, marker in sorted(markers.items()) for item in marker.rejected
-    ]
-
-
-def _file(stages: Stages, number: int) -> Path:
-    return stages.folder / "scores" / f"chunk-{number:05d}.parquet"
-
-
-def _digest(chunk: list[SourceImage]) -> str:
-    facts = (f"{image.id}\n".encode() + hashlib.sha256(image.data).digest() for image in chunk)
-    return hashlib.sha256(b"".join(facts)).hexdigest()
+    work = Work("classify", make_worker, configuration, identity)
+    markers = work_on_chunks(stages, images, work, engine, keep, listener)
+    files = [stages.folder / name for marker in markers for name in marker.outputs]
+    return files, [item for marker in markers for item in marker.rejected]
 
 
 def _write(path: Path, scored: Scored) -> None:
@@ -268,3 +227,47 @@ def summed_scores(files: Iterable[Path], classes: Sequence[int]) -> Iterator[tup
         probabilities = column.flatten().to_numpy().reshape(table.num_rows, -1)
         sums = probabilities[:, list(classes)].astype(np.float64).sum(axis=1)
         yield from zip(table["id"].to_pylist(), sums.tolist())
+
+
+def classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[list[Path], dict[str, Any]]:
+    """Score all captioned images; return the files, and what a later stage depends on.
+
+    Raises:
+        BuildError: Too many images were refused, or the classifier cannot be loaded.
+        EngineError: As by `Engine.map`.
+    """
+    preset, options, engine = job.preset, job.options, job.engine
+    if (classifier := preset.classifier) is None:
+        raise BuildError("The preset has no classifier.")
+    device, is_folder = classifiers.device_of(job), (preset.folder / classifier.model).is_dir()
+    configuration: dict[str, Any] = {"classifier": classifiers.classifier_identity(classifier, preset.folder)}
+    configuration["device"] = classifiers.kind_of(device)
+    configuration["batch_size"] = options.batch_size
+    if decoding := preset.images.decoding:
+        configuration["decoding"] = decoding
+    whole = {**configuration, "source": job.described}
+    marker = job.stages.done("classify", whole)
+    if marker is None:
+        how = (classifier, preset.folder, device, classes, options.batch_size, preset.images)
+        make_worker = MakeClassifier(*how, is_folder, options.workers)
+        identity = None if engine.is_here else make_worker.same_everywhere()
+        with job.reporter.bar("classify", source.count()) as bar:
+            shown = Shown(bar, engine)
+            images, told = _noted(source.images(), shown), {"listener": shown, "warn": job.reporter.warn}
+            found = score_images(job.stages, images, make_worker, configuration, engine, identity=identity, **told)
+        files, rejected = found
+        marker = job.stages.finish("classify", whole, files, {"chunks": len(files)}, rejected)
+    files = [options.work / name for name in sorted(marker.outputs)]
+    job.rejected += marker.rejected
+    job.inputs["captioned"] += sum(pq.read_metadata(file).num_rows for file in files) + len(marker.rejected)
+    job.check_rejects()
+    return files, {"scores": fingerprint(marker.outputs)}
+
+
+def _noted(images: Iterable[SourceImage], shown: Shown) -> Iterator[SourceImage]:
+    """Yield the images, and say how many bytes they have."""
+    size = 0
+    for image in images:
+        size += len(image.data)
+        shown.note(in_bytes(size))
+        yield image

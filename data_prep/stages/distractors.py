@@ -1,66 +1,41 @@
 """Distractors: shards that workers read, decode and reduce; the driver writes what comes of them, and their markers.
 
 A worker of this process writes into the work folder while it reads, as a shard may be a tar of any size. One elsewhere
-holds the JPEGs of a shard, about 10 kB each, until they are sent. Its downloads lie in its machine's temporary folder
-while they are in use; one that is killed leaves two shards there at most.
+holds the JPEGs of a shard, about 10 kB each, until they are sent.
 """
 
 from __future__ import annotations
 
 import io
 import shutil
-import sys
-from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_prep.job import Job, open_distractors
+from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
-from data_prep.sources import Place
-from data_prep.stages.identity import on_this_machine, same_everywhere
+from data_prep.stages.identity import same_everywhere
 from data_prep.stages.reduce import book, counts_of, prepare_all, reduced_path, write_index, write_jpegs
+from data_prep.stages.shards import Only, OpenPool, Pool
 from data_prep.storage import PassedOver
 from mteb_vehicle_search.engine.shown import Shown
-from mteb_vehicle_search.errors import SourceError
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file, safe_name, write_whole
 from mteb_vehicle_search.settings import usable_cores
 
 if TYPE_CHECKING:
-    from data_prep.sources import DistractorSource, Shard, SourceImage
+    from data_prep.sources import DistractorSource, Shard
 
 EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
-SAME_PLACE = (
-    "The source must lie at the same path on every machine, the same files with the same times, or behind an address."
-)
 
 
 class Here(NamedTuple):
-    """What of a worker is in this process: the open source, the work folder, and how many threads decode."""
+    """What of a worker is in this process: the work folder, and how many threads decode."""
 
-    source: DistractorSource
     work: Path
     threads: int
-
-
-class Only(NamedTuple):
-    """Which images of a source become distractors, where that is known before: their ids, who says so, and what is
-    said of the others."""
-
-    ids: frozenset[str]
-    by: str
-    others: str
-
-    @classmethod
-    def of(cls, job: Job, mined: Collection[str] | None) -> Only | None:
-        """Return those that were `mined`, or that a recipe names; None: all."""
-        if mined is not None:
-            return cls(frozenset(mined), "mined", "not chosen from the pool")
-        recipe = job.options.recipe
-        return cls(frozenset(recipe.distractors), "recipe", "not in the recipe") if recipe else None
 
 
 class ReducedShard(NamedTuple):
@@ -81,23 +56,16 @@ class ReducedShard(NamedTuple):
 
 @dataclass(frozen=True)
 class MakeReducer:
-    """Makes the worker: in this process on the source that is open here, in others on one that it opens there.
-
-    Places travel as they were given, with whatever an address holds; logins do not, as every machine has its own.
+    """Makes the worker.
 
     Attributes:
-        name: Of the source.
-        places: Where it lies, and where captioned images of the same source do.
-        wanted, splits: The classes and splits that are used.
+        pool: Where the shards lie.
         policy: How images are reduced.
         only: Those that are wanted; None: all.
         here: Stays in this process.
     """
 
-    name: str
-    places: tuple[Place | None, ...]
-    wanted: frozenset[int]
-    splits: tuple[str, ...]
+    pool: Pool
     policy: ImagePolicy
     only: Only | None
     here: Here | None
@@ -108,29 +76,22 @@ class MakeReducer:
         Raises:
             SourceError: The source is not on this machine; names the machine.
         """
-        if self.here is not None:
-            return Reducer(self, self.here.source)
-        is_path = any(place.is_path for place in self.places if place)
-        with on_this_machine(SAME_PLACE if is_path else ""):
-            source = open_distractors(self.name, *self.places)  # type: ignore[arg-type]
-            shards = source.shards(set(self.wanted), self.splits)
-        return Reducer(self, source, {shard.name: shard.fingerprint() for shard in shards})
+        return Reducer(self, self.pool.open())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "places": tuple(place and place.elsewhere() for place in self.places), "here": None}
+        return {**vars(self), "here": None}
 
 
 class Reducer:
-    """Reduces shards, while the next one travels.
+    """Reduces shards.
 
     Args:
         made_by: Says how.
-        source: Holds them.
-        held: The fingerprints of the shards here, by name; None where the driver found them itself.
+        pool: Holds them.
     """
 
-    def __init__(self, made_by: MakeReducer, source: DistractorSource, held: Mapping[str, str] | None = None) -> None:
-        self._made_by, self._source, self._held = made_by, source, held
+    def __init__(self, made_by: MakeReducer, pool: OpenPool) -> None:
+        self._made_by, self._pool = made_by, pool
 
     def identity(self) -> dict[str, str]:
         """Return what decides the bytes beside the shards, each of which is compared by itself."""
@@ -142,31 +103,11 @@ class Reducer:
         Raises:
             SourceError: A shard is missing, refused, damaged, or another one than the driver means.
         """
-        ahead: deque[Shard] = deque()
-        while True:
-            while len(ahead) < 2 and (drawn := next(units, None)) is not None:
-                self._require(drawn)
-                self._source.prefetch(drawn)
-                ahead.append(drawn)
-            if not ahead:
-                return
-            shard = ahead.popleft()
-            with on_this_machine() if self._made_by.here is None else nullcontext():
-                done = self._reduced(shard, on_progress)
-            # Before it is told, as whoever hears of the last one may end this process.
-            self._source.release(shard)
-            yield done
-
-    def _require(self, shard: Shard) -> None:
-        if self._held is None or self._held.get(shard.name) == shard.fingerprint():
-            return
-        what = "is another one than where the build was started" if shard.name in self._held else "is not there"
-        with on_this_machine():
-            raise SourceError(f"the shard {shard} of {self._made_by.name} {what}", SAME_PLACE)
+        yield from self._pool.each(units, lambda shard: self._reduced(shard, on_progress))
 
     def _reduced(self, shard: Shard, on_progress: Callable[[int], None]) -> ReducedShard:
         passed, here = PassedOver(), self._made_by.here
-        images = self._images(shard, passed, on_progress)
+        images = self._pool.images(shard, passed, on_progress, self._made_by.only)
         stage, threads = shard_stage(shard), here.threads if here else usable_cores()
         # Closed here whatever happens: a thread that collects garbage may be one that nobody should wait in.
         with closing(prepare_all(images, self._made_by.policy, workers=threads)) as stream:
@@ -177,19 +118,6 @@ class Reducer:
             path.parent.mkdir(parents=True, exist_ok=True)
             with new_file(path) as file:
                 return ReducedShard(*write_jpegs(file, stream, "distractors"), passed, None)
-
-    def _images(self, shard: Shard, passed: PassedOver, on_progress: Callable[[int], None]) -> Iterator[SourceImage]:
-        only, left = self._made_by.only, shard.size_bytes if shard.size_bytes > 0 else sys.maxsize
-        for image in self._source.images(shard, set(self._made_by.wanted), passed):
-            if only is None or image.id in only.ids:
-                yield image
-            else:
-                passed[only.others] += 1
-            read = min(left, len(image.data))
-            left -= read
-            on_progress(read)
-        if shard.size_bytes > 0:
-            on_progress(left)
 
 
 def shard_stage(shard: Shard) -> str:
@@ -226,16 +154,8 @@ def reduce_distractors(
 
 
 def _make_reducer(job: Job, source: DistractorSource, only: Only | None) -> MakeReducer:
-    preset, options = job.preset, job.options
-    return MakeReducer(
-        preset.distractors.source,
-        () if job.engine.is_here else options.distractor_places(),
-        frozenset(preset.wanted_classes()),
-        preset.distractors.splits,
-        preset.images,
-        only,
-        Here(source, options.work, options.workers),
-    )
+    here = Here(job.options.work, job.options.workers)
+    return MakeReducer(Pool.of(job, source), job.preset.images, only, here)
 
 
 class _Keeper:

@@ -5,14 +5,27 @@ Nothing of a pool is kept but vectors, ids and perceptual hashes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 from data_prep.job import Job
+from data_prep.markers import Marker, fingerprint
+from data_prep.preset import Miner
+from data_prep.stages.chunks import Kept, Work, work_on_chunks
+from data_prep.stages.classifiers import device_of, kind_of
+from data_prep.stages.embedder import STAGE, Embedded, Loading, MakeEmbedder, pool_file
+from data_prep.stages.reduce import book, counts_of
+from data_prep.stages.shards import Pool
 from data_prep.stages.views import Views
+from data_prep.storage import PassedOver
+from mteb_vehicle_search.engine.shown import Shown
+from mteb_vehicle_search.files import safe_name, write_whole
 
 if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource, Shard
+
+EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
 
 
 def embed_captioned(job: Job, source: CaptionedSource, kept: Collection[str] | None) -> Views:
@@ -22,15 +35,148 @@ def embed_captioned(job: Job, source: CaptionedSource, kept: Collection[str] | N
         BuildError: Too many images were refused, or a miner gives what is no vector; names the first image.
         EngineError: As by `Engine.map`.
     """
-    raise NotImplementedError
+    preset, work, stages = job.preset, job.options.work, job.stages
+    loading = _loading(job, {**preset.cluster_miners(), **preset.pool_miners()}, {})
+    own = _configuration(loading)
+    whole = {**own, "source": job.described, "selection": "all" if kept is None else fingerprint(sorted(kept))}
+    if (marker := stages.done(f"{STAGE}/captioned", whole)) is None:
+        folder, passed = work / "views" / "captioned", PassedOver()
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def keep(name: str, done: Embedded) -> Kept:
+            path = folder / f"{name}.parquet"
+            write_whole(path, done.content or b"")
+            return Kept(path, done.images, done.rejected)
+
+        reads_captions = any(not miner.sees_images for _, miner in loading.miners)
+        chunks = Work(f"{STAGE}/captioned", _make(job, loading, None), own, _identity(job, loading), reads_captions)
+        with job.reporter.bar("embed", source.count() if kept is None else len(kept)) as bar:
+            shown = Shown(bar, job.engine)
+            done = work_on_chunks(stages, source.images(passed, kept), chunks, job.engine, keep, shown)
+        files = [work / name for one in done for name in one.outputs]
+        rejected = [item for one in done for item in one.rejected]
+        counts = counts_of(sum(one.counts["images"] for one in done), passed)
+        marker = stages.finish(f"{STAGE}/captioned", whole, files, counts, rejected)
+    book(job, marker)
+    job.check_rejects()
+    return _views(job, [marker])
 
 
 def embed_pool(job: Job, source: DistractorSource, shards: Sequence[Shard]) -> Views:
-    """Return the views of a pool by `Preset.pool_miners`.
+    """Return the views of a pool by `Preset.pool_miners`; the order of the shards does not matter.
 
     Raises:
         BuildError: Too many images were refused, or a miner gives what is no vector; names the first image.
         SourceError: A shard cannot be read.
         EngineError: As by `Engine.map`.
     """
-    raise NotImplementedError
+    preset, shards = job.preset, sorted(shards, key=lambda shard: shard.name)
+    classes = preset.distractor_classes()
+    names = {item.index: item.name for item in classes.classes} if classes else {}
+    loading = _loading(job, preset.pool_miners(), names)
+    job.stages.tell_changes(f"{STAGE}/pool", [_pool_stage(shard) for shard in shards])
+    with job.reporter.bar("embed pool", sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
+        keeper = _Keeper(job, source, shards, _configuration(loading), Shown(bar, job.engine))
+        how: dict[str, Any] = {"identity": _identity(job, loading), "listener": keeper.shown}
+        make = _make(job, loading, Pool.of(job, source))
+        with closing(job.engine.map(make, keeper.units(), **how)) as results:
+            for number, done in results:
+                keeper.keep(number, done)
+    job.check_rejects()
+    return _views(job, [keeper.markers[shard.name] for shard in shards])
+
+
+class _Keeper:
+    """Says which shards are to be embedded, and writes what becomes of them."""
+
+    def __init__(
+        self, job: Job, source: DistractorSource, shards: list[Shard], configuration: dict[str, Any], shown: Shown
+    ) -> None:
+        self.markers: dict[str, Marker] = {}
+        self.shown = shown
+        self._job, self._source, self._shards, self._configuration = job, source, shards, configuration
+        self._begun: list[tuple[Shard, dict[str, Any]]] = []
+        self._wanted = sorted(job.preset.wanted_classes())
+        self._images = 0
+
+    def units(self) -> Iterator[Shard]:
+        """Yield the shards that are not done."""
+        for shard in self._shards:
+            own = {
+                **self._configuration,
+                "shard": shard.name,
+                "source": shard.fingerprint(),
+                # A shard of one class does not depend on the others.
+                "classes": fingerprint(self._wanted) if shard.class_index < 0 else [shard.class_index],
+            }
+            if (marker := self._job.stages.done(_pool_stage(shard), own)) is None:
+                self._begun.append((shard, own))
+                yield shard
+            else:
+                self._source.release(shard)
+                self.shown.progress(max(0, shard.size_bytes))
+                self._count(shard, marker)
+
+    def keep(self, number: int, done: Embedded) -> None:
+        """Write what became of a unit, and its marker."""
+        shard, own = self._begun[number]
+        path = pool_file(self._job.options.work, shard)
+        if done.content is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, done.content)
+        counts = counts_of(done.images, done.passed)
+        self._count(shard, self._job.stages.finish(_pool_stage(shard), own, [path], counts, done.rejected))
+
+    def _count(self, shard: Shard, marker: Marker) -> None:
+        self.markers[shard.name] = marker
+        self._images += marker.counts["images"]
+        self.shown.note(f"{self._images:,} images, {len(self.markers)} of {len(self._shards)} shards")
+        book(self._job, marker)
+        if sum(self._job.inputs.values()) >= EARLY_CHECK:
+            self._job.check_rejects()
+
+
+def _pool_stage(shard: Shard) -> str:
+    return f"{STAGE}/pool/{safe_name(shard.name)}"
+
+
+def _loading(job: Job, miners: Mapping[str, Miner], class_names: Mapping[int, str]) -> Loading:
+    preset, options = job.preset, job.options
+    reads_texts = any(not miner.sees_images for miner in miners.values())
+    return Loading(
+        tuple(sorted(miners.items())),
+        preset.classifier,
+        preset.folder,
+        device_of(job),
+        options.batch_size,
+        preset.images,
+        preset.captioned.captions,
+        tuple(sorted(class_names.items())) if reads_texts else (),
+    )
+
+
+def _configuration(loading: Loading) -> dict[str, Any]:
+    """What the vectors and hashes depend on, beside the images."""
+    found = {
+        "miners": loading.identities(),
+        "device": kind_of(loading.device),
+        "batch_size": loading.batch_size,
+        "images": loading.policy.as_json(),
+    }
+    if any(not miner.sees_images for _, miner in loading.miners):
+        found["texts"] = fingerprint(loading.class_names) if loading.class_names else loading.captions
+    return found
+
+
+def _make(job: Job, loading: Loading, pool: Pool | None) -> MakeEmbedder:
+    return MakeEmbedder(loading, pool, job.options.work, job.options.workers)
+
+
+def _identity(job: Job, loading: Loading) -> dict[str, str] | None:
+    # A worker in this process is of this process.
+    return None if job.engine.is_here else loading.same_everywhere()
+
+
+def _views(job: Job, markers: list[Marker]) -> Views:
+    outputs = [(name, facts["sha256"]) for marker in markers for name, facts in sorted(marker.outputs.items())]
+    return Views(tuple(job.options.work / name for name, _ in outputs), fingerprint(outputs))

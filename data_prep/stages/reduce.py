@@ -73,18 +73,32 @@ def prepare(data: bytes, policy: ImagePolicy = ImagePolicy(), *, apply_exif: boo
         ImageRejected: If it cannot be decoded, or is too long for a JPEG.
         ValueError: If the policy names an unknown filter.
     """
+    shrunk = shrink(data, policy, apply_exif=apply_exif)
+    out, small = io.BytesIO(), shrunk.small
+    small.save(out, "JPEG", quality=policy.jpeg_quality)
+    digest = hashlib.sha256(data).hexdigest()
+    return Prepared(out.getvalue(), *shrunk.image.size, digest, perceptual_hash(small), shrunk.warning)
+
+
+class Shrunk(NamedTuple):
+    """A decoded RGB image, the same reduced for the set, and what the decoder complained of."""
+
+    image: Image.Image
+    small: Image.Image
+    warning: str
+
+
+def shrink(data: bytes, policy: ImagePolicy, *, apply_exif: bool) -> Shrunk:
+    """Decode and resize one image; raises what `prepare` raises."""
     if policy.resample not in RESAMPLE:
         raise ValueError(f"resample must be one of {sorted(RESAMPLE)}, not {policy.resample!r}")
     image, warning = decode(data, apply_exif=apply_exif, colour_profile=policy.colour_profile)
-    width, height = image.size
-    size = target_size(width, height, policy.shortest_side_px)
+    size = target_size(*image.size, policy.shortest_side_px)
     small = image if size == image.size else image.resize(size, Image.Resampling[policy.resample.upper()])
     small.info = {}  # Pillow would copy comments of the source file into the JPEG.
     if max(size) > MAX_JPEG_SIDE_PX:
         raise ImageRejected(f"too long for a JPEG: {size[0]} x {size[1]}, the limit is {MAX_JPEG_SIDE_PX:,} a side")
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=policy.jpeg_quality)
-    return Prepared(out.getvalue(), width, height, hashlib.sha256(data).hexdigest(), perceptual_hash(small), warning)
+    return Shrunk(image, small, warning)
 
 
 def perceptual_hash(image: Image.Image) -> str:

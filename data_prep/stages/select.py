@@ -7,26 +7,24 @@ import hashlib
 import json
 import re
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow.parquet as pq
-
+from data_prep.class_set import ClassSet
 from data_prep.hub import require_answer
 from data_prep.job import BuildOptions, Job
 from data_prep.markers import fingerprint
-from data_prep.preset import Selection
+from data_prep.preset import Preset, Selection
 from data_prep.sources.registry import SOURCES
-from data_prep.stages.classify import MakeClassifier, score_images, summed_scores
-from mteb_vehicle_search.engine.shown import Shown
+from data_prep.stages.classify import classify, summed_scores
+from data_prep.stages.clusters import Cluster, choose_clusters, describe_clusters, find_clusters, joined_views
+from data_prep.stages.views import Views
 from mteb_vehicle_search.errors import BuildError, SourceError
 from mteb_vehicle_search.files import file_sha256, write_whole
-from mteb_vehicle_search.terminal import in_bytes
 
 if TYPE_CHECKING:
-    from data_prep.class_set import ClassSet
-    from data_prep.sources import CaptionedSource, SourceImage
+    from data_prep.sources import CaptionedSource
 
 PUBLISHED_URL = (
     "https://raw.githubusercontent.com/lukemerrick/vehicle-image-search-eval/"
@@ -38,7 +36,7 @@ PUBLISHED_IMAGES = 2_145
 
 
 def check_selection(options: BuildOptions) -> None:
-    """Make sure that the list that `options.selection` names can be had.
+    """Make sure that the list that the options name, or else the preset, can be had.
 
     Raises:
         BuildError: It is missing or is no list.
@@ -49,6 +47,8 @@ def check_selection(options: BuildOptions) -> None:
             require_answer(PUBLISHED_URL)
     elif options.selection is not None:
         read_selection(Path(options.selection), options.preset.captioned.source)
+    elif (rule := options.preset.selection) and rule.method == "list":
+        read_selection(options.preset.folder / rule.list, options.preset.captioned.source)
 
 
 def selected_share(options: BuildOptions, count: int | None) -> set[str] | float:
@@ -67,6 +67,10 @@ def selected_share(options: BuildOptions, count: int | None) -> set[str] | float
     if options.recipe:
         return set(options.recipe.captioned)
     rule = options.preset.selection
+    if rule and rule.method == "list" and options.selection is None:
+        return read_selection(options.preset.folder / rule.list, source)
+    if rule and rule.method == "clusters" and options.selection is None:
+        expected = expected or rule.images
     if expected and count:
         return min(1.0, expected / count)
     return rule.share if rule and rule.share and options.selection is None else 1.0
@@ -185,101 +189,94 @@ class Selected(NamedTuple):
     Attributes:
         scores: Id -> summed probability (None: not classified); None if all images are kept.
         compared: How the selection compares with the published one, JSON for the manifest.
+        clusters: Those that are kept, JSON for the manifest; see `describe_clusters`. Empty: none were made.
     """
 
     scores: dict[str, float | None] | None
     compared: dict[str, Any]
+    clusters: list[dict[str, Any]] = []  # noqa: RUF012 - never changed
 
 
-def select(job: Job, source: CaptionedSource) -> Selected:
+class _Choice(NamedTuple):
+    """What a method keeps: ids with scores, what that depends on, and in which clusters they are, if in any."""
+
+    kept: dict[str, float | None]
+    configuration: dict[str, Any]
+    clusters: list[Cluster]
+
+
+def select(job: Job, source: CaptionedSource, views: Views | None = None) -> Selected:
     """Choose the captioned images as the options and the preset say.
+
+    Args:
+        job: The build.
+        source: Of the captioned images.
+        views: Of all captioned images; only of a selection by clusters.
 
     Raises:
         BuildError: Nothing is left, or too many images cannot be read.
     """
-    preset, work, listed = job.preset, job.options.work, job.options.selection
-    rule = None
-    if listed is not None:
-        ids = read_selection(published_file(work) if listed == "published" else Path(listed), preset.captioned.source)
-        configuration: dict[str, Any] = {"list": selection_digest(ids)}
-        kept: dict[str, float | None] = dict.fromkeys(sorted(ids))
-    elif recipe := job.options.recipe:
-        kept = recipe.scores()
-        configuration = {"list": selection_digest(kept), "scores": fingerprint(kept)}
-    elif preset.classifier:
-        rule, classes = preset.selection, preset.selection_classes()
-        if rule is None or classes is None:
-            raise BuildError("A classifier needs [selection] in the preset.")
-        files, configuration = _classify(job, source, classes)
-        configuration |= {"classes": classes.indices, "rule": rule.as_json()}
-        kept = {**apply_rule(summed_scores(files, classes.indices), rule)}
-    else:
+    work, expected = job.options.work, job.preset.expected
+    if (choice := _chosen(job, source, views)) is None:
         return Selected(None, {})
-    expected = preset.expected
-    configuration["expected"] = [expected.captioned, expected.selection_sha256]
-    path = work / "selection.json"
+    configuration = {**choice.configuration, "expected": [expected.captioned, expected.selection_sha256]}
+    path, listed = work / "selection.json", work / "clusters.json"
     published = work / "published.csv"
     known = None
     if published.is_file():
-        known = read_selection(published, preset.captioned.source)
+        known = read_selection(published, job.preset.captioned.source)
         configuration["published"] = selection_digest(known)
     marker = job.stages.done("select", configuration)
     if marker is None:
-        if not kept:
+        if not choice.kept:
             raise BuildError("The selection keeps no image at all.", "Lower selection.threshold in the preset.")
-        compared = compare(kept, expected.captioned, expected.selection_sha256, known)
-        write_whole(path, json.dumps(kept, indent=0).encode())
-        marker = job.stages.finish("select", configuration, [path], compared)
+        compared = compare(choice.kept, expected.captioned, expected.selection_sha256, known)
+        write_whole(path, json.dumps(choice.kept, indent=0).encode())
+        if choice.clusters:
+            captions = {image.id: image.captions for image in source.images(None, choice.kept)}
+            described = describe_clusters(choice.clusters, captions)
+            write_whole(listed, json.dumps(described, indent=0, ensure_ascii=False).encode())
+        marker = job.stages.finish("select", configuration, [path, listed] if choice.clusters else [path], compared)
     tell = job.reporter.say if marker.counts.get("same", True) else job.reporter.warn
     tell("\n".join(describe(marker.counts)))
-    return Selected(json.loads(path.read_text(encoding="utf-8")), marker.counts)
+    clusters = json.loads(listed.read_text(encoding="utf-8")) if choice.clusters else []
+    return Selected(json.loads(path.read_text(encoding="utf-8")), marker.counts, clusters)
 
 
-def _classify(job: Job, source: CaptionedSource, classes: ClassSet) -> tuple[list[Path], dict[str, Any]]:
-    from data_prep.stages.classifiers import THREADS, classifier_identity
-
-    preset, options, engine = job.preset, job.options, job.engine
-    if (classifier := preset.classifier) is None:
-        raise BuildError("The preset has no classifier.")
-    device, is_folder = _device(job), (preset.folder / classifier.model).is_dir()
-    kind = f"cpu, {THREADS} thread a batch" if device == "cpu" else device.partition(":")[0]
-    configuration = {"classifier": classifier_identity(classifier, preset.folder), "device": kind}
-    configuration["batch_size"] = options.batch_size
-    if decoding := preset.images.decoding:
-        configuration["decoding"] = decoding
-    whole = {**configuration, "source": job.described}
-    marker = job.stages.done("classify", whole)
-    if marker is None:
-        how = (classifier, preset.folder, device, classes, options.batch_size, preset.images)
-        make_worker = MakeClassifier(*how, is_folder, options.workers)
-        identity = None if engine.is_here else make_worker.same_everywhere()
-        with job.reporter.bar("classify", source.count()) as bar:
-            shown = Shown(bar, engine)
-            images, told = _noted(source.images(), shown), {"listener": shown, "warn": job.reporter.warn}
-            found = score_images(job.stages, images, make_worker, configuration, engine, identity=identity, **told)
-        files, rejected = found
-        marker = job.stages.finish("classify", whole, files, {"chunks": len(files)}, rejected)
-    files = [options.work / name for name in sorted(marker.outputs)]
-    job.rejected += marker.rejected
-    job.inputs["captioned"] += sum(pq.read_metadata(file).num_rows for file in files) + len(marker.rejected)
-    job.check_rejects()
-    return files, {"scores": fingerprint(marker.outputs)}
+def _chosen(job: Job, source: CaptionedSource, views: Views | None) -> _Choice | None:
+    """Return what is kept; None if all is. A list or a recipe of the options goes before the preset's method."""
+    preset, work, listed = job.preset, job.options.work, job.options.selection
+    if listed is not None:
+        return _of_list(published_file(work) if listed == "published" else Path(listed), preset)
+    if recipe := job.options.recipe:
+        kept = recipe.scores()
+        return _Choice(kept, {"list": selection_digest(kept), "scores": fingerprint(kept)}, [])
+    if rule := preset.selection:
+        if rule.method == "list":
+            return _of_list(preset.folder / rule.list, preset)
+        return _of_clusters(job, views, rule) if rule.method == "clusters" else _of_threshold(job, source, rule)
+    if preset.classifier:
+        raise BuildError("A classifier needs [selection] in the preset.")
+    return None
 
 
-def _device(job: Job) -> str:
-    """Return the torch device that classifies; elsewhere than here it is only known of what kind."""
-    from data_prep.stages.classifiers import choose_device
-
-    asked, engine = job.options.device, job.engine
-    if engine.is_here:
-        return choose_device(asked)
-    return (engine.device if asked == "auto" else asked).partition(":")[0]
+def _of_list(path: Path, preset: Preset) -> _Choice:
+    ids = read_selection(path, preset.captioned.source)
+    return _Choice(dict.fromkeys(sorted(ids)), {"list": selection_digest(ids)}, [])
 
 
-def _noted(images: Iterable[SourceImage], shown: Shown) -> Iterator[SourceImage]:
-    """Yield the images, and say how many bytes they have."""
-    size = 0
-    for image in images:
-        size += len(image.data)
-        shown.note(in_bytes(size))
-        yield image
+def _of_threshold(job: Job, source: CaptionedSource, rule: Selection) -> _Choice:
+    classes = ClassSet.load(rule.classes, job.preset.folder)
+    files, configuration = classify(job, source, classes)
+    configuration |= {"classes": classes.indices, "rule": rule.as_json()}
+    return _Choice({**apply_rule(summed_scores(files, classes.indices), rule)}, configuration, [])
+
+
+def _of_clusters(job: Job, views: Views | None, rule: Selection) -> _Choice:
+    if views is None:
+        raise BuildError("A selection by clusters needs the views of the captioned images.")
+    names = sorted(job.preset.cluster_miners())
+    clusters = choose_clusters(find_clusters(*joined_views(views, names), rule.clusters or 0, rule.seed), rule)
+    kept = sorted(identifier for cluster in clusters for identifier in cluster.ids)
+    configuration = {"views": views.digest, "miners": names, "rule": rule.as_json()}
+    return _Choice(dict.fromkeys(kept), configuration, clusters)

@@ -26,6 +26,7 @@ from data_prep.job import BuildOptions
 from data_prep.preset import load_preset
 from data_prep.sources import Place
 from data_prep.stages import classify, distractors, identity
+from data_prep.stages.shards import Pool
 from mteb_vehicle_search.engine.local import LocalEngine
 from mteb_vehicle_search.errors import BuildError, EngineError, SourceError
 
@@ -291,10 +292,10 @@ def test_other_files_at_the_same_path_are_refused_by_name(home, tmp_path, change
     folder = shutil.copytree(home / "folders", tmp_path / "imagenet")
     given = options(home, tmp_path / "set", sources={"imagenet": str(folder)})
     (shard, *_) = given.open_distractors().shards(set(format_twins.VEHICLES))
+    places, wanted = given.distractor_places(), frozenset({shard.class_index})
     make = distractors.MakeReducer(
-        "imagenet", given.distractor_places(), frozenset({shard.class_index}), ("train", "val"),
-        given.preset.images, None, None,
-    )  # fmt: skip
+        Pool("imagenet", places, wanted, ("train", "val"), None), given.preset.images, None, None
+    )
     path = min((folder / shard.location).iterdir())
     worker = make()
     (result,) = worker.work(iter([shard]), lambda count: None)

@@ -81,7 +81,7 @@ def server(data):
 @pytest.mark.parametrize("full", [False, True], ids=["killed", "disk full"])
 def test_interrupted_at_ten_moments_a_build_gives_the_same_bytes(data, classified, tmp_path, monkeypatch, full):
     """Each time SIGKILL, or a full disk, meets a random one of the writes, renames and deletions that a build makes."""
-    monkeypatch.setattr("data_prep.stages.classify.CHUNK", 8)
+    monkeypatch.setattr("data_prep.stages.chunks.CHUNK", 8)
     runs = interrupted.runs(arguments(data), tmp_path, seed=20, full=full)
     assert digest(tmp_path / "trial") == classified
     if full:

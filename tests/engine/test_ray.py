@@ -469,7 +469,7 @@ def test_a_dry_run_says_what_was_found_and_runs_nothing(machines, capsys):
 @pytest.fixture
 def twins(machines, tmp_path, monkeypatch):
     """A folder with Flickr30k, two forms of ImageNet, a classifier and a preset; chunks have eight images."""
-    monkeypatch.setattr("data_prep.stages.classify.CHUNK", 8)
+    monkeypatch.setattr("data_prep.stages.chunks.CHUNK", 8)
     format_twins.write_classifier(tmp_path / "classifier")
     format_twins.write_preset(tmp_path, "classifier")
     format_twins.write_flickr30k(tmp_path / "flickr30k", "folder")

@@ -11,7 +11,7 @@ from data_prep.class_set import ClassSet, ImageClass
 from data_prep.markers import Stages
 from data_prep.preset import Classifier, Selection
 from data_prep.sources import SourceImage
-from data_prep.stages import classify
+from data_prep.stages import chunks, classify
 from data_prep.stages import select as selection
 from data_prep.stages.classifiers import Scorer, TimmScorer, check_classes, choose_device, load_scorer
 from data_prep.stages.classify import ChunkClassifier, summed_scores
@@ -57,7 +57,7 @@ def test_probabilities_are_those_of_the_model(folder, scorer, images, tmp_path, 
     import torch
     from transformers import ViTForImageClassification
 
-    monkeypatch.setattr(classify, "CHUNK", 4)
+    monkeypatch.setattr(chunks, "CHUNK", 4)
     files, rejected = score_images(Stages(tmp_path), images, scorer, {}, workers=2, batch_size=3)
     assert len(files) == 3
     assert [(item.id, item.stage) for item in rejected] == [("flickr30k/4", "classify")]
@@ -72,7 +72,7 @@ def test_probabilities_are_those_of_the_model(folder, scorer, images, tmp_path, 
 
 
 def test_finished_chunks_are_not_computed_again(scorer, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(classify, "CHUNK", 4)
+    monkeypatch.setattr(chunks, "CHUNK", 4)
     files, _ = score_images(Stages(tmp_path), images, scorer, {}, workers=1, batch_size=4)
     before = [file.read_bytes() for file in files]
     (tmp_path / "stages" / "classify" / "chunk-00001.json").unlink()
@@ -123,10 +123,10 @@ def run(folder, images, scorer, configuration=None, batch_size=4):
 def test_more_than_a_chunk_of_the_real_size(tmp_path):
     """No image is lost at the border, and every row is its image's."""
     files = [sized(8 + number).data for number in range(40)]
-    images = [SourceImage(f"f/{n:05d}", files[n % 40], "flickr30k", "") for n in range(classify.CHUNK + 3)]
+    images = [SourceImage(f"f/{n:05d}", files[n % 40], "flickr30k", "") for n in range(chunks.CHUNK + 3)]
     scorer = Counting()
     files, rejected = run(tmp_path, iter(images), scorer, batch_size=7)
-    assert classify.CHUNK == 512
+    assert chunks.CHUNK == 512
     assert [file.relative_to(tmp_path).as_posix() for file in files] == [
         "scores/chunk-00000.parquet",
         "scores/chunk-00001.parquet",
@@ -141,7 +141,7 @@ def test_more_than_a_chunk_of_the_real_size(tmp_path):
 
 
 def test_a_last_chunk_that_is_full_is_the_last(tmp_path, monkeypatch):
-    monkeypatch.setattr(classify, "CHUNK", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     files, _ = run(tmp_path, [sized(n) for n in (8, 9, 10, 11)], Counting())
     assert len(files) == 2
     assert run(tmp_path / "none", [], pytest.fail) == ([], [])
@@ -161,7 +161,7 @@ def test_a_chunk_holds_probabilities_of_every_class_in_single_precision(tmp_path
 
 
 def test_the_classifier_is_made_when_it_is_needed_and_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(classify, "CHUNK", 1)
+    monkeypatch.setattr(chunks, "CHUNK", 1)
     made = []
 
     def make():
@@ -205,7 +205,7 @@ def test_a_chunk_is_known_by_configuration_and_batch_size(tmp_path):
 
 def test_refused_images_are_named_by_every_later_run(tmp_path, monkeypatch):
     """A chunk without any sound image is a chunk all the same, and the next one is read."""
-    monkeypatch.setattr(classify, "CHUNK", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     images = [sized(n) for n in (8, 9, 10, 11, 12)]
     images[1] = SourceImage("f/bad", b"", "flickr30k", "", problem="cannot be read: why")
     images[2] = SourceImage("f/gone", b"", "flickr30k", "", problem="gone")

@@ -240,7 +240,7 @@ def test_a_classifier_that_names_its_classes_otherwise_is_a_warning(job, source,
 
 
 def test_more_than_a_chunk_is_read_in_order(job, source, loaded, monkeypatch):
-    monkeypatch.setattr("data_prep.stages.classify.CHUNK", 1)
+    monkeypatch.setattr("data_prep.stages.chunks.CHUNK", 1)
     found = select(job, source)
     assert list(found.scores) == ["f/b", "f/d"]
     marker = json.loads((job.options.work / "stages" / "classify.json").read_text(encoding="utf-8"))
@@ -259,7 +259,7 @@ def test_a_preset_made_by_hand_is_checked(job, source, missing, message):
     preset = replace(job.preset, **{missing: None})
     if missing == "classifier":
         with pytest.raises(BuildError, match=message):
-            selection_stage._classify(fresh(job.options, preset=preset), source, job.preset.selection_classes())
+            selection_stage.classify(fresh(job.options, preset=preset), source, job.preset.selection_classes())
     else:
         with pytest.raises(BuildError, match=message):
             select(fresh(job.options, preset=preset), source)
