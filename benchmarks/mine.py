@@ -35,22 +35,19 @@ def unit(rng, count: int, dimension: int):
 def write(folder: Path, images: int, dimension: int) -> None:
     """Write the pool as the stage `embed` does, unless it is there."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from data_prep.stages.views import ROW_GROUP
+    from data_prep.stages.views import SUFFIX, Rows, write_views
 
     folder.mkdir(parents=True, exist_ok=True)
     for number, begin in enumerate(range(0, images, SHARD)):
-        path = folder / f"shard-{number:05d}.parquet"
+        path = folder / f"shard-{number:05d}{SUFFIX}"
         if path.is_file():
             continue
         vectors = unit(np.random.default_rng(number), min(SHARD, images - begin), dimension)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension)
         ids = [f"pool/{begin + row:08d}" for row in range(len(vectors))]
-        facts = {"id": ids, "perceptual_hash": ["0" * 16] * len(ids)}
         partial = path.with_suffix(".partial")
-        pq.write_table(pa.table({**facts, "miner": column}), partial, row_group_size=ROW_GROUP, compression="none")
+        with partial.open("wb") as file:
+            write_views(file, [Rows(ids, ["0" * 16] * len(ids), {"miner": vectors})])
         partial.replace(path)
 
 
@@ -72,12 +69,13 @@ def ours(captioned, images: int, folder: Path) -> None:
     """Mine the pool."""
     import numpy as np
 
+    from data_prep.stages.mine import Seen
     from data_prep.stages.nearest import nearest
-    from data_prep.stages.views import Views
+    from data_prep.stages.views import SUFFIX, Views
 
-    pool = Views(tuple(sorted(folder.glob("*.parquet"))), "")
+    pool = Seen(Views(tuple(sorted(folder.glob(f"*{SUFFIX}"))), ""), "miner")
     order, none = np.random.default_rng(2).permutation(images), np.zeros(images, dtype=bool)
-    nearest(captioned, lambda: pool.chunks("miner"), order, none, k=NEAR, same_above=0.95)
+    nearest(captioned, pool, order, none, k=NEAR, same_above=0.95)
 
 
 def side(name: str, args: argparse.Namespace) -> dict[str, float]:

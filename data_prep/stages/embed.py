@@ -17,7 +17,7 @@ from data_prep.stages.classifiers import device_of, kind_of
 from data_prep.stages.embedder import STAGE, Embedded, Loading, MakeEmbedder, pool_file
 from data_prep.stages.reduce import book, counts_of
 from data_prep.stages.shards import Pool
-from data_prep.stages.views import Views
+from data_prep.stages.views import SUFFIX, Views
 from data_prep.storage import PassedOver
 from mteb_vehicle_search.engine.shown import Shown
 from mteb_vehicle_search.files import safe_name, write_whole
@@ -44,7 +44,7 @@ def embed_captioned(job: Job, source: CaptionedSource, kept: Collection[str] | N
         folder.mkdir(parents=True, exist_ok=True)
 
         def keep(name: str, done: Embedded) -> Kept:
-            path = folder / f"{name}.parquet"
+            path = folder / f"{name}{SUFFIX}"
             write_whole(path, done.content or b"")
             return Kept(path, done.images, done.rejected)
 

@@ -21,7 +21,7 @@ from data_prep.stages.decoding import ImageRejected
 from data_prep.stages.identity import on_this_machine, same_everywhere
 from data_prep.stages.reduce import perceptual_hash, shrink
 from data_prep.stages.shards import OpenPool, Pool
-from data_prep.stages.views import Rows, write_views
+from data_prep.stages.views import SUFFIX, Rows, write_views
 from data_prep.storage import PassedOver
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 from mteb_vehicle_search.files import new_file, safe_name
@@ -250,4 +250,4 @@ class ShardEmbedder(_Worker):
 
 def pool_file(work: Path, shard: Shard) -> Path:
     """Return where the views of a shard lie."""
-    return work / "views" / "pool" / f"{safe_name(shard.name)}.parquet"
+    return work / "views" / "pool" / f"{safe_name(shard.name)}{SUFFIX}"

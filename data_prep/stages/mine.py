@@ -11,7 +11,7 @@ that are equally near, another one the far images for the sample. One for both w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,19 @@ from mteb_vehicle_search.files import new_file
 from mteb_vehicle_search.terminal import Reporter
 
 LEAST_FAR = 0.1  # Of the distractors, where their number is given: near images get the others at most.
+
+
+class Seen(NamedTuple):
+    """The vectors that one miner gives the pool, see `nearest.Vectors`."""
+
+    views: Views
+    miner: str
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        return self.views.chunks(self.miner)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        return self.views.take(self.miner, rows)
 
 
 class Mined(NamedTuple):
@@ -101,7 +114,7 @@ def choose(
             seen = {
                 name: nearest(
                     np.concatenate([*captioned.chunks(name)]),
-                    lambda name=name: pool.chunks(name),
+                    Seen(pool, name),
                     order,
                     left_out,
                     k=rule.near,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,13 +15,25 @@ from mteb_vehicle_search.search.parts import error_bound, pair_scores
 T = TypeVar("T")
 
 # Of a product: so small that the lanes share the work, so large that the choosing is little of it.
-QUERY_BLOCK, CHUNK = 256, 8_192
+QUERY_BLOCK, CHUNK, PAIRS = 256, 8_192, 16_384
 # Candidates beyond the neighbours, which are chosen among them by their defined scores (see `search.parts`).
 SPARE = 16
 _CPU = torch.device("cpu")
 _NONE = torch.iinfo(torch.int64).min
 
-Chunks = Callable[[], Iterable[np.ndarray]]
+
+class Vectors(Protocol):
+    """The unit vectors of a pool, float32 [n, d] in all, by row."""
+
+    def chunks(self) -> Iterable[np.ndarray]:
+        """Yield them in order, in pieces of any size."""
+        ...
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of some rows (int64 [m]), float32 [m, d]."""
+        ...
+
+
 Highest = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -42,7 +54,7 @@ class Nearest(NamedTuple):
 
 def nearest(
     queries: np.ndarray,
-    chunks: Chunks,
+    vectors: Vectors,
     order: np.ndarray,
     left_out: np.ndarray,
     *,
@@ -57,7 +69,7 @@ def nearest(
 
     Args:
         queries: Unit vectors of the captioned images, float32 [c, d].
-        chunks: Called twice or three times; yields unit vectors of the pool, float32 [m, d], in the order of its rows.
+        vectors: Those of the pool; read once, or twice where very many images are equally near.
         order: int64 [n], a permutation: of equally near images the one with the smaller number is nearer.
         left_out: bool [n], images that are no neighbours.
         same_above: Cosine from which an image is a near duplicate; 0: none is.
@@ -65,7 +77,7 @@ def nearest(
     """
     if not len(order):
         return Nearest(np.full((len(queries), k), -1), *np.empty((2, 0), dtype=np.int64))
-    pool = _Pool(chunks, torch.from_numpy(order), torch.from_numpy(left_out))
+    pool = _Pool(vectors, torch.from_numpy(order), torch.from_numpy(left_out))
     captioned = torch.from_numpy(queries)
     candidates, same_as = _search(captioned, pool, min(k + SPARE, len(order)), same_above, on_progress)
     keys = _settled(captioned, pool, rows_of(candidates), min(k, len(order)))
@@ -85,14 +97,14 @@ def nearest(
 class _Pool(NamedTuple):
     """The pool: its vectors, and by row the place in the order (int64 [n]) and whether it is left out (bool [n])."""
 
-    chunks: Chunks
+    vectors: Vectors
     order: torch.Tensor
     left_out: torch.Tensor
 
     def parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield rows and vectors of `CHUNK` images, wherever the borders of the chunks are."""
         begin = 0
-        for vectors in _joined(self.chunks()):
+        for vectors in _joined(self.vectors.chunks()):
             yield slice(begin, begin + len(vectors)), torch.from_numpy(vectors)
             begin += len(vectors)
 
@@ -116,14 +128,15 @@ def _search(
         def search(block: slice, here=here, images=images, left_out=left_out) -> Highest | None:
             """Return of each image the highest score in this block, and whose it is."""
             scores = queries[block] @ images.T
-            highest = scores.max(dim=0) if same_above else None
+            # Near duplicates are few, so that a look at the highest score of all mostly suffices.
+            highest = scores.max(dim=0) if same_above and scores.max() >= same_above else None
             scores[:, left_out] = -torch.inf
             best.take(block, scores, pool.order[here])
             return highest and (highest.values, highest.indices + block.start)
 
         if found := [one for one in _in_blocks(queries, search) if one]:
-            value, block = torch.stack([value for value, _ in found]).max(dim=0)
-            nearest_to = torch.stack([captioned for _, captioned in found]).gather(0, block[None])[0]
+            value, which = torch.stack([value for value, _ in found]).max(dim=0)
+            nearest_to = torch.stack([captioned for _, captioned in found]).gather(0, which[None])[0]
             same_as[here] = torch.where(value >= same_above, nearest_to, -1).numpy()
         on_progress(len(images))
     return best.keys, same_as
@@ -131,14 +144,13 @@ def _search(
 
 def _settled(queries: torch.Tensor, pool: _Pool, places: torch.Tensor, k: int) -> torch.Tensor:
     """Return the keys of the k nearest of some candidates (places in the order, int64 [c, m]), by defined scores."""
-    row_of = torch.argsort(pool.order)
+    rows = torch.argsort(pool.order)[places.clamp(min=0)]
+    query, column = ((places >= 0) & ~pool.left_out[rows]).nonzero(as_tuple=True)
     keys = torch.full(places.shape, _NONE)
-    for here, images in pool.parts():
-        rows = row_of[places.clamp(min=0)]
-        inside = (places >= 0) & (rows >= here.start) & (rows < here.stop) & ~pool.left_out[rows]
-        query, column = inside.nonzero(as_tuple=True)
-        scores = pair_scores(queries, query, images[rows[query, column] - here.start])
-        keys[query, column] = keys_of(scores, places[query, column])
+    for at in range(0, len(query), PAIRS):
+        some, place = query[at : at + PAIRS], column[at : at + PAIRS]
+        images = torch.from_numpy(pool.vectors.take(rows[some, place].numpy()))
+        keys[some, place] = keys_of(pair_scores(queries, some, images), places[some, place])
     return torch.topk(keys, k, dim=1).values
 
 

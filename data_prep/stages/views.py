@@ -1,19 +1,23 @@
-"""Views as they lie on the disk: what every miner makes of each image, by shard."""
+"""Views as they lie on the disk: what every miner makes of each image, by shard.
+
+The files are Arrow's (IPC): vectors are read where they lie, mapped into memory, in any order.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mteb_vehicle_search.errors import BuildError
 
-ROW_GROUP = 1_024  # Rows that are read at a time.
+SUFFIX = ".arrow"
+ROWS = 8_192  # Of a batch of a file, but for its last one.
 
 
 @dataclass(frozen=True)
@@ -31,37 +35,51 @@ class Views:
 
     def ids(self) -> list[str]:
         """Return the images' ids, in the order of the rows."""
-        return [
-            identifier for file in self.files for identifier in pq.read_table(file, columns=["id"])["id"].to_pylist()
-        ]
+        return self._column("id")
 
     def hashes(self) -> np.ndarray:
         """Return the perceptual hashes of the images as they are reduced for the set, uint64 [n]."""
-        read = (pq.read_table(file, columns=["perceptual_hash"])["perceptual_hash"].to_pylist() for file in self.files)
-        return np.array([int(text, 16) for column in read for text in column], dtype=np.uint64)
+        return np.array([int(text, 16) for text in self._column("perceptual_hash")], dtype=np.uint64)
+
+    def _column(self, name: str) -> list[str]:
+        return [value for batch in self._batches for value in batch.column(name).to_pylist()]
+
+    @cached_property
+    def _batches(self) -> list[pa.RecordBatch]:
+        """All batches that have rows, mapped into memory."""
+        readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in self.files]
+        batches = (reader.get_batch(at) for reader in readers for at in range(reader.num_record_batches))
+        return [batch for batch in batches if batch.num_rows]
 
     def miners(self) -> list[str]:
         """Return the names of the miners that embedded the images."""
-        names = max((pq.read_schema(file).names for file in self.files), key=len, default=[])
+        names = self._batches[0].schema.names if self._batches else []
         return [name for name in names if name not in ("id", "perceptual_hash")]
 
     def dimension(self, miner: str) -> int:
         """Return how long a miner's vectors are; 0 if there are no images."""
-        schemas = map(pq.read_schema, self.files)
-        return next((schema.field(miner).type.list_size for schema in schemas if miner in schema.names), 0)
+        return self._batches[0].schema.field(miner).type.list_size if self._batches else 0
 
     def chunks(self, miner: str) -> Iterator[np.ndarray]:
-        """Yield a miner's unit vectors, float32 [n, d], in the order of `ids`; n is at most `ROW_GROUP`."""
-        for file in self.files:
-            with pq.ParquetFile(file) as opened:
-                for number in range(opened.num_row_groups):
-                    yield vectors_of(opened.read_row_group(number, columns=[miner])[miner])
+        """Yield a miner's unit vectors, float32 [n, d], in the order of `ids`; n is at most `ROWS`."""
+        return (_vectors_of(batch, miner) for batch in self._batches)
+
+    def take(self, miner: str, rows: np.ndarray) -> np.ndarray:
+        """Return a miner's unit vectors of some rows (int64 [n], not negative), float32 [n, d]."""
+        ends = np.cumsum([batch.num_rows for batch in self._batches])
+        found, of_batch = (
+            np.empty((len(rows), self.dimension(miner)), dtype=np.float32),
+            np.searchsorted(ends, rows, "right"),
+        )
+        for number in np.unique(of_batch).tolist():
+            here, batch = of_batch == number, self._batches[number]
+            found[here] = _vectors_of(batch, miner)[rows[here] - (ends[number] - batch.num_rows)]
+        return found
 
 
-def vectors_of(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column of vectors, float32 [n, d]."""
-    whole = column.combine_chunks()
-    return whole.flatten().to_numpy().reshape(len(whole), whole.type.list_size)
+def _vectors_of(batch: pa.RecordBatch, miner: str) -> np.ndarray:
+    column = batch.column(miner)
+    return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
 
 
 class Rows(NamedTuple):
@@ -79,7 +97,7 @@ class Rows(NamedTuple):
 
 
 def write_views(file: BinaryIO, rows: Iterable[Rows]) -> int:
-    """Write rows as they come, in row groups of `ROW_GROUP`; return how many there are.
+    """Write rows as they come, in batches of `ROWS`; return how many there are.
 
     Raises:
         BuildError: A vector is not finite, or has no direction; names the first image.
@@ -89,21 +107,25 @@ def write_views(file: BinaryIO, rows: Iterable[Rows]) -> int:
         waiting.append(_table(some))
         count += len(some.ids)
         writer = writer or _writer(file, waiting[0].schema)
-        if sum(table.num_rows for table in waiting) >= ROW_GROUP:
+        if sum(table.num_rows for table in waiting) >= ROWS:
             whole = pa.concat_tables(waiting)
-            full = whole.num_rows // ROW_GROUP * ROW_GROUP
-            writer.write_table(whole.slice(0, full), row_group_size=ROW_GROUP)
+            full = whole.num_rows // ROWS * ROWS
+            writer.write_table(_in_one_piece(whole.slice(0, full)), ROWS)
             waiting = [whole.slice(full)]
     # Of a shard without images only the columns that every one has are known.
     with writer or _writer(file, pa.schema({"id": pa.string(), "perceptual_hash": pa.string()})) as closing_writer:
         if waiting and (rest := pa.concat_tables(waiting)).num_rows:
-            closing_writer.write_table(rest)
+            closing_writer.write_table(_in_one_piece(rest), ROWS)
     return count
 
 
-def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
-    # Vectors do not compress, and are read as often as there are miners.
-    return pq.ParquetWriter(file, schema, compression="none", use_dictionary=False)
+def _writer(file: BinaryIO, schema: pa.Schema) -> pa.RecordBatchFileWriter:
+    return pa.ipc.new_file(file, schema)
+
+
+def _in_one_piece(table: pa.Table) -> pa.Table:
+    """Return a table whose batches do not depend on the pieces that it came in."""
+    return table.combine_chunks()
 
 
 def _table(rows: Rows) -> pa.Table:

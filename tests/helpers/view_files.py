@@ -3,10 +3,9 @@
 import hashlib
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data_prep.stages.views import ROW_GROUP, Views
+from data_prep.stages.views import SUFFIX, Rows, Views
+from data_prep.stages.views import write_views as write_views_file
 
 
 def unit(vectors):
@@ -22,12 +21,13 @@ def write_views(folder, ids, vectors, hashes=None, shards=1):
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, rows in enumerate(np.array_split(np.arange(len(ids)), shards)):
-        columns = {
-            name: pa.FixedSizeListArray.from_arrays(pa.array(of[rows].ravel()), of.shape[1])
-            for name, of in vectors.items()
-        }
-        facts = {"id": [ids[row] for row in rows], "perceptual_hash": [f"{hashes[row]:016x}" for row in rows]}
-        files.append(folder / f"part-{number:05d}.parquet")
-        pq.write_table(pa.table({**facts, **columns}), files[-1], row_group_size=ROW_GROUP, compression="none")
+        part = Rows(
+            [ids[row] for row in rows],
+            [f"{hashes[row]:016x}" for row in rows],
+            {name: of[rows] for name, of in vectors.items()},
+        )
+        files.append(folder / f"part-{number:05d}{SUFFIX}")
+        with files[-1].open("wb") as file:
+            write_views_file(file, [part])
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return Views(tuple(files), digest)

@@ -14,6 +14,19 @@ def oracle(queries, pool, order, left_out, k):
     return np.array([of[:k] for of in rows])
 
 
+class Held:
+    """Vectors in memory, given in pieces of a size."""
+
+    def __init__(self, images, size=10_000):
+        self.images, self.size = images, size
+
+    def chunks(self):
+        return (self.images[at : at + self.size] for at in range(0, len(self.images), self.size))
+
+    def take(self, rows):
+        return self.images[rows]
+
+
 def world(seed, captioned=40, pool=3_000, dimension=16):
     rng = np.random.default_rng(seed)
     queries, images = (unit(rng.normal(size=(n, dimension))) for n in (captioned, pool))
@@ -27,8 +40,7 @@ def test_they_are_those_of_a_full_sort(monkeypatch, size, k):
     monkeypatch.setattr(module, "QUERY_BLOCK", 16)
     queries, images, order, left_out = world(1)
     seen = []
-    chunks = lambda: (images[at : at + size] for at in range(0, len(images), size))  # noqa: E731
-    found = nearest(queries, chunks, order, left_out, k=k, on_progress=seen.append)
+    found = nearest(queries, Held(images, size), order, left_out, k=k, on_progress=seen.append)
     np.testing.assert_array_equal(found.rows, oracle(queries, images, order, left_out, k))
     assert not left_out[found.rows].any()
     assert sum(seen) == len(images)
@@ -41,7 +53,7 @@ def test_equally_near_ones_go_by_the_given_order(monkeypatch):
     few = unit(rng.normal(size=(5, 8)))
     images, order = few[rng.integers(0, 5, 400)], rng.permutation(400)
     none = np.zeros(400, dtype=bool)
-    found = nearest(few, lambda: [images], order, none, k=6)
+    found = nearest(few, Held(images), order, none, k=6)
     np.testing.assert_array_equal(found.rows, oracle(few, images, order, none, 6))
     # All six are copies of the captioned image, the first ones in the order.
     assert (images[found.rows] == few[:, None]).all()
@@ -52,7 +64,7 @@ def test_fewer_than_asked_for_are_followed_by_none():
     queries, images, order, _ = world(3, captioned=2, pool=30)
     left_out = np.ones(30, dtype=bool)
     left_out[[4, 17]] = False
-    found = nearest(queries, lambda: [images], order, left_out, k=5)
+    found = nearest(queries, Held(images), order, left_out, k=5)
     assert sorted(found.rows[0][:2].tolist()) == [4, 17]
     assert (found.rows[:, 2:] == -1).all()
 
@@ -64,9 +76,9 @@ def test_near_duplicates_name_the_captioned_image_that_they_are_nearest_to(monke
     images[9] = unit((queries[11] + 0.2 * queries[12])[None])[0]
     left_out[5] = True
     cosine = float(images[9] @ queries[11])
-    found = nearest(queries, lambda: [images], order, left_out, k=3, same_above=cosine - 1e-3)
+    found = nearest(queries, Held(images), order, left_out, k=3, same_above=cosine - 1e-3)
     assert dict(zip(found.same.tolist(), found.same_as.tolist())) == {5: 37, 9: 11, 2_000: 3}
-    assert nearest(queries, lambda: [images], order, left_out, k=3, same_above=cosine + 1e-3).same.tolist() == [
+    assert nearest(queries, Held(images), order, left_out, k=3, same_above=cosine + 1e-3).same.tolist() == [
         5,
         2_000,
     ]
@@ -74,5 +86,7 @@ def test_near_duplicates_name_the_captioned_image_that_they_are_nearest_to(monke
 
 def test_an_empty_pool_has_none():
     queries = unit(np.random.default_rng(5).normal(size=(3, 4)))
-    found = nearest(queries, list, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool), k=2)
+    found = nearest(
+        queries, Held(np.zeros((0, 4), np.float32)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool), k=2
+    )
     assert (found.rows == -1).all()
