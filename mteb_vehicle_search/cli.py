@@ -57,6 +57,11 @@ COMMANDS = {
         "mteb_vehicle_search.analysis.compare", "tell whether one model is better than another, or just luckier"
     ),
     "growth": Command("mteb_vehicle_search.analysis.corpus_growth", "predict the score on a larger or smaller corpus"),
+    "population": Command(
+        "mteb_vehicle_search.analysis.population_table",
+        "estimate ranks in the whole pool that the corpus was drawn from",
+    ),
+    "bias": Command("mteb_vehicle_search.analysis.bias", "tell how much miners favour models through what they mined"),
     "report": Command("mteb_vehicle_search.report.build", "write an HTML report of the runs, with the images"),
     "convert": Command(
         "mteb_vehicle_search.models.conversion", "turn a checkpoint of open_clip's trainer into a model"

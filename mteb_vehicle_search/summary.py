@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mteb_vehicle_search.analysis import caveats
+from mteb_vehicle_search.analysis.population import population
+from mteb_vehicle_search.analysis.population_table import in_short
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.uncertainty import Interval, too_few
 from mteb_vehicle_search.metrics import METRICS
@@ -22,18 +24,26 @@ def show_summary(info: dict[str, Any], record: Path | None, ranks: Callable[[], 
     """Print the table that ends a run, from its `run.json`, and where its record lies; never raises.
 
     Without a record it was a smoke test, which is said instead. With its ranks it also says if the scores are those of
-    chance, or if ties decide them.
+    chance, if ties decide them, and what they are in the pool that the set was drawn from.
     """
     rate = f"{info['images_per_s']:,.0f}" if info.get("images_per_s") else "resumed"
 
     def table() -> None:
         _print_scores(str(info.get("title") or info["task_name"]), info, info["scores"], {"images/s": rate})
         screen = console()
-        for line in [*(caveats.of_run(ranks()) if ranks else []), *caveats.of_texts(info)]:
+        run = ranks() if ranks else None
+        for line in [*_in_the_pool(run), *(caveats.of_run(run) if run else []), *caveats.of_texts(info)]:
             screen.print(f"\n{line}")
         sys.stdout.write(f"\nrun record  {record}\n" if record else f"\n{SMOKE_TEST}\n")
 
     show_in_a_run(table)
+
+
+def _in_the_pool(run: RunRanks | None) -> list[str]:
+    """Return the line on the pool that the corpus of a run was drawn from; none if it was not."""
+    if run is None or run.arms is None or not run.one_relevant:
+        return []
+    return [in_short(run.arms, population(run, ("ndcg_at_10", "recall_at_1")))]
 
 
 def show_written(path: Path) -> None:

@@ -5,14 +5,16 @@ README.md beside this file lists the same fields, and a test keeps them in step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.arms import family_of
 from mteb_vehicle_search.analysis.fields import INTEGER, NUMBER, TEXT, Field, is_text, json_types
+from mteb_vehicle_search.analysis.population import Figure, population
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.runs import Result, holds_flickr30k
 from mteb_vehicle_search.analysis.sets import title_of
@@ -21,6 +23,7 @@ from mteb_vehicle_search.metrics import METRICS, scored
 from mteb_vehicle_search.run_record import RunKey
 
 Row = dict[str, Any]
+POOL_FIGURES = ("ndcg_at_10", "recall_at_1", "mean_rank")
 
 
 class RankRange(NamedTuple):
@@ -83,6 +86,20 @@ class Entry:
         return clustered_interval(self.ranks.scores("ndcg_at_10"), self.ranks.clusters) if self.ranks else None
 
     @cached_property
+    def pool(self) -> dict[str, Figure]:
+        """Figures in the pool that the corpus was drawn from; none without ranks, or where it cannot be estimated."""
+        if not self.ranks or not self.ranks.arms or not self.ranks.one_relevant:
+            return {}
+        return population(self.ranks, POOL_FIGURES)
+
+    @property
+    def miner_family(self) -> str | None:
+        """The miners of the set whose family the model is of, or that it is; None if it is unrelated, or not known."""
+        if not self.ranks or not self.ranks.arms:
+            return None
+        return ", ".join(family_of(self.key.model, self.meta, self.ranks.arms.miners)) or None
+
+    @cached_property
     def row(self) -> Row:
         """The row of the leaderboard: key -> value for each of `row_columns()`."""
         values = {key: (column.types, column.value(self)) for key, column in row_columns().items()}
@@ -104,7 +121,8 @@ Value = Callable[[Entry], Any]
 class Cell(NamedTuple):
     """How tables show a column: in which ("who", "scores" or "run"), and what a row has there.
 
-    `left` aligns it to the left, `headline` puts it before the others of its table.
+    `left` aligns it to the left, `headline` puts it before the others of its table. A cell that is `optional` is only
+    shown where a row has something there.
     """
 
     table: str
@@ -112,6 +130,7 @@ class Cell(NamedTuple):
     text: Text
     left: bool = False
     headline: bool = False
+    optional: bool = False
 
 
 class Column(NamedTuple):
@@ -199,6 +218,26 @@ def _versions(entry: Entry) -> dict[str, str]:
 
 def _mean(scores: np.ndarray | None) -> float | None:
     return None if scores is None else round(float(scores.mean()), 5)
+
+
+def _in_pool(metric: str) -> Value:
+    return lambda entry: round(entry.pool[metric].pool, 5) if metric in entry.pool else None
+
+
+def _pool_end(side: str) -> Value:
+    def end(entry: Entry) -> float | None:
+        found = getattr(entry.pool["ndcg_at_10"].interval, side) if entry.pool else None
+        return None if found is None else round(found, 5)
+
+    return end
+
+
+def _pool_interval(row: Row) -> str:
+    return Interval(0.0, row["pool_ndcg_at_10_ci_low"], row["pool_ndcg_at_10_ci_high"]).ends()
+
+
+def _of_pool(heading: str, text: Text) -> Cell:
+    return Cell("scores", heading, text, optional=True)
 
 
 def _fact(
@@ -297,6 +336,42 @@ FACTS = [
         "the tokens of a text that the model reads; null if not known",
         lambda entry: _of_encoder(entry, "context_tokens"),
     ),
+    Column(
+        "pool_ndcg_at_10",
+        NUMBER,
+        "nDCG@10 in the whole pool that the corpus was drawn from, estimated; null if it was not drawn from one",
+        _in_pool("ndcg_at_10"),
+        _of_pool("nDCG@10 in the pool", number("pool_ndcg_at_10")),
+    ),
+    Column(
+        "pool_ndcg_at_10_ci_low",
+        NUMBER,
+        "its 95 % interval over images and over what was sampled; null if there are too few images",
+        _pool_end("low"),
+        _of_pool("its interval", _pool_interval),
+    ),
+    Column("pool_ndcg_at_10_ci_high", NUMBER, "its upper end", _pool_end("high")),
+    Column(
+        "pool_recall_at_1",
+        NUMBER,
+        "R@1 in the pool, estimated",
+        _in_pool("recall_at_1"),
+        _of_pool("R@1 in the pool", number("pool_recall_at_1")),
+    ),
+    Column(
+        "pool_mean_rank",
+        NUMBER,
+        "mean rank in the pool, an unbiased estimate",
+        _in_pool("mean_rank"),
+        _of_pool("mean rank in the pool", number("pool_mean_rank", ",.1f")),
+    ),
+    Column(
+        "miner_family",
+        TEXT,
+        "the miner whose family the model is of, which chose images of the corpus; null if there is none",
+        lambda entry: entry.miner_family,
+        Cell("scores", "family of miner", words("miner_family"), left=True, optional=True),
+    ),
     _fact("n_parameters", INTEGER, "parameters of the model", _run_or_meta, "parameters", _parameters),
     _fact("embed_dim", INTEGER, "dimension of its vectors", _run_or_meta, "dimension", number("embed_dim", "d")),
     _fact("precision", TEXT, "of the computation", _key, "precision"),
@@ -336,12 +411,18 @@ def row_columns() -> dict[str, Column]:
     return {column.key: column for column in (*WHO, *map(_score, scored()), *FACTS)}
 
 
-def cells_of(*tables: str, one_relevant: bool | None = None) -> list[Cell]:
+def cells_of(*tables: str, one_relevant: bool | None = None, rows: Sequence[Row] = ()) -> list[Cell]:
     """Return the cells of a row in these tables, in their order.
 
-    Where every query is known to have one relevant image, scores that are copies of others are left out.
+    Where every query is known to have one relevant image, scores that are copies of others are left out; so are those
+    that are optional and that none of `rows` has.
     """
-    copies = {key for key, metric in METRICS.items() if metric.copy_of and one_relevant}
-    cells = [column.cell for column in row_columns().values() if column.cell and column.key not in copies]
+    without = {key for key, metric in METRICS.items() if metric.copy_of and one_relevant}
+    columns = [column for column in row_columns().values() if column.key not in without]
+    cells = [
+        column.cell
+        for column in columns
+        if column.cell and (not column.cell.optional or any(row[column.key] is not None for row in rows))
+    ]
     cells.sort(key=lambda cell: not cell.headline)
     return [cell for table in tables for cell in cells if cell.table == table]

@@ -2,7 +2,8 @@
 
 Distractors are the *uncaptioned* images. The other captioned images are rivals too, but they always stay: they are
 part of the question, distractors are the haystack. `thinning.py` has the exact part, `extrapolation.py` the model, and
-`dependence.py` what queries share in their distractors, with what cannot be seen of it.
+`dependence.py` what queries share in their distractors, with what cannot be seen of it. In corpora that were drawn from
+a pool only random images come and go: `pool_growth.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mteb_vehicle_search.analysis.dependence import (
 )
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
 from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
+from mteb_vehicle_search.analysis.pool_growth import grown, pool_sizes, what_stays
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import open_record
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
@@ -50,8 +52,8 @@ TABLE_METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10", "reca
 class GrowthPoint(NamedTuple):
     """The expected score among a number of distractors, with its 95 % interval (None if there are too few images).
 
-    The corpus holds them and the captioned images. The method is "exact" (an expectation over the searched images) or
-    "model" (beyond them).
+    The corpus holds them and the images that always stay. The method is "exact" (an expectation over the searched
+    images), "model" (beyond them), or "pool" (beyond them, in the pool that they were drawn from).
     """
 
     distractors: int
@@ -86,17 +88,19 @@ def growth(
 ) -> dict[str, list[GrowthPoint]]:
     """Return, for each metric, the expected score for each number of distractors, with 95 % intervals by image.
 
-    The metrics are of `metrics.growing()`; `mrr` (without a last rank) only up to the searched corpus. `sizes` are
-    `default_sizes` if None. `resamples` and `seed` are of the model beyond the searched corpus.
+    The metrics are of `metrics.growing()`. `sizes` are `default_sizes` if None, or those of the pool. `resamples` and
+    `seed` are of the model beyond the searched corpus.
 
     Raises:
         ResultsError: Queries have several relevant images, or a size or a metric is not possible.
     """
+    if sizes is not None and any(n < 0 for n in sizes):
+        raise ResultsError("A number of distractors cannot be negative.")
+    if ranks.arms:
+        return _in_a_pool(ranks, metrics, sizes)
     total, captioned, above = _counts(ranks)
     if sizes is None:
-        sizes = [n for n in default_sizes(total) if n <= total or (total and "mrr" not in metrics)]
-    if any(n < 0 for n in sizes):
-        raise ResultsError("A number of distractors cannot be negative.")
+        sizes = [n for n in default_sizes(total) if n <= total or total]
     kept = int(ranks.record.info["corpus_size"]) - total
     beyond = [n for n in sizes if n > total]
     modelled = {metric: [] for metric in metrics}
@@ -110,6 +114,20 @@ def growth(
             points.append(GrowthPoint(n, n + kept, metric, *interval, "exact"))
         points += [GrowthPoint(n, n + kept, metric, *found, "model") for n, found in zip(beyond, modelled[metric])]
     return curves
+
+
+def _in_a_pool(ranks: RunRanks, metrics: Sequence[str], sizes: Sequence[int] | None) -> dict[str, list[GrowthPoint]]:
+    _require_one_relevant(ranks)
+    kept = int(ranks.record.info["corpus_size"]) - searched(ranks)
+    return {
+        metric: [GrowthPoint(n, n + kept, metric, *interval, method) for n, interval, method in points]
+        for metric, points in grown(ranks, metrics, pool_sizes(ranks.arms) if sizes is None else sizes).items()
+    }
+
+
+def searched(ranks: RunRanks) -> int:
+    """Return how many distractors the corpus of a run has; if it was drawn from a pool, only random ones count."""
+    return ranks.arms.sampled if ranks.arms else ranks.distractors
 
 
 class HoldOut(NamedTuple):
@@ -163,11 +181,14 @@ def equivalence(
     """Return how many random distractors of `general` give the score that `special` gives with all of its own.
 
     Both are runs of one model with the same queries, on the corpus of one domain and on one of all domains. The metric
-    is one of `metrics.growing()` but `mrr`; both runs share the bootstrap resamples of images.
+    is one of `metrics.growing()`; both runs share the bootstrap resamples of images.
 
     Raises:
-        ResultsError: The runs differ in model or in queries, or a query has several relevant images.
+        ResultsError: The runs differ in model or in queries, a query has several relevant images, or mined images are
+            among the general distractors.
     """
+    if general.arms:
+        raise ResultsError(f"{general.record.folder}: mined distractors are no general ones; name a run without them.")
     _require_one_relevant(special)
     _require_one_relevant(general)
     first, second = (run.record.key for run in (special, general))
@@ -254,13 +275,13 @@ def main(args: argparse.Namespace) -> int:
     for record, name in zip(records, shown_names([record.key for record in records])):
         ranks = load_ranks(record)
         curves = growth(ranks, metrics, args.sizes, seed=args.seed)
-        checked = next((metric for metric in metrics if metric != "mrr"), "ndcg_at_10")
-        check = hold_out(ranks, checked, seed=args.seed) if ranks.distractors else None
+        checked = metrics[0]
+        check = hold_out(ranks, checked, seed=args.seed) if ranks.distractors and not ranks.arms else None
         equal = None
         if args.general:
             other = load_ranks(_general_run(args.general, record.key.full_name, args.runs))
             equal = equivalence(ranks, other, checked, seed=args.seed)
-        depends = dependence_of(ranks)
+        depends = None if ranks.arms else dependence_of(ranks)
         found.append({"name": name, **_as_json(ranks, curves, checked, check, equal, depends)})
         if args.format == "table":
             _show(screen, name, ranks, curves, checked, check, equal, depends)
@@ -275,7 +296,7 @@ def _general_run(text: str, model: str, root: Path | None):
     return choose_runs([model], root, content_id=text)[0]
 
 
-def _as_json(ranks, curves, checked, check, equal, depends: Dependence) -> dict:
+def _as_json(ranks, curves, checked, check, equal, depends: Dependence | None) -> dict:
     info = ranks.record.info
     return {
         "model_name": info["model_name"],
@@ -284,21 +305,21 @@ def _as_json(ranks, curves, checked, check, equal, depends: Dependence) -> dict:
         "task": info["task_name"],
         "title": title_of(info),
         "content_id": info["content_id"],
-        "distractors": ranks.distractors,
+        "distractors": searched(ranks),
         "points": [point._asdict() for points in curves.values() for point in points],
         "hold_out": check
         and {"metric": checked, "share": check.share, **check.predicted._asdict(), "actual": check.actual},
         "equivalence": equal and equal._asdict(),
-        "dependence": {**depends._asdict(), "warning": depends.warning},
+        "dependence": depends and {**depends._asdict(), "warning": depends.warning},
     }
 
 
-def _show(screen, name, ranks, curves, checked, check, equal, depends: Dependence) -> None:
+def _show(screen, name, ranks, curves, checked, check, equal, depends: Dependence | None) -> None:
     info = ranks.record.info
     points = next(iter(curves.values()))
     head = [
         ["distractors", *(f"{p.distractors:,}" for p in points)],
-        ["", *(how_known(p, ranks.distractors) for p in points)],
+        ["", *(how_known(p, searched(ranks)) for p in points)],
     ]
     cells = [[metric, *(f"{p.value:.4f}" for p in of_metric)] for metric, of_metric in curves.items()]
     # Five intervals side by side are more than anybody reads: one beside the leading metric.
@@ -307,9 +328,10 @@ def _show(screen, name, ranks, curves, checked, check, equal, depends: Dependenc
     if any(point.low is None for point in points):
         screen.print(TOO_FEW_NOTE)
     captioned = info["corpus_size"] - ranks.distractors
-    if depends.warning and any(p.method == "model" for p in points):
+    if depends and depends.warning and any(p.method == "model" for p in points):
         screen.print(f"\nWhat is modelled {depends.warning}")
-    screen.print(f"\nThe {captioned:,} captioned images always stay; distractors are the uncaptioned ones.")
+    stays = f"The {captioned:,} captioned images always stay; distractors are the uncaptioned ones."
+    screen.print(f"\n{what_stays(ranks.arms) if ranks.arms else stays}")
     if check is not None:
         screen.print(
             f"Check: from {check.share:.0%} of the distractors the model predicts {checked} "
@@ -321,7 +343,9 @@ def _show(screen, name, ranks, curves, checked, check, equal, depends: Dependenc
 
 
 def how_known(point: GrowthPoint, searched: int) -> str:
-    """Return "measured", "exact", "modelled" or "too far to trust", for a run that searched so many distractors."""
+    """Return "measured", "exact", "modelled", "too far to trust" or "estimated", for a run with so many distractors."""
+    if point.method == "pool":
+        return "estimated"
     if point.method == "exact":
         return "measured" if point.distractors == searched else "exact"
     return "too far to trust" if point.distractors > TRUSTED_FACTOR * searched else "modelled"

@@ -80,7 +80,8 @@ def completed(document: Any) -> Any:
     def row(old: dict[str, Any]) -> dict[str, Any]:
         renamed = {"license" if key == "licence" else key: value for key, value in old.items()}
         later = ("preprocess", "rank_last", "better_than_chance", "tied_queries")
-        later = (*later, "ndcg_at_10_if_first", "ndcg_at_10_ci_images", "texts_cut", "context_tokens")
+        later = (*later, "ndcg_at_10_if_first", "ndcg_at_10_ci_images", "texts_cut", "context_tokens", "miner_family")
+        later = (*later, *(key for key in row_columns() if key.startswith("pool_")))
         return {"name": old.get("model"), "options": {}, **dict.fromkeys(later), **renamed}
 
     def table(old: dict[str, Any]) -> dict[str, Any]:

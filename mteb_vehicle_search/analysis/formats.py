@@ -111,7 +111,7 @@ def show(document: dict[str, Any]) -> None:
 
     parts = reported_parts(document)
     for table in document["tables"]:
-        scores = cells_of("scores", one_relevant=table["one_relevant"])
+        scores = cells_of("scores", one_relevant=table["one_relevant"], rows=table["rows"])
         rows = [*table["rows"], *random_row(table)]
         add(heading(table, document["tables"]), rows, cells_of("who"), [*scores, *cells_of("run")])
         for line in (difference(document["tables"], table), *caveats.of_table(table), *versions(table["rows"])):
@@ -162,7 +162,8 @@ def to_markdown(document: dict[str, Any]) -> str:
         lines += [f"**{_escape(heading(table, document['tables']))}**", ""]
         if line := difference(document["tables"], table):
             lines += [_escape(line), ""]
-        scores = [*cells_of("who"), *cells_of("scores", one_relevant=table["one_relevant"])]
+        of_scores = cells_of("scores", one_relevant=table["one_relevant"], rows=table["rows"])
+        scores = [*cells_of("who"), *of_scores]
         add([*table["rows"], *random_row(table)], scores)
         lines += [line for text in caveats.of_table(table) for line in (_escape(text), "")]
         add(table["rows"], [*_model(), *cells_of("run")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.arms import Arms, arms_of
 from mteb_vehicle_search.analysis.fields import json_types
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import Grouped, of_run
@@ -79,6 +81,19 @@ class RunRanks:
             return None
         return of_run(metric).of_query(Grouped.of(self.query_ids, self.ranks - self.tied, self.grades))
 
+    @cached_property
+    def arms(self) -> Arms | None:
+        """The arms of the corpus, which was drawn from a pool; None if it has none.
+
+        Raises:
+            ResultsError: What the record says of them is impossible.
+        """
+        return arms_of(self.record.info, self.record.folder)
+
+    def above_of(self, names: Collection[str]) -> np.ndarray:
+        """Return how many images of these groups rank above each relevant one, int64 [p]."""
+        return sum((self.above[name] for name in names), np.zeros(len(self.ranks), dtype=np.int64))
+
     @property
     def distractors(self) -> int:
         """How many images of the corpus belong to no query: the uncaptioned ones."""
@@ -113,7 +128,7 @@ def load_ranks(record: RunRecord) -> RunRanks:
     """Read and check the ranks of a run record.
 
     Raises:
-        ResultsError: Columns or fields are missing, ranks are impossible, or a pair occurs twice.
+        ResultsError: Columns or fields are missing, ranks or arms are impossible, or a pair occurs twice.
     """
     table, where = record.queries(), record.folder
     missing = {"query_id", "relevant_id", "rank", "top_ids"} - set(table.column_names)
@@ -146,6 +161,7 @@ def load_ranks(record: RunRecord) -> RunRanks:
     # Records of earlier versions were of sets without grades.
     grades = table["grade"].to_numpy().astype(np.int64) if "grade" in table.column_names else np.ones_like(ranks)
     tied = table["tied"].to_numpy().astype(np.int64) if "tied" in table.column_names else None
+    arms_of(record.info, where)
     return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, table["top_ids"].to_pylist(), tied)
 
 

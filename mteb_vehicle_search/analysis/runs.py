@@ -20,7 +20,7 @@ from mteb_vehicle_search.analysis.fields import OBJECT, TEXT, is_text, require
 from mteb_vehicle_search.analysis.reported import reported_figures
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import scored
-from mteb_vehicle_search.run_record import RunKey, RunRecord, options_of
+from mteb_vehicle_search.run_record import NO_REVISION, RunKey, RunRecord, options_of
 
 # A result is of an evaluation set of ours if mteb's dataset revision is a content id.
 CONTENT_ID = re.compile(r"[0-9a-f]{64}")
@@ -251,6 +251,18 @@ def _meta(path: Path) -> dict[str, Any]:
     except ResultsError as error:
         raise ResultsError(f"its model_meta.json is damaged: {error.message}") from error
     return meta
+
+
+def meta_of(key: RunKey) -> dict[str, Any]:
+    """Return what mteb's files in `./results` say of the model of a run; empty if they say nothing."""
+    for path in files_below(RESULTS, "model_meta.json") if RESULTS.is_dir() else ():
+        try:
+            meta = _meta(path.parent / "any.json")
+        except ResultsError:
+            continue
+        if meta.get("name") == key.model and (meta.get("revision") or "") in (key.revision, NO_REVISION, ""):
+            return meta
+    return {}
 
 
 def _model(path: Path, meta: dict[str, Any]) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from mteb_vehicle_search.analysis.corpus_growth import (
     growth,
     hold_out,
     how_known,
+    searched,
 )
 from mteb_vehicle_search.analysis.dependence import dependence_of
 from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
@@ -39,8 +40,8 @@ FAR = (100_000, 300_000, 3_000_000)
 class Growth(NamedTuple):
     """The growth curve of nDCG@10 of one model, or why there is none.
 
-    `kinds` is how each point is known: "exact", "measured", "modelled" or "too far to trust"; `check` is the hold-out
-    check, if the corpus has distractors; `warning` is why what is modelled cannot be trusted, empty if it can.
+    `kinds` is how each point is known: "exact", "measured", "modelled", "too far to trust" or "estimated"; `check` is
+    the hold-out check, if there is one; `warning` is why what is modelled cannot be trusted, empty if it can.
     """
 
     points: list[GrowthPoint]
@@ -247,12 +248,22 @@ def _suspects(
 
 def growth_of(run: RunRanks) -> Growth:
     """Return the growth curve of nDCG@10 with its check; a run that has none says why."""
+    if run.arms:
+        return _growth_in_a_pool(run)
     total = run.distractors
     sizes = {*default_sizes(total), *(n * total for n in BEYOND), *(n for n in FAR if n > TRUSTED_FACTOR * total)}
     try:
         points = growth(run, ("ndcg_at_10",), sorted(sizes) if total else [0])["ndcg_at_10"]
         kinds, check = [how_known(p, total) for p in points], hold_out(run) if total else None
         return Growth(points, kinds, check, "", dependence_of(run).warning if total else "")
+    except VehicleSearchError as error:
+        return Growth([], [], None, error.message)
+
+
+def _growth_in_a_pool(run: RunRanks) -> Growth:
+    try:
+        points = growth(run)["ndcg_at_10"]
+        return Growth(points, [how_known(point, searched(run)) for point in points], None, "")
     except VehicleSearchError as error:
         return Growth([], [], None, error.message)
 

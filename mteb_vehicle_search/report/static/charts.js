@@ -64,7 +64,9 @@
     });
     chart.setAttribute("role", "img");
     unlabel(chart);
-    return [legend(...["exact", "measured", "modelled", TOO_FAR].map(stroke)), chart];
+    const pooled = all.some(({ kind }) => kind === "estimated");
+    const kinds = ["exact", "measured", ...(pooled ? ["estimated"] : ["modelled", TOO_FAR])];
+    return [legend(...kinds.map(stroke)), chart];
   }
 
   /** Scores of all models by one division of the captions; a label leads to the failures of its captions. */
