@@ -112,7 +112,7 @@ def classified(home, tmp_path_factory):
     """What an uninterrupted build of the shards leaves, with a classifier and chunks of eight images."""
     folder = tmp_path_factory.mktemp("classified")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classify, "CHUNK", 8)
+        patch.setattr(chunks, "CHUNK", 8)
         build(options(home, folder / "set"), Recorder())
     return digest(folder / "set")
 
