@@ -46,15 +46,31 @@ def _side_range(side_px: int) -> str:
 
 
 class _Cell(NamedTuple):
-    """A picture of the sheet, what tells it from others, and its first caption or its class."""
+    """A picture of the sheet, what tells it from others, and its first caption or its class, in lines that fit."""
 
     image: Image.Image
     name: str
     lines: list[str]
 
 
+class _Row(NamedTuple):
+    """Pictures beside each other, and what stands above them; empty: nothing."""
+
+    cells: list[_Cell]
+    heading: str = ""
+
+    @property
+    def height(self) -> int:
+        """Of the highest picture with what stands below it, and of the heading, in pixels."""
+        highest = max(cell.image.height + LINE_PX * (1 + len(cell.lines)) for cell in self.cells)
+        return highest + 3 * GAP_PX + (LINE_PX + GAP_PX if self.heading else 0)
+
+
 def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
-    """Write a PNG of random images, half of them captioned ones, with their ids, and first captions or classes."""
+    """Write a PNG of random images, half of them captioned ones, with their ids, and first captions or classes.
+
+    Of a set that was selected by clusters a row of images of each follows, below its commonest words.
+    """
     texts = {query.id: query.text for query in eval_set.queries()}
     # Backwards, so that the first query of an image is what stays.
     captions = {qrel.corpus_id: texts[qrel.query_id] for qrel in sorted(eval_set.qrels(), reverse=True)}
@@ -65,25 +81,47 @@ def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0)
     half = rng.sample(sorted(captions), min(len(captions), max(count // 2, count - len(others))))
     chosen = sorted(half + rng.sample(others, min(len(others), count - len(half))))
     font = ImageFont.load_default(size=FONT_PX)
-    cells = []
-    for identifier in chosen:
+
+    def cell(identifier: str) -> _Cell:
         with Image.open(io.BytesIO(eval_set.jpeg(identifier))) as image:
             image.thumbnail((CELL_PX - 2 * GAP_PX, CELL_PX - 2 * GAP_PX))
             text = captions.get(identifier) or classes[identifier] or "without caption"
-            cells.append(_Cell(image.convert("RGB"), identifier.rpartition("/")[2], _wrapped(text, font)))
-    rows = [cells[at : at + COLUMNS] for at in range(0, len(cells), COLUMNS)]
-    # A row is as high as its highest picture; captions follow their pictures.
-    heights = [max(cell.image.height + LINE_PX * (1 + len(cell.lines)) for cell in row) + 3 * GAP_PX for row in rows]
-    sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, sum(heights))), "white")
+            return _Cell(image.convert("RGB"), identifier.rpartition("/")[2], _wrapped(text, font))
+
+    cells = [cell(identifier) for identifier in chosen]
+    rows = [_Row(cells[at : at + COLUMNS]) for at in range(0, len(cells), COLUMNS)]
+    for cluster in eval_set.manifest["notes"].get("clusters", []):
+        # What was removed as a duplicate is not there any more.
+        ids = [identifier for identifier in cluster["ids"] if identifier in captions]
+        if ids:
+            shown = sorted(rng.sample(ids, min(COLUMNS, len(ids))))
+            rows.append(_Row([cell(identifier) for identifier in shown], _heading(cluster)))
+    _draw(rows, font).save(path, "PNG")
+
+
+def _heading(cluster: dict[str, Any]) -> str:
+    words = ", ".join(cluster["words"]) or "without words"
+    return f"Cluster {cluster['number']}: {words}. {cluster['size']:,} images, coherence {cluster['coherence']:.2f}"
+
+
+def _draw(rows: list[_Row], font: Any) -> Image.Image:
+    """Return the sheet; a row is as high as its highest picture, and captions follow their pictures."""
+    sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, sum(row.height for row in rows))), "white")
     pen, top = ImageDraw.Draw(sheet), 0
-    for row, height in zip(rows, heights):
-        for number, cell in enumerate(row):
-            left, below = number * CELL_PX + GAP_PX, top + GAP_PX + cell.image.height + GAP_PX // 2
-            sheet.paste(cell.image, (left, top + GAP_PX))
+    for row in rows:
+        begin = top
+        if row.heading:
+            pen.line([GAP_PX, top, sheet.width - GAP_PX, top], fill="lightgray")
+            heading = _cut(row.heading, font, sheet.width - 2 * GAP_PX)
+            pen.text((GAP_PX, top + GAP_PX), heading, fill="black", font=font)
+            begin += LINE_PX + GAP_PX
+        for number, cell in enumerate(row.cells):
+            left, below = number * CELL_PX + GAP_PX, begin + GAP_PX + cell.image.height + GAP_PX // 2
+            sheet.paste(cell.image, (left, begin + GAP_PX))
             for place, line in enumerate([_cut(cell.name, font), *cell.lines]):
                 pen.text((left, below + LINE_PX * place), line, fill="gray" if not place else "black", font=font)
-        top += height
-    sheet.save(path, "PNG")
+        top += row.height
+    return sheet
 
 
 def _wrapped(text: str, font: Any) -> list[str]:
@@ -99,12 +137,12 @@ def _wrapped(text: str, font: Any) -> list[str]:
     return cut if len(cut) <= LINES else [*cut[: LINES - 1], _cut(f"{cut[LINES - 1]}...", font)]
 
 
-def _cut(line: str, font: Any) -> str:
-    """Return a line as far as it fits under a picture, with dots if that is not all of it."""
-    if font.getlength(line) <= CELL_PX - 2 * GAP_PX:
+def _cut(line: str, font: Any, width_px: int = CELL_PX - 2 * GAP_PX) -> str:
+    """Return a line as far as it fits, by default under a picture, with dots if that is not all of it."""
+    if font.getlength(line) <= width_px:
         return line
     line = line.removesuffix("...")
-    while line and font.getlength(f"{line}...") > CELL_PX - 2 * GAP_PX:
+    while line and font.getlength(f"{line}...") > width_px:
         line = line[:-1]
     return f"{line}..."
 
@@ -125,6 +163,9 @@ def main(args: argparse.Namespace) -> int:
     print_rows("Images by source", ("source", "images"), list(summary.sources.items()))
     if summary.classes:
         print_rows("\nImages by class", ("class", "images"), list(summary.classes.items()))
+    if clusters := eval_set.manifest["notes"].get("clusters", []):
+        shown = [(c["number"], ", ".join(c["words"]), c["size"], f"{c['coherence']:.2f}") for c in clusters]
+        print_rows("\nClusters of captioned images", ("cluster", "commonest words", "images", "coherence"), shown)
     most = max(summary.sides.values())
     rows = [(name, count, "#" * round(40 * count / most)) for name, count in summary.sides.items()]
     print_rows("\nShorter side of the originals", ("shorter side", "images", ""), rows)

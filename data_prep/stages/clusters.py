@@ -46,7 +46,9 @@ def joined_views(views: Views, names: Iterable[str]) -> tuple[list[str], np.ndar
     ids, parts = views.ids(), [np.concatenate([*views.chunks(name)]) for name in names]
     order = sorted({identifier: row for row, identifier in reversed([*enumerate(ids)])}.items())
     rows = [row for _, row in order]
-    return [identifier for identifier, _ in order], np.concatenate(parts, axis=1)[rows] / np.sqrt(len(parts))
+    return [identifier for identifier, _ in order], np.concatenate(parts, axis=1)[rows] / np.float32(
+        np.sqrt(len(parts))
+    )
 
 
 def find_clusters(ids: Sequence[str], vectors: np.ndarray, count: int, seed: int) -> list[Cluster]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,7 +103,9 @@ class TextMiner:
 
     def __init__(self, folder: Path, device: str) -> None:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         self._device = device
         self._model = SentenceTransformer(
             str(folder),
@@ -204,8 +207,6 @@ def check_files(miner: Miner, folder: Path, classifier: Classifier | None) -> fl
 
 def _require_own_code(folder: Path) -> None:
     try:
-        import json
-
         types = [str(one["type"]) for one in json.loads((folder / "modules.json").read_text(encoding="utf-8"))]
     except (ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{folder / 'modules.json'} is no list of modules.", "Get the file again.") from error

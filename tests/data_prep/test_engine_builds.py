@@ -25,7 +25,7 @@ from data_prep.build import build
 from data_prep.job import BuildOptions
 from data_prep.preset import load_preset
 from data_prep.sources import Place
-from data_prep.stages import classify, distractors, identity
+from data_prep.stages import chunks, classify, distractors, identity
 from data_prep.stages.shards import Pool
 from mteb_vehicle_search.engine.local import LocalEngine
 from mteb_vehicle_search.errors import BuildError, EngineError, SourceError
@@ -112,14 +112,14 @@ def classified(home, tmp_path_factory):
     """What an uninterrupted build of the shards leaves, with a classifier and chunks of eight images."""
     folder = tmp_path_factory.mktemp("classified")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classify, "CHUNK", 8)
+        patch.setattr(chunks, "CHUNK", 8)
         build(options(home, folder / "set"), Recorder())
     return digest(folder / "set")
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(classify, "CHUNK", 8)
+    monkeypatch.setattr(chunks, "CHUNK", 8)
 
 
 @pytest.fixture
@@ -360,8 +360,8 @@ def test_by_default_the_classifier_is_on_the_devices_of_the_workers(home, classi
 
 
 def test_few_chunks_are_on_their_way(home, tmp_path, threads, monkeypatch):
-    monkeypatch.setattr(classify, "ON_THEIR_WAY", 2)
-    monkeypatch.setattr(classify, "CHUNK", 2)
+    monkeypatch.setattr(chunks, "ON_THEIR_WAY", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     real, most = classify.ChunkClassifier._scored, []
 
     def scored(self, *given):

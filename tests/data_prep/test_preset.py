@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,6 +18,7 @@ from data_prep.preset import (
     Distractors,
     Duplicates,
     Expected,
+    Miner,
     Preset,
     Selection,
     load_preset,
@@ -556,3 +559,224 @@ def test_keys_of_own_pictures_are_checked(tmp_path, text, message):
     with pytest.raises(BuildError) as error:
         load_preset(write(tmp_path, text))
     assert message in str(error.value)
+
+
+MINERS = f"""
+[miners.dinov2]
+library = "timm"
+model = "vit_small"
+revision = "{"a" * 40}"
+family = "dinov2"
+side_px = 224
+[miners.minilm]
+library = "sentence-transformers"
+model = "owner/minilm"
+revision = "{"b" * 40}"
+[miners.layout]
+library = "pixels"
+model = "layout"
+same_above = 0.99
+"""
+POOL = IMAGENET.replace('classes = "orig49"', 'method = "stratified"\nsize = 100\nnear = 7\nseed = "s"') + MINERS
+CLUSTERS = MINIMAL + '[selection]\nmethod = "clusters"\nclusters = 2\nimages = 10\n' + MINERS
+LISTED = MINIMAL + '[selection]\nmethod = "list"\nlist = "names.txt"\n'
+
+
+def test_miners_and_methods_arrive(tmp_path):
+    found = load_preset(write(tmp_path, POOL))
+    dinov2 = Miner("timm", "vit_small", "a" * 40, "dinov2", 224)
+    minilm = Miner("sentence-transformers", "owner/minilm", "b" * 40)
+    layout = Miner("pixels", "layout", same_above=0.99)
+    assert found.miners == {"dinov2": dinov2, "minilm": minilm, "layout": layout}
+    assert found.distractors == Distractors("imagenet", None, ("train", "val"), "", "stratified", (), 7, 100, None, "s")
+    assert [miner.same_cosine for miner in found.miners.values()] == [0.95, 0.0, 0.99]
+    assert [miner.sees_images for miner in found.miners.values()] == [True, False, True]
+    assert (found.pool_miners(), found.cluster_miners()) == (found.miners, {})
+    assert found.wanted_classes() == set(range(1000))
+    assert found.distractor_classes().classes[817].name == "sports car, sport car"
+    some = load_preset(write(tmp_path, POOL.replace("near = 7", 'miners = ["layout", "dinov2", "minilm"]')))
+    assert list(some.pool_miners()) == ["layout", "dinov2", "minilm"]
+    clustered = load_preset(write(tmp_path, CLUSTERS))
+    assert clustered.selection == Selection(method="clusters", clusters=2, images=10)
+    assert (clustered.cluster_miners(), clustered.pool_miners()) == (clustered.miners, {})
+    assert clustered.selection_classes() is None
+    listed = load_preset(write(tmp_path, LISTED))
+    assert listed.selection == Selection(method="list", list="names.txt")
+    assert (listed.selection_classes(), listed.pool_miners(), listed.cluster_miners()) == (None, {}, {})
+
+
+def test_a_pool_without_classes_is_seen_by_miners_of_images_alone(tmp_path):
+    text = POOL.replace('"imagenet"', '"drawn"').replace("images = 10", 'images = 10\nviews = ["minilm"]')
+    text += '[selection]\nmethod = "clusters"\nclusters = 2\nimages = 10\nviews = ["minilm"]\n'
+    found = load_preset(write(tmp_path, text))
+    assert list(found.pool_miners()) == ["dinov2", "layout"]
+    assert list(found.cluster_miners()) == ["minilm"]
+    assert found.wanted_classes() == set()
+
+
+def test_a_preset_tells_of_miners_and_methods_where_it_has_them(tmp_path):
+    told = load_preset(write(tmp_path, POOL)).as_json()
+    assert told["distractors"] == {
+        "source": "imagenet",
+        "classes": None,
+        "splits": ("train", "val"),
+        "method": "stratified",
+        "near": 7,
+        "size": 100,
+        "seed": "s",
+    }
+    assert list(told["miners"]) == ["dinov2", "layout", "minilm"]
+    assert told["miners"]["layout"] == {"library": "pixels", "model": "layout", "same_above": 0.99}
+    assert told["miners"]["dinov2"] == {
+        "library": "timm",
+        "model": "vit_small",
+        "revision": "a" * 40,
+        "family": "dinov2",
+        "side_px": 224,
+    }
+    clustered = load_preset(write(tmp_path, CLUSTERS)).as_json()
+    assert clustered["selection"] == {"method": "clusters", "clusters": 2, "images": 10}
+    assert load_preset(write(tmp_path, LISTED)).as_json()["selection"] == {"method": "list"}
+    assert load_preset(write(tmp_path, PINNED)).as_json()["selection"] == {
+        "classes": "orig49",
+        "threshold": 0.6,
+        "share": None,
+    }
+
+
+# sha256 of what the shipped presets say, as JSON: of sets that were built before there were miners.
+TOLD = {
+    "original": "230ef3d9fbfe0b2291b50ee1a4755c1ed54b975bdd2df4f4f3406afc23a07e4d",
+    "wordnet": "29e4ee27babba0c4235682aba35f3aeb10423415379a82a5911f99839da2edf5",
+    "mini": "da8f3da44072d067a752ce52a2ebb0417057e28dd8c7deed64d07269a0db7fc2",
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_shipped_presets_tell_has_the_bytes_it_always_had(name):
+    told = json.dumps(load_preset(name).as_json())
+    assert hashlib.sha256(told.encode()).hexdigest() == TOLD[name]
+
+
+CLASSED = (
+    POOL
+    + f'[classifier]\nlibrary = "timm"\nmodel = "m"\nrevision = "{"c" * 40}"\n[miners.logits]\nlibrary = "classifier"\n'
+)
+MINED = POOL.replace("stratified", "mined").replace("size = 100\n", "")
+UNCLASSED = POOL.replace('"imagenet"', '"drawn"')
+BLIND = "compares captions with names of classes, and 'drawn' has none"
+UNKNOWN = "which [miners] does not hold: there is 'dinov2', 'minilm', 'layout'"
+# A preset's text, what to change in it, what it is changed to, and what is said; nothing: it is right.
+MINING = [
+    (MINED, "", "", ""),
+    (CLASSED, "", "", ""),
+    (POOL, "dinov2]", "d2]", ""),
+    (POOL, "miners.dinov2]", "miners.id]", "miners.id: the name must be 1 to 20 of a-z, 0-9 and '-', and not 'id'"),
+    (POOL, "miners.dinov2]", f"miners.{'d' * 21}]", f"miners.{'d' * 21}: the name must be 1 to 20 of"),
+    (POOL, "miners.dinov2]", "miners.D]", "miners.D: the name must be 1 to 20 of"),
+    (
+        POOL,
+        '"timm"',
+        '"faiss"',
+        "miners.dinov2.library must be 'timm' or 'classifier' or 'pixels' or 'sentence-transformers'",
+    ),
+    (POOL, f'revision = "{"a" * 40}"\n', "", "miners.dinov2.revision must be a full commit hash (40 hexadecimal"),
+    (POOL, 'model = "vit_small"\n', "", "miners.dinov2.model must be a folder beside the preset, or a name on the hub"),
+    (POOL, 'model = "layout"', 'model = "depth"', "miners.layout.model must be 'layout' or 'colours'"),
+    (POOL, "same_above = 0.99", f'revision = "{"a" * 40}"', "miners.layout.revision has no meaning for 'pixels'"),
+    (POOL, "same_above = 0.99", "side_px = 64", "miners.layout.side_px has a meaning for 'timm' alone"),
+    (POOL, "side_px = 224", "side_px = 15", "miners.dinov2.side_px must be 16 to 2048, or 0 for the model's"),
+    (POOL, "same_above = 0.99", "same_above = 1.01", "miners.layout.same_above must be in [0, 1]"),
+    (POOL, "same_above = 0.99", "same_above = 0", ""),
+    (POOL + '[miners.logits]\nlibrary = "classifier"\n', "", "", "miners.logits needs a [classifier]"),
+    (
+        CLASSED,
+        'library = "classifier"',
+        'library = "classifier"\nmodel = "m"',
+        "miners.logits.model has no meaning for 'classifier': it is the preset's",
+    ),
+    (
+        POOL,
+        "near = 7",
+        'miners = ["dinov2", "layout"]',
+        "miners.minilm is used by nothing: name it in distractors.miners or selection.views",
+    ),
+    (MINIMAL + MINERS, "", "", "miners.dinov2 is used by nothing"),
+    (POOL, "near = 7", 'miners = ["d"]', f"distractors.miners names the miner 'd', {UNKNOWN}"),
+    (POOL, "near = 7", 'miners = ["layout", "layout"]', "distractors.miners names a miner twice"),
+    (POOL, MINERS, "", "distractors.method 'stratified' needs a miner: [miners.NAME]"),
+    (UNCLASSED, "near = 7", 'miners = ["layout", "minilm"]', f"distractors.miners: 'minilm' {BLIND}"),
+    (
+        UNCLASSED.replace(MINERS, MINERS[MINERS.index("[miners.minilm]") : MINERS.index("[miners.layout]")]),
+        "",
+        "",
+        f"distractors.method 'stratified' needs a miner of images: 'minilm' {BLIND}",
+    ),
+    (POOL, '"imagenet"', '"none"', "distractors.method 'stratified' has no meaning for 'none'"),
+    (POOL, '"stratified"', '"random"', "distractors.method must be 'class' or 'mined' or 'stratified'"),
+    (POOL, "near = 7", "near = 0", "distractors.near must be at least 1"),
+    (POOL, "size = 100", "", "distractors must give either size or rate"),
+    (POOL, "size = 100", "size = 100\nrate = 0.5", "distractors must give either size or rate"),
+    (POOL, "size = 100", "size = 0", "distractors.size must be at least 1"),
+    (POOL, "size = 100", "rate = 0", "distractors.rate must be in (0, 1]"),
+    (POOL, "size = 100", "rate = 1.1", "distractors.rate must be in (0, 1]"),
+    (POOL, "size = 100", "rate = 1", ""),
+    (POOL, 'seed = "s"', 'seed = ""', "distractors.seed must not be empty"),
+    (
+        MINED,
+        "near = 7",
+        "rate = 0.1",
+        "distractors.rate has no meaning for the method 'mined': its random arm is as large as the mined",
+    ),
+    (MINIMAL + "near = 3\n", "", "", "distractors.near has no meaning for the method 'class'"),
+    (MINIMAL + "size = 3\n", "", "", "distractors.size has no meaning for the method 'class'"),
+    (POOL, '"stratified"\nsize = 100\nnear = 7\nseed = "s"', '"class"', "distractors.classes is missing"),
+    (CLUSTERS, "clusters = 2\n", "", "selection.clusters is missing: how many there are"),
+    (CLUSTERS, "clusters = 2\n", "clusters = 1\n", "selection.clusters must be at least 2"),
+    (CLUSTERS, "images = 10\n", "", "selection.images is missing: how many images are kept at most"),
+    (CLUSTERS, "images = 10\n", "images = 4\n", "selection.images must be at least selection.smallest"),
+    (CLUSTERS, "images = 10\n", "images = 10\nsmallest = 0\n", "selection.smallest must be at least 1"),
+    (CLUSTERS, "images = 10\n", "images = 10\nseed = -1\n", "selection.seed must be 0 to 4294967295"),
+    (CLUSTERS, "images = 10\n", 'images = 10\nviews = ["d"]\n', f"selection.views names the miner 'd', {UNKNOWN}"),
+    (CLUSTERS, MINERS, "", "selection.method 'clusters' needs a miner: [miners.NAME]"),
+    (
+        CLUSTERS,
+        "images = 10\n",
+        "images = 10\nshare = 0.5\n",
+        "selection.share has no meaning for the method 'clusters'",
+    ),
+    (CLUSTERS, '"clusters"', '"topics"', "selection.method must be 'threshold' or 'list' or 'clusters'"),
+    (LISTED, 'list = "names.txt"', "", "selection.list is missing: the file of image names"),
+    (LISTED, '"names.txt"', '"names.txt"\nimages = 3', "selection.images has no meaning for the method 'list'"),
+    (
+        PINNED,
+        "threshold = 0.6",
+        'threshold = 0.6\nlist = "n"',
+        "selection.list has no meaning for the method 'threshold'",
+    ),
+    (PINNED, "classes='orig49'\n", "", "selection.classes is missing"),
+    (
+        LISTED + f'[classifier]\nlibrary = "timm"\nmodel = "m"\nrevision = "{"c" * 40}"\n',
+        "",
+        "",
+        "a classifier needs [selection] by its probabilities, or a miner of the library 'classifier'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "old", "new", "message"), MINING, ids=range(len(MINING)))
+def test_miners_and_methods_are_checked(tmp_path, text, old, new, message):
+    path = write(tmp_path, text.replace(old, new, 1))
+    if not message:
+        load_preset(path)
+        return
+    with pytest.raises(BuildError) as error:
+        load_preset(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+def test_miners_must_be_tables(tmp_path):
+    with pytest.raises(BuildError, match=r"p\.toml: miners must hold tables, \[miners\.NAME\]\.$"):
+        load_preset(write(tmp_path, MINIMAL.replace("[captioned]", "miners = {a = 3}\n[captioned]")))
+    with pytest.raises(BuildError, match=r"unknown key 'modle' in \[miners\.dinov2\]"):
+        load_preset(write(tmp_path, POOL.replace("model =", "modle =", 1)))

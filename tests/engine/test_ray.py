@@ -536,9 +536,9 @@ KILLED = """
 import os, signal, sys
 from data_prep import cli
 from data_prep.markers import Stages
-from data_prep.stages import classify
+from data_prep.stages import chunks
 
-classify.CHUNK = 8
+chunks.CHUNK = 8
 finish, left = Stages.finish, [3]
 
 def killed(self, stage, *given, **more):
