@@ -200,7 +200,7 @@ def duplicate_rules(table: Duplicates) -> list[Rule]:
     """Return the rules of [duplicates]."""
     return [
         (table.policy in ("report", "remove"), "duplicates.policy must be 'report' or 'remove'"),
-        (0 <= table.max_distance <= 16, "duplicates.max_distance must be 0 to 16"),
+        (-1 <= table.max_distance <= 16, "duplicates.max_distance must be -1 (none are) to 16"),
     ]
 
 

@@ -88,7 +88,7 @@ class EvalSet:
             EvalSetError: They are not, or cannot be read.
         """
         try:
-            computed = content_id(self.corpus_ids(), self.queries(), self.qrels(), self.policy)
+            computed = content_id(self.corpus_ids(), self.queries(), self.qrels(), self.policy, self.pool)
         except TypeError as error:
             raise EvalSetError(f"{self.folder} has rows in which a value is missing.", self._verify_hint) from error
         if computed != self.content_id:

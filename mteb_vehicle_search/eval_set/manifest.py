@@ -98,7 +98,8 @@ def _is_file(value: Any) -> bool:
 
 def _is_preset(value: Any) -> bool:
     rule = value.get("duplicates", {}) if isinstance(value, dict) else None
-    return isinstance(rule, dict) and _is_count(rule.get("max_distance", 0))
+    distance = rule.get("max_distance", 0) if isinstance(rule, dict) else None
+    return distance == -1 or _is_count(distance)
 
 
 def _is_source(value: Any) -> bool:

@@ -199,3 +199,14 @@ def test_the_order_of_images_decides_nothing(tmp_path):
     table = eval_set.provenance()
     rows = random.Random(3).sample(range(table.num_rows), table.num_rows)
     assert groups_of(table.take(rows), eval_set.pool) == [eval_set.groups[row] for row in rows]
+
+
+def test_a_run_may_be_sure_of_the_content(tmp_path):
+    eval_set = pool_set(tmp_path / "set")
+    eval_set.require_content()
+    path = eval_set.folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["pool"]["seed"] = "2"
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(EvalSetError, match="is not what its manifest says"):
+        EvalSet.open(eval_set.folder).require_content()
