@@ -188,12 +188,20 @@ def _look_at_captioned(options: BuildOptions, found: Plan) -> None:
 
 
 def _captioned_bytes(options: BuildOptions, source: CaptionedSource) -> int:
-    """How many bytes of the captioned images have yet to travel: for the classifier all, then those that are kept."""
-    stages, size = Stages(options.work), 0
-    if options.preset.classifier and options.selection is None and not stages.path("classify").is_file():
+    """How many bytes of the captioned images have yet to travel.
+
+    For the classifier and for clusters all, then those that are kept, for the miners of distractors too.
+    """
+    preset, stages, kept = options.preset, Stages(options.work), selected_share(options, source.count())
+    chosen = options.selection is None and options.recipe is None
+    clustered = bool(chosen and preset.cluster_miners())
+    size = 0
+    if chosen and preset.selection_classes() and not stages.path("classify").is_file():
         size += source.travels_bytes()
+    if (clustered or preset.pool_miners()) and not stages.path("embed/captioned").is_file():
+        size += source.travels_bytes(1.0 if clustered else kept)
     if not stages.path("captioned").is_file():
-        size += source.travels_bytes(selected_share(options, source.count()))
+        size += source.travels_bytes(kept)
     return size
 
 

@@ -192,6 +192,10 @@ def _preset(content: dict[str, Any], shown: str) -> RecipePreset:
     # The recipe's lists take the place of a classifier and its rule, whose files may be nowhere but there, and of the
     # removal of near duplicates, which another version of Pillow may see otherwise.
     said = {key: value for key, value in content["preset"].items() if key not in ("classifier", "selection")}
+    # So do they of miners that captioned images were clustered by.
+    wanted = said.get("distractors")
+    if isinstance(wanted, dict) and wanted.get("method", "class") == "class":
+        said.pop("miners", None)
     preset = parse(RecipePreset, _without_none(said), Path(shown), "preset")
     if name := preset.distractors.classes:
         classes = tuple(ImageClass(*row, roots="") for row in content["classes"])

@@ -21,6 +21,7 @@ a about above across after against along an and are around as at away back be be
 for from front has have he her his in inside into is it its near next of off on one onto or other others out outside
 over past she some something that the their them there these they this three through to together top toward towards two
 under up very while who with
+image left photo picture right side
 """
 
 

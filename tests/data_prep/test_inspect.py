@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect as signatures
 import io
 from collections import Counter
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from small_set import provenance, small_set
 
-from data_prep.inspect import contact_sheet, summarise
+from data_prep.inspect import contact_sheet, main, summarise
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 
@@ -30,7 +31,7 @@ def picture(number: int, size=(60, 40)) -> bytes:
     return file.getvalue()
 
 
-def a_set(folder, captioned: int, others: int, sizes=None, **facts) -> EvalSet:
+def a_set(folder, captioned: int, others: int, sizes=None, about=None, **facts) -> EvalSet:
     """Captioned images c00, c01 ... and others o00, o01 ...; `sizes` of the pictures by number."""
     sizes = sizes or {}
     images = [
@@ -43,7 +44,7 @@ def a_set(folder, captioned: int, others: int, sizes=None, **facts) -> EvalSet:
     ]
     queries = [Query(f"c{n:02d}_{k}", f"caption {k} of {n}") for n in range(captioned) for k in range(2)]
     qrels = [Qrel(f"c{n:02d}_{k}", f"c{n:02d}") for n in range(captioned) for k in range(2)]
-    return small_set(folder, images=images, queries=queries, qrels=qrels)
+    return small_set(folder, images=images, queries=queries, qrels=qrels, **(about or {}))
 
 
 def test_images_are_counted_by_source_and_class(tmp_path):
@@ -224,3 +225,39 @@ def test_words_are_drawn_on_white_in_grey_and_black(tmp_path):
     assert name.min() in range(120, 136)
     assert caption.min() < 40
     assert (sheet[:, 220:] == 255).all()
+
+
+def cluster(number: int, ids: list[str], words=("bus", "red")) -> dict:
+    return {"number": number, "size": len(ids), "coherence": 0.875, "words": [*words], "ids": ids}
+
+
+def test_each_cluster_has_a_row_below_its_words(tmp_path, words, capsys):
+    eight = [f"c{n:02d}" for n in range(8)]
+    notes = {"clusters": [cluster(0, eight), cluster(3, ["c08", "gone"], ()), cluster(4, ["gone"])]}
+    with_clusters = a_set(tmp_path / "s", 9, 3, about={"notes": notes})
+    contact_sheet(with_clusters, tmp_path / "s.png", 6)
+    headings = [(x, y, line) for x, y, line, _ in words if line.startswith("Cluster")]
+    # One row of random images, then per cluster a heading and a row.
+    second = 98 + 98 + 25
+    assert headings == [
+        (8, 98 + 8, "Cluster 0: bus, red. 8 images, coherence 0.88"),
+        (8, second + 8, "Cluster 3: without words. 2 images, coherence 0.88"),
+    ]
+    with Image.open(tmp_path / "s.png") as image:
+        sheet = np.asarray(image.convert("RGB"))
+    assert sheet.shape == (98 + 2 * (98 + 25), 1320, 3)
+    row = shown(sheet[98 + 25 : second])
+    assert len(row) == COLUMNS
+    assert set(row) <= set(range(8))
+    assert shown(sheet[second + 25 :]) == [8]
+    arguments = argparse.Namespace(folder=tmp_path / "s", sheet=tmp_path / "again.png", count=6, seed=0)
+    assert main(arguments) == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "s.png").read_bytes()
+    said = capsys.readouterr().out
+    assert "Clusters of captioned images" in said
+    assert "bus, red" in said
+
+
+def test_a_set_without_clusters_has_the_sheet_it_always_had(tmp_path):
+    plain, empty = a_set(tmp_path / "a", 9, 9), a_set(tmp_path / "b", 9, 9, about={"notes": {"clusters": []}})
+    assert (sheet_of(plain, tmp_path / "a.png", 12) == sheet_of(empty, tmp_path / "b.png", 12)).all()

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from small_sources import WNIDS, train_classifier, write_flickr30k, write_imagenet, write_preset
 
 from data_prep import plan as planning
@@ -482,3 +484,87 @@ class TestWhatIsMissing:
 
         monkeypatch.setattr(Path, "lstat", gone)
         assert plan(options).problems == []
+
+
+MINED = f"""
+name = "mined"
+title = "Mined"
+[captioned]
+source = "flickr30k"
+[selection]
+method = "clusters"
+clusters = 150
+images = 2000
+views = ["texts"]
+[distractors]
+source = "imagenet"
+method = "mined"
+miners = ["hub", "layout"]
+[miners.hub]
+library = "timm"
+model = "vit_small"
+revision = "{"a" * 40}"
+[miners.texts]
+library = "sentence-transformers"
+model = "bert"
+[miners.layout]
+library = "pixels"
+model = "layout"
+"""
+
+
+@pytest.fixture
+def mined(sources, tmp_path, monkeypatch):
+    """A preset with miners; that on the hub has a quarter of a gigabyte left to download."""
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "modules.json").write_text("[]", encoding="utf-8")
+    save_file({"w": np.zeros(1)}, tmp_path / "bert" / "model.safetensors")
+    (tmp_path / "mined.toml").write_text(MINED, encoding="utf-8")
+    monkeypatch.setattr("data_prep.stages.miners.model_gb", lambda *what: 0.25)
+    monkeypatch.setattr("data_prep.stages.ranked._is_known", lambda model: model == "ranked/one")
+    return original(tmp_path, preset=load_preset(str(tmp_path / "mined.toml")))
+
+
+def test_miners_are_looked_for_and_travel(mined):
+    found = plan(mined)
+    rows = dict(found.rows)
+    assert found.problems == []
+    assert rows["selection"] == "of 150 clusters up to 2,000 images"
+    assert rows["miner hub"] == "timm vit_small at aaaaaaaaaaaa"
+    assert (rows["miner texts"], rows["miner layout"]) == ("sentence-transformers bert", "pixels layout")
+    assert rows["stage embed"] == "to do"
+    assert found.travels["miner hub"] == 250_000_000
+    assert "miner texts" not in found.travels
+    # All for the clusters, and then about which share is kept is not known.
+    assert found.travels["flickr30k"] == 8_000_000_000
+    Stages(mined.work).finish("embed/captioned", {})
+    assert plan(mined).travels["flickr30k"] == 4_000_000_000
+    listed = replace(mined, selection=str(mined.preset.folder / "names.txt"))
+    (mined.preset.folder / "names.txt").write_text("1.jpg\n2.jpg\n", encoding="utf-8")
+    assert plan(replace(listed, out=mined.out.with_name("new"))).travels["flickr30k"] == 4_000_000
+
+
+def test_miners_that_are_not_at_hand_or_are_ranked_are_problems(mined, tmp_path):
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    ranked = replace(mined.preset.miners["hub"], model="ranked/one")
+    preset = replace(mined.preset, miners={**mined.preset.miners, "hub": ranked})
+    found = plan(replace(mined, preset=preset))
+    assert [str(problem) for problem in found.problems] == [
+        "The miner hub is ranked/one, an image-text model: one that a set ranks cannot choose its images.\n"
+        "Name a model of images alone (library timm), or of texts alone (sentence-transformers).",
+        f"The miner in {tmp_path / 'bert'} lacks model.safetensors; found: modules.json.\n"
+        "Name a folder of sentence-transformers with modules.json and weights as safetensors.",
+    ]
+    assert dict(found.rows)["miner texts"] == "NOT READY"
+
+
+def test_a_list_of_the_preset_is_looked_for(sources, tmp_path):
+    preset = replace(
+        load_preset("original"), classifier=None, selection=Selection(method="list", list="l.txt"), folder=tmp_path
+    )
+    found = plan(original(tmp_path, preset=preset))
+    assert [problem.message for problem in found.problems] == [f"There is no selection {tmp_path / 'l.txt'}."]
+    (tmp_path / "l.txt").write_text("1.jpg\n2.jpg\n3.jpg\n", encoding="utf-8")
+    found = plan(original(tmp_path, preset=preset))
+    assert (found.problems, dict(found.rows)["selection"]) == ([], "l.txt")
+    assert found.travels["flickr30k"] == 3_000_000

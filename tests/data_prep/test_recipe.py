@@ -119,6 +119,15 @@ def test_where_pictures_of_ones_own_lie_is_not_asked_of_a_recipe(text, tmp_path)
     assert preset.distractor_classes() is None
 
 
+def test_miners_that_clustered_captioned_images_are_not_asked_of_a_recipe(text, tmp_path):
+    content = json.loads(text)
+    views = {"miners": {"texts": {"library": "sentence-transformers", "model": "gone"}}}
+    content["preset"] |= {"selection": {"method": "clusters", "clusters": 9, "images": 99}, **views}
+    (tmp_path / "recipe.json").write_text(json.dumps(content), encoding="utf-8")
+    preset = load_recipe(str(tmp_path / "recipe.json")).preset
+    assert (preset.selection, preset.miners) == (None, {})
+
+
 def test_no_caption_and_no_picture_is_in_a_recipe_or_its_card(tmp_path):
     mini = EvalSet.open(settings.mini_folder())
     write_recipe(mini, tmp_path / "recipe.json")
