@@ -14,6 +14,7 @@ from data_prep.markers import STAGES, Stages
 from data_prep.preset import Preset
 from data_prep.sources.registry import SOURCES
 from data_prep.stages.distractors import shard_stage
+from data_prep.stages.embed import pool_stage
 from data_prep.stages.select import check_selection, selected_share
 from mteb_vehicle_search.errors import BuildError, VehicleSearchError
 from mteb_vehicle_search.files import check_replaceable, check_writable
@@ -29,6 +30,7 @@ OWN_TASKS = {
 }
 IMAGE_KB = 10.5  # One image of 160 px at JPEG quality 75: 720 MB for 68,154 images.
 SCORES_KB = 4.0  # 1,000 probabilities, fp32.
+VIEW_KB = 4.0  # Of an image by a miner: 1,000 dimensions, fp32; most have fewer.
 SHARDS_IN_FLIGHT_GB = 1.0  # One ImageNet shard in use and the next one downloading.
 LINES = {"100 Mbit/s": 100e6 / 8, "1 Gbit/s": 1e9 / 8}  # Bytes per second.
 
@@ -166,7 +168,7 @@ def _look_at_stages(options: BuildOptions, found: Plan) -> None:
     stages = Stages(options.work)
     markers = stages.finished()
     for name in STAGES:
-        if name == "embed" and not options.preset.miners:
+        if name in ("embed", "mine") and not options.preset.miners:
             continue
         parts = f"{markers[name]} part{'s' if markers[name] > 1 else ''} done" if name in markers else "to do"
         found.rows.append((f"stage {name}", "done" if stages.path(name).is_file() else parts))
@@ -222,9 +224,16 @@ def _look_at_distractors(options: BuildOptions, found: Plan) -> float:
     known = {(one.split, one.name.rpartition("/")[2]): one.images for one in found.shards if one.images >= 0}
     found.warnings += SOURCES[wanted.source].doubts_of_classes(known)
     stages = Stages(options.work)
-    left = [shard for shard in found.shards if not stages.path(shard_stage(shard)).is_file()]
+    passes = [shard_stage, *([pool_stage] if options.preset.pool_miners() else [])]
+    left = [shard for of in passes for shard in found.shards if not stages.path(of(shard)).is_file()]
     size = sum(shard.travels_bytes for shard in left)
     _add_travels(name, size, found)
+    if options.preset.pool_miners():
+        images, count = _pool_images(options.preset, found), len(options.preset.pool_miners())
+        found.rows.append(
+            (f"{name} pool", f"{images:,} images at most, read twice: to embed it, and to fetch the chosen")
+        )
+        found.rows.append(("views", f"of {count} miners, up to {images * count * VIEW_KB / 1e6:.2f} GB"))
     # The hub's shards are downloaded; other remote files are read where they lie.
     return min(size / 1e9, SHARDS_IN_FLIGHT_GB) if described["form"] == "hub" else 0.0
 
@@ -337,16 +346,23 @@ def _size_gb(folder: Path) -> float:
 
 
 def _products_gb(options: BuildOptions, found: Plan) -> float:
-    preset, classes = options.preset, options.preset.distractor_classes()
-    per_class = SOURCES[preset.distractors.source].per_class
-    of_each = sum(per_class[split].most for split in preset.distractors.splits) if per_class else 0
-    known = [shard.images for shard in found.shards]
-    distractors = sum(known) if known and min(known) >= 0 else 2_000
-    distractors = len(classes.classes) * of_each if classes and of_each else distractors
-    images = (preset.expected.captioned or 2_500) + (preset.expected.distractors or distractors)
+    preset, pool, miners = options.preset, _pool_images(options.preset, found), len(options.preset.pool_miners())
+    rule, captioned = preset.distractors, preset.expected.captioned or 2_500
+    near = min(pool, captioned * rule.near * miners)
+    of_pool = rule.size or (2 * near if rule.rate is None else round(near + rule.rate * (pool - near)))
+    images = captioned + (preset.expected.distractors or (min(pool, of_pool) if miners else pool))
     classified = preset.classifier and options.selection is None
     known_count = SOURCES[preset.captioned.source].images
     count = known_count or (found.captioned.count() if found.captioned else None) or 0
     scored = count if classified else 0
     # The images lie in the work folder and in the export.
-    return (2 * images * IMAGE_KB + scored * SCORES_KB) / 1e6
+    return (2 * images * IMAGE_KB + scored * SCORES_KB + pool * miners * VIEW_KB) / 1e6
+
+
+def _pool_images(preset: Preset, found: Plan) -> int:
+    """Return how many uncaptioned images there are, or may be at most."""
+    per_class, classes = SOURCES[preset.distractors.source].per_class, preset.distractor_classes()
+    known = [shard.images for shard in found.shards]
+    if classes and per_class:
+        return len(classes.classes) * sum(per_class[split].most for split in preset.distractors.splits)
+    return sum(known) if known and min(known) >= 0 else 2_000

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from data_prep.preset import Preset
 
 
-def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, Any], listed: bool) -> str:
+def dataset_card(
+    preset: Preset,
+    counts: dict[str, Any],
+    duplicates: dict[str, Any],
+    listed: bool,
+    pool: Mapping[str, Any] | None = None,
+) -> str:
     """Return the body of the dataset card, Markdown.
 
     Args:
         preset: What the set is made of.
         counts: `captioned`, `distractors`, `queries`, `distinct_texts`, `rejected`, `warnings`, `splits`.
         duplicates: `exact`, `near`, `removed`, `same_text`.
-        listed: Whether a list chose the captioned images, and not the preset's classifier.
+        listed: Whether a list chose the captioned images, and not the preset's rule.
+        pool: What the distractors are a sample of, see `EvalSet.pool`.
     """
     sources = preset.sources()
     sections = [
@@ -22,7 +30,7 @@ def dataset_card(preset: Preset, counts: dict[str, Any], duplicates: dict[str, A
         "## Counts\n\n" + _counts(counts),
         "## Evaluating a model\n\n" + _command(preset),
         "## Sources and terms\n\n" + "\n".join(f"- {source.card}" for source in sources),
-        "## How it was built\n\n" + _method(preset, listed),
+        "## How it was built\n\n" + _method(preset, listed, pool),
         "## Known weaknesses\n\n" + _weaknesses(preset, counts, duplicates),
     ]
     if citations := [line for source in sources for line in source.cite]:
@@ -56,7 +64,7 @@ def _command(preset: Preset) -> str:
     )
 
 
-def _method(preset: Preset, listed: bool) -> str:
+def _method(preset: Preset, listed: bool, pool: Mapping[str, Any] | None) -> str:
     images, selection = preset.images, preset.selection
     lines = []
     if listed:
@@ -68,7 +76,9 @@ def _method(preset: Preset, listed: bool) -> str:
             f"- A captioned image is kept if the summed probability of the classes `{selection.classes}`, by the "
             f"classifier `{preset.classifier.model}`, {rule}."
         )
-    if preset.distractors.classes:
+    if pool is not None:
+        lines += _sampling(pool)
+    elif preset.distractors.classes:
         splits = " and ".join(preset.distractors.splits)
         lines.append(f"- Distractors are all images ({splits}) of the classes `{preset.distractors.classes}`.")
     lines += [
@@ -78,6 +88,17 @@ def _method(preset: Preset, listed: bool) -> str:
         "its own image is the one relevant answer.",
     ]
     return "\n".join(lines)
+
+
+def _sampling(pool: Mapping[str, Any]) -> list[str]:
+    images, near, far = (f"{pool[key]:,}" for key in ("images", "near", "far"))
+    miners = ", ".join(f"`{name}`" for name in pool["miners"])
+    return [
+        f"- Distractors are a sample of a pool of {images} images. All {near} near ones are here: of each captioned "
+        f"image the {pool['near_each']} nearest by each of the miners {miners}. Of the {far} others a random sample is.",
+        "- `provenance` says of each image its arm, by which miners it was found, and with which probability it came "
+        "in: so ranks in the whole pool are estimated without bias, whatever miners see.",
+    ]
 
 
 def _dependence(counts: dict[str, Any]) -> list[str]:

@@ -74,7 +74,7 @@ def embed_pool(job: Job, source: DistractorSource, shards: Sequence[Shard]) -> V
     classes = preset.distractor_classes()
     names = {item.index: item.name for item in classes.classes} if classes else {}
     loading = _loading(job, preset.pool_miners(), names)
-    job.stages.tell_changes(f"{STAGE}/pool", [_pool_stage(shard) for shard in shards])
+    job.stages.tell_changes(f"{STAGE}/pool", [pool_stage(shard) for shard in shards])
     with job.reporter.bar("embed pool", sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
         keeper = _Keeper(job, source, shards, _configuration(loading), Shown(bar, job.engine))
         how: dict[str, Any] = {"identity": _identity(job, loading), "listener": keeper.shown}
@@ -109,7 +109,7 @@ class _Keeper:
                 # A shard of one class does not depend on the others.
                 "classes": fingerprint(self._wanted) if shard.class_index < 0 else [shard.class_index],
             }
-            if (marker := self._job.stages.done(_pool_stage(shard), own)) is None:
+            if (marker := self._job.stages.done(pool_stage(shard), own)) is None:
                 self._begun.append((shard, own))
                 yield shard
             else:
@@ -125,7 +125,7 @@ class _Keeper:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, done.content)
         counts = counts_of(done.images, done.passed)
-        self._count(shard, self._job.stages.finish(_pool_stage(shard), own, [path], counts, done.rejected))
+        self._count(shard, self._job.stages.finish(pool_stage(shard), own, [path], counts, done.rejected))
 
     def _count(self, shard: Shard, marker: Marker) -> None:
         self.markers[shard.name] = marker
@@ -136,7 +136,8 @@ class _Keeper:
             self._job.check_rejects()
 
 
-def _pool_stage(shard: Shard) -> str:
+def pool_stage(shard: Shard) -> str:
+    """Return the name of the stage that embeds a shard of a pool."""
     return f"{STAGE}/pool/{safe_name(shard.name)}"
 
 

@@ -124,7 +124,7 @@ def export(
         "passed_over": passed_over,
         "expected": {key: value for key, value in asdict(preset.expected).items() if value is not None},
     }
-    card = dataset_card(preset, counts, duplicates, listed)
+    card = dataset_card(preset, counts, duplicates, listed, mined and mined.pool)
     staged = options.work / "export" / options.out.name
     facts = (preset.name, preset.title, preset.images, card, preset.as_json(), notes, sources, preset.task)
     about, arms = About(*facts, mined and mined.pool), mined and mined.arms

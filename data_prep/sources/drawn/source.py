@@ -88,7 +88,7 @@ class DistractorScenes(_Scenes, ReadInPlace):
         return {"scenes" if len(parts) == 1 else f"scenes-{n:03d}": part for n, part in enumerate(parts)}
 
     def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
-        return [Shard(name, "", 0, "") for name in self._shards]
+        return [Shard(name, "", 0, "", images=len(scenes)) for name, scenes in self._shards.items()]
 
     def images(self, shard: Shard, wanted: set[int], passed: PassedOver | None = None) -> Iterator[SourceImage]:
         source = f"{self._world.name.replace('-', '_')}_distractor"
