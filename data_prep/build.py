@@ -61,11 +61,13 @@ def build(options: BuildOptions, reporter: Reporter) -> EvalSet:
         for stage in options.rebuild:
             stages.discard(stage)
         job = Job(options, reporter, stages, captioned.describe(), engine=engine)
-        selected = select(job, captioned)
-        mined = None
+        clustered = options.selection is None and options.recipe is None and job.preset.cluster_miners()
+        views = embed_captioned(job, captioned, None) if clustered else None
+        selected, mined = select(job, captioned, views), None
         if job.preset.pool_miners():
             kept = None if selected.scores is None else {*selected.scores}
-            mined = mine(job, embed_captioned(job, captioned, kept), embed_pool(job, distractors, found.shards))
+            views = views or embed_captioned(job, captioned, kept)
+            mined = mine(job, views, kept, embed_pool(job, distractors, found.shards))
         markers = [
             reduce_captioned(job, captioned, selected.scores),
             *reduce_distractors(job, distractors, found.shards, mined and mined.arms),

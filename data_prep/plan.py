@@ -230,9 +230,7 @@ def _look_at_distractors(options: BuildOptions, found: Plan) -> float:
     _add_travels(name, size, found)
     if options.preset.pool_miners():
         images, count = _pool_images(options.preset, found), len(options.preset.pool_miners())
-        found.rows.append(
-            (f"{name} pool", f"{images:,} images at most, read twice: to embed it, and to fetch the chosen")
-        )
+        found.rows.append(("pool", f"{images:,} images at most, read twice: to be embedded, and for those chosen"))
         found.rows.append(("views", f"of {count} miners, up to {images * count * VIEW_KB / 1e6:.2f} GB"))
     # The hub's shards are downloaded; other remote files are read where they lie.
     return min(size / 1e9, SHARDS_IN_FLIGHT_GB) if described["form"] == "hub" else 0.0

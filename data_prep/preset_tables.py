@@ -166,7 +166,8 @@ class Duplicates:
 
     Attributes:
         policy: "report" lists them; "remove" also drops the uncaptioned twin of a captioned image.
-        max_distance: Greatest number of differing bits, of 64, in the perceptual hashes of near duplicates; -1: none are.
+        max_distance: Greatest number of differing bits, of 64, in the perceptual hashes of near duplicates; -1: there
+            are none.
     """
 
     policy: str = "report"

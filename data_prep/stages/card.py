@@ -94,8 +94,9 @@ def _sampling(pool: Mapping[str, Any]) -> list[str]:
     images, near, far = (f"{pool[key]:,}" for key in ("images", "near", "far"))
     miners = ", ".join(f"`{name}`" for name in pool["miners"])
     return [
-        f"- Distractors are a sample of a pool of {images} images. All {near} near ones are here: of each captioned "
-        f"image the {pool['near_each']} nearest by each of the miners {miners}. Of the {far} others a random sample is.",
+        f"- Distractors are a sample of a pool of {images} images: all {near} near ones, which are the "
+        f"{pool['near_each']} nearest of each captioned image by each of the miners {miners}, and a random sample of "
+        f"the {far} others.",
         "- `provenance` says of each image its arm, by which miners it was found, and with which probability it came "
         "in: so ranks in the whole pool are estimated without bias, whatever miners see.",
     ]

@@ -105,6 +105,7 @@ def export(
         "scores": fingerprint(selected.scores),
         "duplicates": fingerprint(duplicates),
         "compared": fingerprint(selected.compared),
+        **({"clusters": fingerprint(selected.clusters)} if selected.clusters else {}),
         "class_names": fingerprint(_class_names(job)),
         "listed": listed,
         "rejected": fingerprint(sorted(rejected)),
@@ -117,6 +118,7 @@ def export(
     counts = {**_counts(entries, queries), "rejected": len(rejected)}
     notes = {
         "selection": selected.compared,
+        **({"clusters": selected.clusters} if selected.clusters else {}),
         "duplicates": duplicates,
         "warnings": {entry.id: entry.facts["warning"] for entry in entries if entry.facts["warning"]},
         "counts": counts,

@@ -11,7 +11,7 @@ that are equally near, another one the far images for the sample. One for both w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.job import Job
+from data_prep.markers import fingerprint
 from data_prep.preset_tables import Distractors, Miner
 from data_prep.stages.duplicates import near_pairs
 from data_prep.stages.nearest import Nearest, nearest
@@ -59,8 +60,8 @@ class Mined(NamedTuple):
     rejected: list[Rejected]
 
 
-def mine(job: Job, captioned: Views, pool: Views) -> Mined:
-    """Choose the distractors from the pool as the preset says.
+def mine(job: Job, captioned: Views, kept: Collection[str] | None, pool: Views) -> Mined:
+    """Choose the distractors from the pool as the preset says, for the `kept` captioned images (ids; None: all).
 
     Raises:
         BuildError: The pool has too few images for it.
@@ -69,6 +70,7 @@ def mine(job: Job, captioned: Views, pool: Views) -> Mined:
     rule, most = preset.distractors, preset.duplicates.max_distance
     configuration = {
         "captioned": captioned.digest,
+        "kept": "all" if kept is None else fingerprint(sorted(kept)),
         "pool": pool.digest,
         "rule": {key: getattr(rule, key) for key in ("method", "near", "size", "rate", "seed")},
         "same_above": {name: miner.same_cosine for name, miner in miners.items()},
@@ -77,7 +79,7 @@ def mine(job: Job, captioned: Views, pool: Views) -> Mined:
     path = job.options.work / "mined.parquet"
     marker = job.stages.done("mine", configuration)
     if marker is None:
-        found = choose(captioned, pool, rule, miners, most, job.reporter)
+        found = choose(captioned, kept, pool, rule, miners, most, job.reporter)
         _write(path, found)
         marker = job.stages.finish("mine", configuration, [path], {"pool": found.pool}, found.rejected)
     return Mined(_read(path), marker.counts["pool"], marker.rejected)
@@ -85,6 +87,7 @@ def mine(job: Job, captioned: Views, pool: Views) -> Mined:
 
 def choose(
     captioned: Views,
+    kept: Collection[str] | None,
     pool: Views,
     rule: Distractors,
     miners: Mapping[str, Miner],
@@ -94,7 +97,8 @@ def choose(
     """Choose distractors from the pool.
 
     Args:
-        captioned: Views of the captioned images.
+        captioned: Views of captioned images.
+        kept: Ids of those that the set has; None: all.
         pool: Views of the pool.
         rule: How many are near, and how many of the others are drawn.
         miners: Those that say which are near.
@@ -104,29 +108,8 @@ def choose(
     Raises:
         BuildError: The pool has too few images for the rule.
     """
-    ids, names = pool.ids(), captioned.ids()
-    reasons = {**_alike(names, captioned.hashes(), ids, pool.hashes(), max_distance), **_standing_twice(ids, {*names})}
-    order = _shuffled(f"{rule.seed}/ties", ids)
-    while True:
-        _require(len(ids) - len(reasons), rule.near, len(ids))
-        left_out = np.isin(np.arange(len(ids)), list(reasons))
-        with reporter.bar("mine", len(miners) * len(ids)) as bar:
-            seen = {
-                name: nearest(
-                    np.concatenate([*captioned.chunks(name)]),
-                    Seen(pool, name),
-                    order,
-                    left_out,
-                    k=rule.near,
-                    same_above=miner.same_cosine,
-                    on_progress=bar.update,
-                )
-                for name, miner in miners.items()
-            }
-        # What is a near duplicate to one miner is no neighbour to another: then they look again.
-        if not (new := _same_to_miners(seen, names, reasons)):
-            break
-        reasons |= new
+    ids, names = pool.ids(), sorted(name for name in captioned.ids() if kept is None or name in kept)
+    seen, reasons = _seen(captioned, names, pool, ids, rule, miners, max_distance, reporter)
     near_each, mined_by = _near({name: one.rows for name, one in seen.items()}, len(ids) - len(reasons), rule)
     far = [row for row in range(len(ids)) if row not in mined_by and row not in reasons]
     drawn = _drawn(ids, far, _far_wanted(len(mined_by), len(far), rule), rule.seed)
@@ -142,6 +125,42 @@ def choose(
     }
     rejected = [Rejected(ids[row], "mine", why) for row, why in reasons.items()]
     return Mined(dict(sorted(arms.items())), facts, sorted(rejected))
+
+
+def _seen(
+    captioned: Views,
+    names: Sequence[str],
+    pool: Views,
+    ids: Sequence[str],
+    rule: Distractors,
+    miners: Mapping[str, Miner],
+    max_distance: int,
+    reporter: Reporter,
+) -> tuple[dict[str, Nearest], dict[int, str]]:
+    """Return what each miner finds for the named captioned images, and why images of the pool are left out, by row."""
+    row_of = {name: row for row, name in enumerate(captioned.ids())}
+    rows, order = np.array([row_of[name] for name in names]), _shuffled(f"{rule.seed}/ties", ids)
+    reasons = _alike(names, captioned.hashes()[rows], ids, pool.hashes(), max_distance)
+    reasons |= _standing_twice(ids, {*names})
+    while True:
+        _require(len(ids) - len(reasons), rule.near, len(ids))
+        left_out = np.isin(np.arange(len(ids)), list(reasons))
+        how: dict[str, Any] = {"order": order, "left_out": left_out, "k": rule.near}
+        with reporter.bar("mine", len(miners) * len(ids)) as bar:
+            seen = {
+                name: nearest(
+                    captioned.take(name, rows),
+                    Seen(pool, name),
+                    same_above=miner.same_cosine,
+                    on_progress=bar.update,
+                    **how,
+                )
+                for name, miner in miners.items()
+            }
+        # What is a near duplicate to one miner is no neighbour to another: then they look again.
+        if not (new := _same_to_miners(seen, names, reasons)):
+            return seen, reasons
+        reasons |= new
 
 
 def _facts(miner: Miner) -> dict[str, str]:

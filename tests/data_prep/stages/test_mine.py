@@ -32,7 +32,7 @@ class World:
         )
         self.hashes = None
 
-    def choose(self, folder, rule=STRATIFIED, miners=MINERS, shuffled=None, shards=3, max_distance=4):
+    def choose(self, folder, rule=STRATIFIED, miners=MINERS, shuffled=None, shards=3, max_distance=4, kept=None):
         rows = np.arange(len(self.ids))
         if shuffled is not None:
             random.Random(shuffled).shuffle(rows)
@@ -40,7 +40,7 @@ class World:
         hashes = self.hashes and [self.hashes[row] for row in rows]
         vectors = {name: of[rows] for name, of in self.pool.items()}
         pool = write_views(folder / "pool", [self.ids[row] for row in rows], vectors, hashes, shards)
-        return choose(captioned, pool, rule, miners, max_distance, Reporter(quiet=True))
+        return choose(captioned, kept, pool, rule, miners, max_distance, Reporter(quiet=True))
 
 
 def nearest_by(world, name, k):
