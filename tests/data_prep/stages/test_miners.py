@@ -17,6 +17,7 @@ from small_sources import picture, train_classifier
 from data_prep.preset import Classifier, Miner
 from data_prep.stages import miners
 from data_prep.stages.miners import check_files, identity_of, load_miner, unit
+from data_prep.stages.networks import in_batches
 from data_prep.stages.ranked import check_not_ranked
 from mteb_vehicle_search.errors import BuildError
 
@@ -123,6 +124,22 @@ def test_what_has_no_direction_stays_so():
     found = unit(np.array([[3.0, 4.0], [0.0, 0.0], [np.nan, 1.0]]))
     np.testing.assert_array_equal(found[:2], np.array([[0.6, 0.8], [0, 0]], dtype=np.float32))
     assert np.isnan(found[2]).any()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_every_batch_has_one_thread(monkeypatch, cores):
+    monkeypatch.setenv("VEHICLE_SEARCH_CORES", str(cores))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = in_batches(
+            "cpu", range(5), 2, lambda batch: torch.tensor([[n, torch.get_num_threads()] for n in batch])
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert found.tolist() == [[n, 1] for n in range(5)]
+    assert found.dtype == np.float32
 
 
 def test_threads_do_not_change_a_bit(folder, monkeypatch):
