@@ -16,7 +16,7 @@ from data_prep.hub import HubRepository, download_model, model_gb
 from data_prep.preset_tables import OF_TEXTS, Classifier, Miner
 from data_prep.stages import classifiers
 from data_prep.stages.networks import in_batches, load_timm, read_settings, require_safetensors, timm_repository
-from mteb_vehicle_search.errors import BuildError, first_line
+from mteb_vehicle_search.errors import BuildError, SourceError, first_line
 from mteb_vehicle_search.files import file_sha256
 
 LAYOUT_SIDE, COLOUR_LEVELS = 16, 4
@@ -223,11 +223,21 @@ def _hub_files(miner: Miner) -> tuple[str, str, tuple[str, ...]]:
     if miner.library == "timm":
         return timm_repository(miner.model), miner.revision, ("model.safetensors",)
     # The library's settings say in which folders modules lie; no others have weights that are used.
-    names = [file.path for file in HubRepository(miner.model, miner.revision, kind="model").files()]
+    names = _names_on_hub(HubRepository(miner.model, miner.revision, kind="model"))
     modules = {name.rpartition("/")[0] for name in names if name.endswith("/config.json") and name[0].isdigit()}
     wanted = [name for name in names if name.rpartition("/")[0] in {"", *modules} and name.endswith(_SETTINGS)]
     weights = [name for name in names if name.rpartition("/")[0] in {"", *modules} and name.endswith(".safetensors")]
     return miner.model, miner.revision, ("modules.json", *sorted({*wanted, *weights} - {"modules.json"}))
+
+
+def _names_on_hub(model: HubRepository) -> list[str]:
+    """Return the names of a model's files; without a network of those that the hub's cache has."""
+    try:
+        return [file.path for file in model.files()]
+    except SourceError:
+        if (found := model.cached("modules.json")) is None:
+            raise
+        return sorted(path.relative_to(found.parent).as_posix() for path in found.parent.rglob("*") if path.is_file())
 
 
 def identity_of(miner: Miner, folder: Path, classifier: Classifier | None) -> dict[str, Any]:

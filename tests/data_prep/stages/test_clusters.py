@@ -146,6 +146,7 @@ def test_whole_clusters_are_kept_in_order_while_they_fit():
 def test_commonest_words_are_of_most_images_and_say_something():
     captions = [("A red bus.", "The RED, red bus"), ("Two buses: a red one",), ("A picture of a tram in the city",), ()]
     assert common_words(captions) == ["red", "bus", "buses", "city", "tram"]
+    assert common_words([("Tram, tram!", "A tram"), ("bus",), ("bus",)]) == ["bus", "tram"]
     assert common_words([("a b c d 1 22", "été là-bas")]) == ["bas", "là", "été"]
     described = describe_clusters([Cluster(3, 0.5, ["x", "y"])], {"x": ("A bus",)})
     assert described == [{"number": 3, "size": 2, "coherence": 0.5, "words": ["bus"], "ids": ["x", "y"]}]

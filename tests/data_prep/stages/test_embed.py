@@ -16,12 +16,15 @@ from threaded_engine import ThreadedEngine
 
 from data_prep.job import BuildOptions, Job
 from data_prep.markers import Stages
-from data_prep.preset import load_preset
+from data_prep.preset import Miner, load_preset
+from data_prep.sources import SourceImage
 from data_prep.stages import embed, embedder, miners
 from data_prep.stages.embed import embed_captioned, embed_pool
+from data_prep.stages.embedder import Loading
 from data_prep.stages.reduce import prepare
 from data_prep.stages.views import Rows, Views, write_views
 from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 
 MINERS = """
 [miners.bert]
@@ -199,6 +202,17 @@ def test_a_pool_that_was_interrupted_goes_on(of, monkeypatch):
     found = embed_pool(of("cut"), distractors, shards)
     assert read == sorted(shard.name for shard in shards)[2:]
     assert content(found) == content(whole)
+
+
+def test_batches_are_whole_whatever_was_refused(home):
+    picture = next((home / "flickr30k" / "flickr30k-images").iterdir()).read_bytes()
+    images = [SourceImage(f"i{n:02d}", b"" if n in (3, 7, 11) else picture, "x", "") for n in range(20)]
+    loading = Loading((("layout", Miner("pixels", "layout")),), None, home, "cpu", 2, ImagePolicy(), 5)
+    rejected: list[Rejected] = []
+    rows = [*loading.load(2).rows(images, rejected)]
+    assert [len(some.ids) for some in rows] == [16, 1]
+    assert [one for some in rows for one in some.ids] == [one.id for one in images if one.data]
+    assert [one.id for one in rejected] == ["i03", "i07", "i11"]
 
 
 def test_images_that_cannot_be_read_are_refused_by_name(of, home, tmp_path):

@@ -14,11 +14,13 @@ from PIL import Image
 from small_miners import TIMM, TIMM_ARGS, write_sentence, write_timm
 from small_sources import picture, train_classifier
 
+from data_prep.hub import HubFile, HubRepository
 from data_prep.preset import Classifier, Miner
 from data_prep.stages import miners
 from data_prep.stages.miners import check_files, identity_of, load_miner, unit
+from data_prep.stages.networks import in_batches
 from data_prep.stages.ranked import check_not_ranked
-from mteb_vehicle_search.errors import BuildError
+from mteb_vehicle_search.errors import BuildError, SourceError
 
 TEXTS = ["a red cart", "a green cart in scene 12, told a.", "grey wall", "b"]
 
@@ -125,6 +127,22 @@ def test_what_has_no_direction_stays_so():
     assert np.isnan(found[2]).any()
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_every_batch_has_one_thread(monkeypatch, cores):
+    monkeypatch.setenv("VEHICLE_SEARCH_CORES", str(cores))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = in_batches(
+            "cpu", range(5), 2, lambda batch: torch.tensor([[n, torch.get_num_threads()] for n in batch])
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert found.tolist() == [[n, 1] for n in range(5)]
+    assert found.dtype == np.float32
+
+
 def test_threads_do_not_change_a_bit(folder, monkeypatch):
     image = load_miner(Miner("timm", "vit"), folder, None, "cpu")
     text = load_miner(Miner("sentence-transformers", "bert"), folder, None, "cpu")
@@ -212,3 +230,33 @@ def test_a_known_image_text_model_is_no_miner(folder, tmp_path):
         Miner("classifier"),
     ):
         check_not_ranked("m", miner, folder)
+
+
+@pytest.mark.parametrize("network", [True, False])
+def test_of_a_text_model_on_the_hub_what_is_loaded_travels_and_no_more(folder, monkeypatch, network):
+    shutil.copytree(folder / "bert", folder / f"hub{network}")
+    where, asked = folder / f"hub{network}", []
+    for name in ("pytorch_model.bin", "onnx/model.onnx", "onnx/config.json", "openvino/model.safetensors"):
+        (where / name).parent.mkdir(exist_ok=True)
+        (where / name).write_bytes(b"x")
+    names = [path.relative_to(where).as_posix() for path in where.rglob("*") if path.is_file()]
+
+    def files(self, folder=None):
+        if not network:
+            raise SourceError("no network")
+        return [HubFile(name, 1, "") for name in names]
+
+    monkeypatch.setattr(HubRepository, "files", files)
+    monkeypatch.setattr(HubRepository, "cached", lambda self, name: where / name)
+    monkeypatch.setattr(miners, "model_gb", lambda *given: asked.append(given) or 0.25)
+    miner = Miner("sentence-transformers", "owner/bert", "b" * 40)
+    assert check_files(miner, folder, None) == 0.25
+    ((repository, revision, wanted),) = asked
+    assert (repository, revision) == ("owner/bert", "b" * 40)
+    needed = {path.relative_to(folder / "bert").as_posix() for path in (folder / "bert").rglob("*") if path.is_file()}
+    assert set(wanted) == needed - {"README.md"}
+    assert wanted[0] == "modules.json"
+    if not network:
+        monkeypatch.setattr(HubRepository, "cached", lambda self, name: None)
+        with pytest.raises(SourceError, match="no network"):
+            check_files(miner, folder, None)
