@@ -144,8 +144,6 @@ def test_impossible_requests_are_refused(runs):
         growth(ranks, sizes=[-1])
     with pytest.raises(ResultsError, match="no metric 'map_at_10'"):
         growth(ranks, ["map_at_10"])
-    with pytest.raises(ResultsError, match="cannot be extrapolated"):
-        growth(ranks, ["mrr"], [10_000])
 
 
 def test_several_relevant_images_are_refused(home, runs):
@@ -182,7 +180,7 @@ def test_json_is_strict_and_complete(runs, capsys):
     good, poor = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (good["model_name"], poor["model_name"]) == ("simulated/good", "simulated/poor")
     assert [point["distractors"] for point in good["points"]] == [0, 100]
-    assert good["hold_out"]["metric"] == "ndcg_at_10"
+    assert good["hold_out"]["metric"] == "mrr"
     assert good["equivalence"] is None
 
 
@@ -247,9 +245,9 @@ def test_the_defaults_of_growth():
     assert [point.distractors for point in growth(small_run(8), resamples=1)["ndcg_at_10"]] == default_sizes(80)
 
 
-def test_by_default_mrr_ends_at_the_searched_corpus_and_no_distractors_at_none():
-    found = growth(small_run(8), ["recall_at_1", "mrr"])
-    assert {tuple(point.distractors for point in points) for points in found.values()} == {(0, 80)}
+def test_by_default_mrr_goes_as_far_as_the_others_and_no_distractors_end_at_none():
+    found = growth(small_run(8), ["recall_at_1", "mrr"], resamples=1)
+    assert {tuple(point.distractors for point in points) for points in found.values()} == {tuple(default_sizes(80))}
     none = small_run(8, total=0)
     assert [point.distractors for point in growth(none)["ndcg_at_10"]] == [0]
     with pytest.raises(ResultsError, match="without distractors"):
@@ -535,7 +533,7 @@ def test_json_has_every_point_the_check_and_the_equivalence(home, capsys):
     told = ("--sizes", "0", "80", "--metric", "mrr", "--metric", "recall_at_5", "--seed", "3")
     (found,) = as_json(capsys, "org/model", "--content-id", "5", *told, "--general", "6")
     curves = growth(special, ["mrr", "recall_at_5"], [0, 80], seed=3)
-    check = hold_out(special, "recall_at_5", seed=3)
+    check = hold_out(special, "mrr", seed=3)
     assert found == {
         "name": "org/model",
         "model_name": "org/model",
@@ -547,12 +545,12 @@ def test_json_has_every_point_the_check_and_the_equivalence(home, capsys):
         "distractors": 80,
         "points": [point._asdict() for points in curves.values() for point in points],
         "hold_out": {
-            "metric": "recall_at_5",
+            "metric": "mrr",
             "share": 0.1,
             **check.predicted._asdict(),
             "actual": check.actual,
         },
-        "equivalence": equivalence(special, general, "recall_at_5", seed=3)._asdict(),
+        "equivalence": equivalence(special, general, "mrr", seed=3)._asdict(),
         "dependence": {"at_a_time": None, "effective": None, "searched": 80, "warning": ""},
     }
 
@@ -572,7 +570,8 @@ def test_five_metrics_seed_0_and_the_usual_sizes_unless_told_otherwise(home, cap
     assert found["hold_out"]["mean"] == hold_out(ranks).predicted.mean
     assert found["equivalence"] is None
     (found,) = as_json(capsys, "org/model", "--metric", "mrr")
-    assert [point["distractors"] for point in found["points"]] == [0, 80]
+    assert [point["distractors"] for point in found["points"]] == default_sizes(80)
+    assert found["hold_out"]["metric"] == "mrr"
 
 
 def test_a_run_without_distractors_has_no_check(home, capsys):
