@@ -75,7 +75,7 @@ def models_of(entries: Sequence[Entry]) -> list[Model]:
     models = []
     for entry in entries:
         number, growth = (next(numbers), growth_of(entry.ranks)) if entry.ranks else (None, None)
-        models.append(Model(entry.row["name"], entry.row, number, entry.ranks, growth, entry.pool))
+        models.append(Model(entry.row["name"], entry.row, number, entry.ranks, growth, entry.pool or None))
     return models
 
 

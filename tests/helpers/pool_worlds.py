@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.run_record import RunRecord
 
-DIMENSIONS, KINDS, COLOURS, OWN, CAPTION, NOISE = 32, 40, 20, 0.3, 1.0, 0.2
+DIMENSIONS, KINDS, COLOURS, OWN, CAPTION, NOISE = 32, 40, 20, 0.3, 1.1, 0.2
 REPLICATES, POOL = 20, 20_000
 MINERS = ("first", "second", "third")
 NEAR = 30
