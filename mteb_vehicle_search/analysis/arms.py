@@ -91,7 +91,7 @@ def _pool(pool: Any, where: Path) -> tuple[int, int, dict[str, dict[str, Any]]]:
     found = pool if isinstance(pool, dict) else {}
     for key in ("images", "near", "far"):
         count = found.get(key)
-        if "integer" not in json_types(count) or count < 0:
+        if not isinstance(count, int) or "integer" not in json_types(count) or count < 0:
             raise _refused(where, f"its pool does not say how many {key} there are")
     if found["near"] + found["far"] != found["images"]:
         raise _refused(

@@ -26,7 +26,7 @@ from mteb_vehicle_search.analysis.dependence import (
 )
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
 from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
-from mteb_vehicle_search.analysis.pool_growth import grown, pool_sizes, what_stays
+from mteb_vehicle_search.analysis.pool_growth import grown, what_stays
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import open_record
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
@@ -100,7 +100,7 @@ def growth(
         return _in_a_pool(ranks, metrics, sizes)
     total, captioned, above = _counts(ranks)
     if sizes is None:
-        sizes = [n for n in default_sizes(total) if n <= total or total]
+        sizes = default_sizes(total) if total else [0]
     kept = int(ranks.record.info["corpus_size"]) - total
     beyond = [n for n in sizes if n > total]
     modelled = {metric: [] for metric in metrics}
@@ -121,7 +121,7 @@ def _in_a_pool(ranks: RunRanks, metrics: Sequence[str], sizes: Sequence[int] | N
     kept = int(ranks.record.info["corpus_size"]) - searched(ranks)
     return {
         metric: [GrowthPoint(n, n + kept, metric, *interval, method) for n, interval, method in points]
-        for metric, points in grown(ranks, metrics, pool_sizes(ranks.arms) if sizes is None else sizes).items()
+        for metric, points in grown(ranks, metrics, sizes).items()
     }
 
 

@@ -4,7 +4,7 @@ Of N far images n are in the corpus, drawn without replacement, and x of those r
 of all N do, x is hypergeometric (N, H, n). Queries share a prior for H with those that as many images beat for certain
 (captioned and near ones), since who has few of them above has few far ones. Each group's prior starts as the negative
 binomial distribution of the same mean and spread (thinned at random it stays one, with the mean thinned; Puig and
-Valero, J. Am. Stat. Assoc. 101, 2006), and takes 5 steps of EM towards the nonparametric maximum likelihood (Laird, J.
+Valero, J. Am. Stat. Assoc. 101, 2006), and takes 20 steps of EM towards the nonparametric maximum likelihood (Laird, J.
 Am. Stat. Assoc. 73, 1978). One prior for all queries overstates how often far images beat those that nothing near
 does; more steps, or a flat start, spread more and are no less biased (README.md).
 
@@ -22,9 +22,9 @@ import numpy as np
 # Where groups of queries begin, by images that beat them for certain; those with fewer queries join the group below.
 BASES = (0, 1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 300, 1_000, 3_000, 10_000)
 FEWEST_QUERIES = 20
-STEPS = 5
+STEPS = 20
 # Of the start, what is spread evenly over the logarithm of 1 + H, so that no number of images is ruled out.
-SPREAD = 0.02
+SPREAD = 0.1
 # All numbers up to this are points of the grid, then so many to the end.
 WHOLE, FURTHER = 100, 120
 

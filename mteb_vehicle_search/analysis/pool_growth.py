@@ -33,13 +33,16 @@ def pool_sizes(arms: Arms) -> list[int]:
     return sorted({0, arms.sampled, arms.far, *(n for n in STEPS if n < arms.far)})
 
 
-def grown(ranks: RunRanks, metrics: Sequence[str], sizes: Sequence[int]) -> dict[str, list[Grown]]:
+def grown(ranks: RunRanks, metrics: Sequence[str], sizes: Sequence[int] | None = None) -> dict[str, list[Grown]]:
     """Return, for each metric of `metrics.growing()`, the expected score among these numbers of random images, sorted.
+
+    `sizes` are `pool_sizes` if None.
 
     Raises:
         ResultsError: A size is beyond the pool, or a query has several relevant images.
     """
     arms, sample = require_arms(ranks), sample_of(ranks)
+    sizes = pool_sizes(arms) if sizes is None else sizes
     beyond = [n for n in sizes if n > arms.far]
     if beyond:
         raise ResultsError(

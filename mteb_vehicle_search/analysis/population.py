@@ -28,6 +28,8 @@ MEAN, MEDIAN = "mean_rank", "median_rank"
 FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "ndcg_at_10", "mrr", MEAN, MEDIAN)
 HEADINGS = {MEAN: "mean rank", MEDIAN: "median rank"}
 LEVEL = 0.95
+# Chosen by simulation (benchmarks/population.py).
+ASSUMED_HITS = 0.2
 BUILD_HINT = (
     "Build one whose distractors are a sample of a pool: vehicle-search-data build --preset mini-million, and run the "
     "model on it."
@@ -161,7 +163,7 @@ def _figures(sample: Sample, ranks: np.ndarray, metrics: Sequence[str]) -> list[
     for metric in metrics:
         values, spread = whole.moments(metric, middle)
         left_out = np.array([part.moments(metric, middle)[0].mean() for part in parts])
-        error = _error(left_out, spread, 1 - sample.sizes.sum() / sample.far)
+        error = _error(left_out, spread, sample.sizes.sum() / sample.far, _of_one_hit(metric))
         if few or error is None:
             value = float(middle) if metric == MEDIAN else float(values.mean())
             interval = sampling = Interval(value, None, None)
@@ -178,15 +180,28 @@ def _of_ranks(ranks: np.ndarray, metric: str) -> float:
     return float(np.median(ranks) if metric == MEDIAN else METRICS[metric].of_rank(ranks).mean())
 
 
-def _error(left_out: np.ndarray, spread: np.ndarray, unsampled: float) -> float | None:
+def _of_one_hit(metric: str) -> float:
+    """Return the most that one image more above a relevant one takes from a score; nothing of a mean rank."""
+    if metric == MEAN:
+        return 0.0
+    if metric == MEDIAN:
+        return 1.0
+    ranks = np.arange(1.0, 102.0)
+    return float(-np.diff(METRICS[metric].of_rank(ranks)).min())
+
+
+def _error(left_out: np.ndarray, spread: np.ndarray, share: float, of_one_hit: float) -> float | None:
     """Return the standard error of the mean of a score in the pool; None with fewer than two replicates.
 
-    `left_out` are the means without each replicate, `spread` what the sample leaves open of each query.
+    `left_out` are the means without each replicate, `spread` what the sample leaves open of each query, `share` what of
+    the far images is in the sample. Where next to none of those is above, replicates do not differ, and one more would
+    have stood for 1 / `share` images: it counts as ASSUMED_HITS.
     """
     if len(left_out) < 2:
         return None
     jackknife = (len(left_out) - 1) / len(left_out) * ((left_out - left_out.mean()) ** 2).sum()
-    return float(np.sqrt(jackknife * unsampled + spread.sum() / len(spread) ** 2))
+    unseen = ASSUMED_HITS * (of_one_hit / share / len(spread)) ** 2
+    return float(np.sqrt((jackknife + unseen) * (1 - share) + spread.sum() / len(spread) ** 2))
 
 
 def _t(degrees: int) -> float:

@@ -49,12 +49,11 @@ def how_sampled(arms: Arms) -> str:
     )
 
 
-def kinship(name: str, model: str, meta: Mapping[str, Any], arms: Arms) -> list[str]:
-    """Return the line that marks a model as a miner's own or of its family; none if it is neither."""
-    own, akin = is_miner(model, arms.miners), family_of(model, meta, arms.miners)
+def kinship(name: str, own: str | None, family: str) -> list[str]:
+    """Return the line that marks a model as the miner `own`, or of the `family` of some; none if it is neither."""
     if own:
         return [f"{name} is the miner {own}: it chose near images itself."]
-    return [f"{name} is of the family of {' and '.join(akin)}, which mined."] if akin else []
+    return [f"{name} is of the family of {family}, which mined."] if family else []
 
 
 def shown(metric: str, value: float | None) -> str:
@@ -88,11 +87,10 @@ def main(args: argparse.Namespace) -> int:
         arms, meta = require_arms(ranks), meta_of(record.key)
         asked = population(ranks, list(dict.fromkeys([*metrics, "recall_at_1"])))
         lines = [sentence(arms, asked["recall_at_1"].interval), how_sampled(arms)]
-        lines += kinship(name, record.key.model, meta, arms)
+        akin = family_of(record.key.model, meta, arms.miners)
+        lines += kinship(name, is_miner(record.key.model, arms.miners), " and ".join(akin))
         figures = [asked[metric] for metric in metrics]
-        found.append(
-            {"name": name, **as_json(ranks, figures, lines[0], family_of(record.key.model, meta, arms.miners))}
-        )
+        found.append({"name": name, **as_json(ranks, figures, lines[0], akin)})
         if args.format == "table":
             _show(screen, f"{title_of(record.info)} · {name}", figures, lines)
     if args.format == "json":

@@ -25,7 +25,7 @@ from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.known import chosen_folder, sets_here
 from mteb_vehicle_search.files import new_folder
-from mteb_vehicle_search.report.page_data import gather, models_of, script_data
+from mteb_vehicle_search.report.page_data import arm_counts, gather, models_of, pool_lines, script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
 
 MARKER = "vehicle-search-report.json"
@@ -218,6 +218,9 @@ def render(**content: Any) -> str:
         axis_end=max(1, math.ceil(10 * highest)) / 10,
         rank_cell=cells_of("who")[0],
         score_cells=cells_of("scores", one_relevant=content["table"]["one_relevant"]),
+        pool_cells=[cell for cell in cells_of("scores", rows=content["table"]["rows"]) if cell.optional],
+        pool_lines=pool_lines(content["models"]),
+        arms=arm_counts(content["models"]),
         random_row=random_row(content["table"]),
         rank_note=RANK_NOTE,
         caveats=caveats.of_table(content["table"]),

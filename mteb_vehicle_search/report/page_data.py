@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis import strata as by_part
+from mteb_vehicle_search.analysis.arms import ARMS, is_miner
 from mteb_vehicle_search.analysis.columns import Entry, Row
 from mteb_vehicle_search.analysis.compare import require_same_queries
 from mteb_vehicle_search.analysis.corpus_growth import (
@@ -24,6 +25,8 @@ from mteb_vehicle_search.analysis.corpus_growth import (
     searched,
 )
 from mteb_vehicle_search.analysis.dependence import dependence_of
+from mteb_vehicle_search.analysis.population import Figure
+from mteb_vehicle_search.analysis.population_table import how_sampled, kinship, sentence
 from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
@@ -54,7 +57,8 @@ class Growth(NamedTuple):
 class Model(NamedTuple):
     """One run of the page: its name, that of its row of the leaderboard.
 
-    Without a run record there is no number (in the charts and in `Rows`), no ranks and no growth curve.
+    Without a run record there is no number (in the charts and in `Rows`), no ranks and no growth curve. `pool` are its
+    figures in the pool that the corpus was drawn from, if it was.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Model(NamedTuple):
     number: int | None
     ranks: RunRanks | None
     growth: Growth | None
+    pool: dict[str, Figure] | None = None
 
 
 def models_of(entries: Sequence[Entry]) -> list[Model]:
@@ -70,8 +75,26 @@ def models_of(entries: Sequence[Entry]) -> list[Model]:
     models = []
     for entry in entries:
         number, growth = (next(numbers), growth_of(entry.ranks)) if entry.ranks else (None, None)
-        models.append(Model(entry.row["name"], entry.row, number, entry.ranks, growth))
+        models.append(Model(entry.row["name"], entry.row, number, entry.ranks, growth, entry.pool or None))
     return models
+
+
+def pool_lines(models: Sequence[Model]) -> list[str]:
+    """Return what is to be said of the pool that the corpus was drawn from, by model; nothing if it was not."""
+    lines, arms = [], next((model.ranks.arms for model in models if model.ranks and model.ranks.arms), None)
+    if arms is None:
+        return []
+    for model in models:
+        if model.pool:
+            lines.append(f"{model.name}: {sentence(arms, model.pool['recall_at_1'].interval)}")
+        lines += kinship(model.name, is_miner(model.row["model"], arms.miners), model.row["miner_family"] or "")
+    return [*lines, how_sampled(arms)]
+
+
+def arm_counts(models: Sequence[Model]) -> list[tuple[str, int]]:
+    """Return how many images of the corpus are of which arm; nothing if it has none."""
+    arms = next((model.ranks.arms for model in models if model.ranks and model.ranks.arms), None)
+    return [(arm, arms.images(arm)) for arm in ARMS if arms.images(arm)] if arms else []
 
 
 class Rows(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hand_made_runs import hand_made, info_of, table_of
+from pool_worlds import drawn, tiny
 from simulated_runs import MODELS, Truth, simulate, write_run
 
 from mteb_vehicle_search.analysis import corpus_growth as command
@@ -28,6 +29,7 @@ from mteb_vehicle_search.analysis.corpus_growth import (
 )
 from mteb_vehicle_search.analysis.dependence import Dependence
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
+from mteb_vehicle_search.analysis.population import population
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
@@ -144,8 +146,6 @@ def test_impossible_requests_are_refused(runs):
         growth(ranks, sizes=[-1])
     with pytest.raises(ResultsError, match="no metric 'map_at_10'"):
         growth(ranks, ["map_at_10"])
-    with pytest.raises(ResultsError, match="cannot be extrapolated"):
-        growth(ranks, ["mrr"], [10_000])
 
 
 def test_several_relevant_images_are_refused(home, runs):
@@ -182,7 +182,7 @@ def test_json_is_strict_and_complete(runs, capsys):
     good, poor = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (good["model_name"], poor["model_name"]) == ("simulated/good", "simulated/poor")
     assert [point["distractors"] for point in good["points"]] == [0, 100]
-    assert good["hold_out"]["metric"] == "ndcg_at_10"
+    assert good["hold_out"]["metric"] == "mrr"
     assert good["equivalence"] is None
 
 
@@ -247,9 +247,9 @@ def test_the_defaults_of_growth():
     assert [point.distractors for point in growth(small_run(8), resamples=1)["ndcg_at_10"]] == default_sizes(80)
 
 
-def test_by_default_mrr_ends_at_the_searched_corpus_and_no_distractors_at_none():
-    found = growth(small_run(8), ["recall_at_1", "mrr"])
-    assert {tuple(point.distractors for point in points) for points in found.values()} == {(0, 80)}
+def test_by_default_mrr_goes_as_far_as_the_others_and_no_distractors_end_at_none():
+    found = growth(small_run(8), ["recall_at_1", "mrr"], resamples=1)
+    assert {tuple(point.distractors for point in points) for points in found.values()} == {tuple(default_sizes(80))}
     none = small_run(8, total=0)
     assert [point.distractors for point in growth(none)["ndcg_at_10"]] == [0]
     with pytest.raises(ResultsError, match="without distractors"):
@@ -535,7 +535,7 @@ def test_json_has_every_point_the_check_and_the_equivalence(home, capsys):
     told = ("--sizes", "0", "80", "--metric", "mrr", "--metric", "recall_at_5", "--seed", "3")
     (found,) = as_json(capsys, "org/model", "--content-id", "5", *told, "--general", "6")
     curves = growth(special, ["mrr", "recall_at_5"], [0, 80], seed=3)
-    check = hold_out(special, "recall_at_5", seed=3)
+    check = hold_out(special, "mrr", seed=3)
     assert found == {
         "name": "org/model",
         "model_name": "org/model",
@@ -547,12 +547,12 @@ def test_json_has_every_point_the_check_and_the_equivalence(home, capsys):
         "distractors": 80,
         "points": [point._asdict() for points in curves.values() for point in points],
         "hold_out": {
-            "metric": "recall_at_5",
+            "metric": "mrr",
             "share": 0.1,
             **check.predicted._asdict(),
             "actual": check.actual,
         },
-        "equivalence": equivalence(special, general, "recall_at_5", seed=3)._asdict(),
+        "equivalence": equivalence(special, general, "mrr", seed=3)._asdict(),
         "dependence": {"at_a_time": None, "effective": None, "searched": 80, "warning": ""},
     }
 
@@ -572,7 +572,8 @@ def test_five_metrics_seed_0_and_the_usual_sizes_unless_told_otherwise(home, cap
     assert found["hold_out"]["mean"] == hold_out(ranks).predicted.mean
     assert found["equivalence"] is None
     (found,) = as_json(capsys, "org/model", "--metric", "mrr")
-    assert [point["distractors"] for point in found["points"]] == [0, 80]
+    assert [point["distractors"] for point in found["points"]] == default_sizes(80)
+    assert found["hold_out"]["metric"] == "mrr"
 
 
 def test_a_run_without_distractors_has_no_check(home, capsys):
@@ -650,3 +651,71 @@ def test_growth_of_too_few_images_has_no_intervals(capsys):
         assert point.low <= point.value <= point.high
     found = equivalence(few, few, resamples=20)
     assert (found.equivalent, found.low, found.high, found.images) == (total, None, None, 4)
+
+
+class TestInAPool:
+    """Of a corpus that was drawn from a pool only the random images come and go."""
+
+    def test_the_curve_is_exact_over_the_random_images_and_estimated_up_to_the_pool(self):
+        pool, ranks = pooled_run()
+        arms = ranks.arms
+        points = growth(ranks, ["recall_at_10", "mrr"])["mrr"]
+        sizes = [point.distractors for point in points]
+        assert sizes == sorted({0, 100, 300, arms.sampled, 1_000, arms.far} & {*range(arms.far + 1)})
+        kinds = {point.distractors: how_known(point, arms.sampled) for point in points}
+        assert kinds == {
+            n: "exact" if n < arms.sampled else "measured" if n == arms.sampled else "estimated" for n in sizes
+        }
+        stays = ranks.record.info["corpus_size"] - arms.sampled
+        assert all(point.corpus_size == point.distractors + stays for point in points)
+        hits = ranks.above_of(arms.of_arm("random"))
+        assert points[0].value == pytest.approx((1 / (ranks.ranks - hits)).mean())
+        by_size = {point.distractors: point for point in points}
+        assert by_size[arms.sampled].value == pytest.approx((1 / ranks.ranks).mean())
+        expected = thinned("mrr", ranks.ranks - 1 - hits, hits, arms.sampled, 100).mean()
+        assert by_size[100].value == pytest.approx(expected)
+        assert by_size[arms.far].interval == population(ranks, ["mrr"])["mrr"].interval
+        truth = (1 / pool.ranks).mean()
+        assert by_size[arms.far].low < truth < by_size[arms.far].high
+        values = [point.value for point in points]
+        assert values == sorted(values, reverse=True)
+
+    def test_beyond_the_pool_is_refused(self):
+        _, ranks = pooled_run()
+        far = ranks.arms.far
+        with pytest.raises(ResultsError, match=rf"the pool has {far:,} far images; of {far + 1:,} nothing is known"):
+            growth(ranks, sizes=[0, far + 1])
+        with pytest.raises(ResultsError, match="negative"):
+            growth(ranks, sizes=[-1])
+
+    def test_mined_distractors_are_no_general_ones(self):
+        _, ranks = pooled_run()
+        with pytest.raises(ResultsError, match="mined distractors are no general ones"):
+            equivalence(ranks, ranks)
+
+    def test_the_text_says_what_stays(self, home, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "200")
+        _, ranks = pooled_run()
+        arms = ranks.arms
+        write_run_record(table_of(ranks), ranks.record.info)
+        assert run("org/model") == 0
+        text = capsys.readouterr().out
+        assert (
+            f"The 30 captioned and {arms.near:,} mined images always stay; distractors are the random ones, "
+            f"{arms.sampled:,} of {arms.far:,} far images of the pool."
+        ) in text
+        assert "estimated" in text
+        assert "Check:" not in text
+        (found,) = as_json(capsys, "org/model")
+        assert (found["distractors"], found["hold_out"], found["dependence"]) == (arms.sampled, None, None)
+
+    def test_a_pool_that_was_searched_as_a_whole_ends_exactly(self):
+        _, ranks = pooled_run(share=1.0)
+        last = growth(ranks)["ndcg_at_10"][-1]
+        assert (last.distractors, last.method) == (ranks.arms.far, "exact")
+
+
+def pooled_run(share: float = 0.3):
+    """Return a small pool and a run on a corpus drawn from it, with 300 to 999 random images."""
+    pool = tiny()
+    return pool, drawn(pool, np.random.default_rng(1).permutation(pool.far)[: round(share * pool.far)])

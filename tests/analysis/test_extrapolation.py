@@ -154,9 +154,21 @@ def test_scores_on_the_grid_are_expectations_over_the_further_distractors(metric
             assert scores[pair, at] == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_metric_without_a_last_rank_is_refused():
-    with pytest.raises(ResultsError, match="mrr cannot be extrapolated"):
-        scores_on_grid("mrr", evidence(), 500)
+@pytest.mark.parametrize("size", [TOTAL, TOTAL + 1, 5_000, 200_000])
+def test_without_a_last_rank_the_expectation_is_summed_or_nearly(size):
+    found = evidence()
+    scores = scores_on_grid("mrr", found, size)
+    further = size - TOTAL
+    for at in (0, 60, 100, 130, 159):
+        mean = further * GRID[at]
+        reach = 14 * np.sqrt(mean) + 60
+        x = np.arange(max(0, int(mean - reach)), min(further, int(mean + reach)) + 1)
+        chances = binom.pmf(x, further, GRID[at])
+        for pair, (c, d) in enumerate(zip(found.captioned, found.above)):
+            # Exact to rounding where all are summed; else as near as the expansion says.
+            assert scores[pair, at] == pytest.approx(
+                chances @ (1 / (1.0 + c + d + x)), rel=1e-9 if mean <= 200 else 1e-4
+            )
 
 
 def test_predictions_and_extremes_are_those_of_the_plain_model(plain):

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hand_made_runs import entry_of, hand_made, result_of
+from pool_worlds import drawn, tiny
 
-from mteb_vehicle_search.analysis.columns import row_columns
+from mteb_vehicle_search.analysis.columns import cells_of, row_columns
 from mteb_vehicle_search.analysis.fields import json_types
+from mteb_vehicle_search.analysis.population import population
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.reported import reported_rows
 from mteb_vehicle_search.analysis.runs import Result
@@ -55,6 +57,12 @@ def test_a_row_of_a_run_alone():
         "tied_queries": None,
         "texts_cut": 3,
         "context_tokens": 32,
+        "pool_ndcg_at_10": None,
+        "pool_ndcg_at_10_ci_low": None,
+        "pool_ndcg_at_10_ci_high": None,
+        "pool_recall_at_1": None,
+        "pool_mean_rank": None,
+        "miner_family": None,
         "n_parameters": 7,
         "embed_dim": 64,
         "precision": "bf16",
@@ -89,6 +97,12 @@ def test_a_row_of_a_result_alone():
         "ndcg_at_10_if_first": None,
         "texts_cut": None,
         "context_tokens": None,
+        "pool_ndcg_at_10": None,
+        "pool_ndcg_at_10_ci_low": None,
+        "pool_ndcg_at_10_ci_high": None,
+        "pool_recall_at_1": None,
+        "pool_mean_rank": None,
+        "miner_family": None,
         "n_parameters": 5,
         "embed_dim": 3,
         "precision": "unknown",
@@ -225,3 +239,55 @@ def test_a_published_figure_stands_once_for_each_source():
     others = [entry("A", "m", "another paper"), entry("A", "n"), entry("B", "m")]
     assert len(reported_rows([same, *others])) == 4
     assert np.all([row["ndcg_at_10"] is None for row in reported_rows(others)])
+
+
+def pooled_row(**changed: Any) -> tuple[RunRanks, dict[str, Any]]:
+    pool = tiny()
+    ranks = drawn(pool, np.random.default_rng(0).permutation(pool.far)[:200])
+    result = result_of(model="org/model", **changed)
+    return ranks, row_of(result, ranks)
+
+
+def test_a_row_has_its_figures_in_the_pool():
+    ranks, row = pooled_row()
+    found = population(ranks, ("ndcg_at_10", "recall_at_1", "mean_rank"))
+    ndcg = found["ndcg_at_10"]
+    assert row["pool_ndcg_at_10"] == round(ndcg.pool, 5) < row["recall_at_10"]
+    assert row["pool_ndcg_at_10_ci_low"] == round(ndcg.interval.low, 5)
+    assert row["pool_ndcg_at_10_ci_high"] == round(ndcg.interval.high, 5)
+    assert row["pool_recall_at_1"] == round(found["recall_at_1"].pool, 5)
+    assert row["pool_mean_rank"] == round(found["mean_rank"].pool, 5)
+    assert row["miner_family"] is None
+
+
+def test_a_row_is_marked_by_what_mteb_says_of_the_model():
+    assert pooled_row(meta={"adapted_from": "x/KIN-OF-second"})[1]["miner_family"] == "second"
+    assert pooled_row(meta={"model_type": ["kin-of-first", "kin-of-third"]})[1]["miner_family"] == "first, third"
+    # Without a run record nobody knows who mined.
+    assert row_of(result_of(meta={"adapted_from": "kin-of-second"}), None)["miner_family"] is None
+
+
+def test_columns_of_the_pool_are_shown_only_where_there_is_one():
+    plain, pooled = row_of(None, hand_made([1, 2, 3])), pooled_row()[1]
+    without, both = ([cell.heading for cell in cells_of("scores", rows=rows)] for rows in ([plain], [plain, pooled]))
+    assert without == [cell.heading for cell in cells_of("scores")]
+    assert set(both) - set(without) == {
+        "nDCG@10 in the pool",
+        "its interval",
+        "R@1 in the pool",
+        "mean rank in the pool",
+    }
+    family = pooled_row(meta={"adapted_from": "kin-of-second"})[1]
+    cells = {cell.heading: cell.text(family) for cell in cells_of("scores", rows=[family])}
+    assert cells["family of miner"] == "second"
+    assert cells["its interval"].startswith(f"{family['pool_ndcg_at_10_ci_low']:.4f}–")
+    assert cells["mean rank in the pool"] == f"{family['pool_mean_rank']:,.1f}"
+
+
+def test_several_relevant_images_have_no_figures_in_the_pool():
+    ranks, _ = pooled_row()
+    names = {name: getattr(ranks, name) for name in RunRanks.__dataclass_fields__}
+    # The second image of a query ranks one lower, so that no two are first.
+    changed = {"query_ids": np.repeat(ranks.query_ids[::2], 2), "ranks": ranks.ranks + np.arange(len(ranks.ranks)) % 2}
+    row = row_of(None, RunRanks(**{**names, **changed}))
+    assert row["pool_ndcg_at_10"] is row["pool_mean_rank"] is None

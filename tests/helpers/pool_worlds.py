@@ -18,10 +18,10 @@ from scipy.sparse import csr_array
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.run_record import RunRecord
 
-DIMENSIONS, KINDS, COLOURS, OWN, CAPTION, NOISE = 32, 12, 8, 0.5, 0.7, 0.3
+DIMENSIONS, KINDS, COLOURS, OWN, CAPTION, NOISE = 32, 40, 20, 0.3, 1.1, 0.2
 REPLICATES, POOL = 20, 20_000
 MINERS = ("first", "second", "third")
-NEAR = 20
+NEAR = 30
 
 
 class PoolWorld(NamedTuple):
@@ -40,8 +40,10 @@ class Seen(NamedTuple):
     pool: np.ndarray
 
 
-def pool_world(pool: int = POOL, captioned: int = 200, each: int = 5, seed: int = 0) -> PoolWorld:
-    """Return a world; OWN is what images of a kind and colour do not share, CAPTION what a caption gets wrong."""
+def pool_world(
+    pool: int = POOL, captioned: int = 200, each: int = 5, caption: float = CAPTION, seed: int = 0
+) -> PoolWorld:
+    """Return a world; OWN is what images of a kind and colour do not share, `caption` what captions get wrong."""
     generator = np.random.default_rng(seed)
     kinds, colours = generator.normal(size=(KINDS, DIMENSIONS)), generator.normal(size=(COLOURS, DIMENSIONS))
 
@@ -51,7 +53,7 @@ def pool_world(pool: int = POOL, captioned: int = 200, each: int = 5, seed: int 
 
     rest, right = images(pool), images(captioned)
     relevant = np.repeat(np.arange(captioned), each)
-    captions = right[relevant] + CAPTION * generator.normal(size=(captioned * each, DIMENSIONS))
+    captions = right[relevant] + caption * generator.normal(size=(captioned * each, DIMENSIONS))
     return PoolWorld(rest.astype(np.float32), right.astype(np.float32), captions.astype(np.float32), relevant)
 
 
@@ -87,13 +89,15 @@ class Pooled(NamedTuple):
     groups: dict[str, np.ndarray]  # mined group -> int64 [q], its images above
     sizes: dict[str, int]  # mined group -> its images
     captioned_above: np.ndarray  # int64 [q]
+    near_above: np.ndarray  # bool [q, near], which near images are above
     far_above: csr_array  # int32 [q, far], 1 where the far image is above
     relevant: np.ndarray  # int [q]
     miners: Mapping[str, Mapping[str, str]]
 
     @property
     def far(self) -> int:
-        return self.far_above.shape[1]
+        """How many far images the pool has."""
+        return self.far_above.shape[1]  # type: ignore[index]
 
     @property
     def ranks(self) -> np.ndarray:
@@ -122,7 +126,8 @@ def pooled(
         }
         for name in names
     }
-    return Pooled(groups, sizes, seen.captioned, far, relevant, miners)
+    near = seen.pool[:, who.any(axis=1)]
+    return Pooled(groups, sizes, seen.captioned, near, far, relevant, miners)
 
 
 def drawn(pool: Pooled, chosen: np.ndarray, model: str = "org/model", replicates: int = REPLICATES) -> RunRanks:
@@ -182,8 +187,30 @@ def entry(
     }
 
 
-def usual(seed: int = 0, **size: int) -> Pooled:
+def rivals(miners: int, models: int = 5, seed: int = 3) -> list[RunRanks]:
+    """Return runs of models on a corpus that one to three miners made, of which "first" is the first model itself.
+
+    They see little alike (their noise is large), so that what is near in one's view is not in another's.
+    """
+    world = pool_world(seed=seed)
+    seen = [view(world, 500 + n, noise=0.5) for n in range(models)]
+    others = [view(world, 100 + n, noise=0.5) for n in range(1, miners)]
+    found = {name: mined(one, near=8) for name, one in zip(MINERS, [seen[0], *others])}
+    runs = []
+    for n, one in enumerate(seen):
+        pool = pooled(ranked(one), world.relevant, found, {"first": "model-0"})
+        chosen = np.random.default_rng(4).permutation(pool.far)[:1_500]
+        runs.append(drawn(pool, chosen, f"org/model-{n}"))
+    return runs
+
+
+def usual(seed: int = 0, near: int = NEAR, **size: Any) -> Pooled:
     """Return a world of three miners and a model that is none of them."""
     world = pool_world(seed=seed, **size)
-    found = {name: mined(view(world, 1_000 * seed + n)) for n, name in enumerate(MINERS)}
+    found = {name: mined(view(world, 1_000 * seed + n), near) for n, name in enumerate(MINERS)}
     return pooled(ranked(view(world, 1_000 * seed + 99)), world.relevant, found)
+
+
+def tiny(captioned: int = 30) -> Pooled:
+    """Return a small world of the same kind."""
+    return usual(near=6, pool=1_500, captioned=captioned, each=2, caption=1.6)

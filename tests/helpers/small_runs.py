@@ -115,7 +115,7 @@ def step(query: int) -> float:
 def write_run(
     eval_set: EvalSet, model: str, content_id: str | None = None, about: dict[str, Any] | None = None, **columns: Any
 ) -> RunRecord:
-    """Write the run record of a model; `columns` replace those of the table, `about` what `run.json` says."""
+    """Write the run record of a model; `columns` replace those of the table (None: drop it), `about` the `run.json`."""
     rows = [ranking(model, query) for query in range(QUERIES)]
     above = [row[: rank(model, query) - 1] for query, row in enumerate(rows)]
     table = {
@@ -129,6 +129,7 @@ def write_run(
         "top_scores": [[0.9 - place * step(n) for place in range(10)] for n in range(QUERIES)],
         **columns,
     }
+    table = {name: column for name, column in table.items() if column is not None}
     content_id = content_id or eval_set.content_id
     info = {
         "task_name": "VehicleImageSearch",
@@ -147,3 +148,35 @@ def write_run(
         },
     }
     return write_run_record(pa.table(table), {**info, **(about or {})})
+
+
+MINERS = {"a": {"model": "x/miner", "family": "org"}, "b": {"model": "y/miner", "family": "none"}}
+
+
+def write_pooled_run(eval_set: EvalSet, model: str) -> RunRecord:
+    """Write the run record of a model on the same set as if it had been drawn from a pool of 320 images.
+
+    Of the distractors 10 were mined by a, 10 by a and b; 30 of 300 far ones were sampled, in three replicates.
+    """
+    groups = {"pool:mined:a": 10, "pool:mined:a+b": 10, **{f"pool:random:{n:02}": 10 for n in range(3)}}
+    arm = {name: name.split(":")[1] for name in groups}
+    above = [ranking(model, query)[: rank(model, query) - 1] for query in range(QUERIES)]
+    columns = {}
+    for number, name in enumerate(groups):
+        start = CAPTIONED + 10 * number
+        columns[f"above_{name}"] = pa.array([sum(start <= n < start + 10 for n in row) for row in above], pa.int32())
+    sources = {
+        name: {
+            "images": count,
+            "captioned": 0,
+            "source": "pool",
+            "arm": arm[name],
+            "mined_by": name.split(":")[2].split("+") if arm[name] == "mined" else [],
+            "inclusion_probability": 1.0 if arm[name] == "mined" else 0.1,
+        }
+        for name, count in groups.items()
+    }
+    captioned = {"images": CAPTIONED, "captioned": CAPTIONED, "source": "flickr30k", "arm": "captioned"}
+    sources["flickr30k"] = {**captioned, "mined_by": [], "inclusion_probability": 1.0}
+    pool = {"images": 320, "near": 20, "far": 300, "seed": "1", "near_each": 2, "miners": MINERS}
+    return write_run(eval_set, model, about={"sources": sources, "pool": pool}, above_imagenet=None, **columns)

@@ -6,17 +6,20 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hand_made_runs import entry_of, hand_made, result_of
 from jinja2 import UndefinedError
-from small_runs import CAPTIONED, DISTRACTORS, HOSTILE, MODELS, QUERIES, write_run, write_set
+from small_runs import CAPTIONED, DISTRACTORS, HOSTILE, MODELS, QUERIES, write_pooled_run, write_run, write_set
 
 from mteb_vehicle_search import cli
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
-from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.population import population
+from mteb_vehicle_search.analysis.population_table import sentence
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import Skipped
 from mteb_vehicle_search.analysis.sets import SetKey
 from mteb_vehicle_search.errors import EvalSetError, ResultsError
@@ -592,7 +595,7 @@ def test_the_template_gets_rows_names_and_runs_that_belong_together(made):
     # Results without a record have no colour in the charts.
     assert [model.number for model in models] == [0, 1, 2, None]
     assert [model.ranks.record.info["device"] for model in models[:3]] == [f"device of {model}" for model in MODELS]
-    assert models[3][3:] == (None, None)
+    assert models[3][3:] == (None, None, None)
     for row, growth in zip(content["table"]["rows"], [model.growth for model in models[:3]]):
         measured = growth.points[growth.kinds.index("measured")]
         assert measured.value == pytest.approx(row["ndcg_at_10"], abs=1e-5)
@@ -810,3 +813,36 @@ def test_a_script_puts_its_value_beside_those_of_others(tmp_path):
     (tmp_path / "a.js").write_bytes(build.script("core", {"é": "<\n>"}))
     expected = r'(window.VS=window.VS||{}).core={"é":"\u003c\n\u003e"};' + "\n"
     assert (tmp_path / "a.js").read_bytes() == expected.encode()
+
+
+class TestASetThatWasDrawnFromAPool:
+    """The page shows the figures in the pool, and who mined; pages of other sets say nothing of it."""
+
+    def test_figures_sentences_relatives_and_arms(self, report, eval_set):
+        runs = [write_pooled_run(eval_set, model) for model in MODELS]
+        code, _, site = report()
+        assert code == 0
+        html = (site / "index.html").read_text(encoding="utf-8")
+        text = re.sub(r"<[^>]*>", "", unescape(html))
+        assert "In the whole pool" in text
+        for record in runs:
+            name, ranks = record.info["model_name"], load_ranks(record)
+            found = population(ranks, ("recall_at_1", "ndcg_at_10", "mean_rank"))
+            assert f"{name}: {sentence(ranks.arms, found['recall_at_1'].interval)}" in text
+            ndcg, *others = (found[key] for key in ("ndcg_at_10", "recall_at_1", "mean_rank"))
+            shown = [f"{round(one.pool, 5):{form}}" for one, form in zip(others, (".4f", ",.1f"))]
+            ends = "–".join(f"{round(end, 5):.4f}" for end in ndcg.interval[1:])
+            row = "".join(f"<td>{cell}</td>" for cell in [f"{round(ndcg.pool, 5):.4f}", ends, *shown, "a"])
+            assert row in html
+        assert "org/a is of the family of a, which mined." in text
+        assert "20 near images (mined by a, b), all searched; of 300 far ones a random 30 (10 %)" in text
+        assert re.search(r"By arm\s*10 captioned, 20 mined, 30 random", text)
+        assert "ends with the pool" in text
+        assert "too far to trust" not in text
+        kinds = {point[-1] for curve in read(site, "core")["growth"] for point in curve["points"]}
+        assert kinds == {"exact", "measured", "estimated"}
+
+    def test_other_sets_say_nothing_of_pools(self, site):
+        html = (site / "index.html").read_text(encoding="utf-8")
+        for word in ("In the whole pool", "By arm", "pool", "family of miner"):
+            assert word not in html

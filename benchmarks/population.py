@@ -1,0 +1,157 @@
+"""Ranks in a whole pool from a sample, against the truth: python benchmarks/population.py (about five minutes).
+
+Draws the corpus of a pool of 20,000 again and again, and prints for each figure how far the mean of its estimates is
+from the truth in standard errors, how often the 95 % interval holds the truth, and the variance beside that of a simple
+random sample of the same size. An estimate that goes by what queries share is unbiased over pools, not in each: so the
+draws are spread over 20 pools, whose mean errors give the standard error. --drawn does the same on drawn scenes that
+tiny-clip encoded. Ends with 1 if a bound is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from data_prep.sources.drawn.phrases import captions
+from data_prep.sources.drawn.scene import random_scene
+from data_prep.tiny_clip.scenes import normalise, pool_images
+from data_prep.tiny_clip.vocabulary import VOCABULARY_FILE, tokenize
+from mteb_vehicle_search.analysis.population import MEAN, Estimate, Sample, population, sample_of
+from mteb_vehicle_search.metrics import METRICS
+from mteb_vehicle_search.models import TINY_CLIP_FOLDER
+
+# The worlds are those of the tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+from pool_worlds import POOL, Pooled, PoolWorld, drawn, mined, pooled, ranked, usual
+
+SHARE = 0.25
+CAPTIONED = 200
+BOUNDED = (MEAN, "recall_at_10", "mrr", "ndcg_at_10")
+FIGURES = (*BOUNDED, "recall_at_1", "recall_at_5")
+
+
+def worth(ranks: np.ndarray, metric: str) -> float:
+    """Return the truth."""
+    ranks = ranks.astype(np.float64)
+    return float(ranks.mean() if metric == MEAN else METRICS[metric].of_rank(ranks).mean())
+
+
+def measure(pool: Pooled, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return errors and whether they were covered, [draws, figures], and errors of simple random samples likewise."""
+    generator = np.random.default_rng([seed, 7])
+    truth = np.array([worth(pool.ranks, metric) for metric in FIGURES])
+    errors, covered, plain = [], [], []
+    every = np.concatenate([pool.near_above, pool.far_above.toarray().astype(bool)], axis=1)
+    sampled = round(SHARE * pool.far)
+    for _ in range(draws):
+        ranks = drawn(pool, generator.permutation(pool.far)[:sampled])
+        found = population(ranks, FIGURES).values()
+        errors.append([one.pool for one in found] - truth)
+        covered.append([one.sampling.low <= true <= one.sampling.high for one, true in zip(found, truth)])
+        chosen = generator.permutation(every.shape[1])[: every.shape[1] - pool.far + sampled]
+        hits = every[:, chosen].sum(axis=1)[:, None]
+        of_plain = sample_of(ranks)._replace(
+            base=pool.captioned_above, hits=hits, sizes=np.array([len(chosen)]), far=every.shape[1]
+        )
+        plain.append(means(of_plain) - truth)
+    return np.array(errors), np.array(covered), np.array(plain)
+
+
+def means(sample: Sample) -> np.ndarray:
+    """Return the same estimates from any sample."""
+    found = Estimate.of(sample)
+    return np.array([found.moments(metric)[0].mean() for metric in FIGURES])
+
+
+def synthetic(pools: int) -> Iterator[Pooled]:
+    """Yield worlds of vectors."""
+    for seed in range(pools):
+        yield usual(seed)
+
+
+def scenes(pools: int) -> Iterator[Pooled]:
+    """Yield 20,000 drawn scenes as tiny-clip sees them, each time with 200 others that have captions.
+
+    The miners see the pictures small: 8 x 8 colours, 12 x 12 greys, and how much there is of each of 64 colours.
+    """
+    generator = random.Random("population")
+    drawn_scenes = [random_scene(generator) for _ in range(POOL + CAPTIONED * pools)]
+    pixels = pool_images(drawn_scenes, workers=2)
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{TINY_CLIP_FOLDER}")
+    model = model.eval()
+    with torch.inference_mode():
+        images = torch.cat([model.encode_image(normalise(part), normalize=True) for part in pixels.split(250)]).numpy()
+    views = {"colours": small(pixels, 8), "greys": small(pixels.float().mean(dim=1, keepdim=True), 12)}
+    views["histogram"] = histogram(pixels)
+    for number in range(pools):
+        own = slice(POOL + CAPTIONED * number, POOL + CAPTIONED * (number + 1))
+        texts = [text for scene in drawn_scenes[own] for text in captions(scene, f"population/{number}")]
+        relevant = np.repeat(np.arange(CAPTIONED), len(texts) // CAPTIONED)
+        with torch.inference_mode():
+            tokens = tokenize((TINY_CLIP_FOLDER / VOCABULARY_FILE).read_bytes(), texts)
+            read = model.encode_text(tokens, normalize=True).numpy()
+        found = {name: mined(PoolWorld(of[:POOL], of[own], read, relevant)) for name, of in views.items()}
+        yield pooled(ranked(PoolWorld(images[:POOL], images[own], read, relevant)), relevant, found)
+
+
+def small(pixels: torch.Tensor, side: int) -> np.ndarray:
+    """Return pictures as unit vectors of so many parts, each less the mean of all pictures, float32 [n, d]."""
+    parts = adaptive_avg_pool2d(pixels.float(), side).flatten(1).numpy()
+    return unit(parts - parts.mean(axis=0))
+
+
+def histogram(pixels: torch.Tensor) -> np.ndarray:
+    """Return how much of 64 colours there is in each picture, as unit vectors, float32 [n, 64]."""
+    colours = (pixels >> 6).long()
+    code = (colours[:, 0] * 16 + colours[:, 1] * 4 + colours[:, 2]).flatten(1)
+    return unit(np.sqrt(np.stack([np.bincount(row, minlength=64) for row in code.numpy()])).astype(np.float32))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors of length 1."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def report(found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bool:
+    """Print the figures beside their bounds; say whether all hold."""
+    errors, covered, plain = (np.array(part) for part in zip(*found))
+    sound = True
+    print("figure | bias in standard errors (<= 3) | covered, % (93-97) | variance / simple random (<= 0.25)")
+    for at, metric in enumerate(FIGURES):
+        of_pool = errors[:, :, at].mean(axis=1)
+        spread = of_pool.std(ddof=1) / np.sqrt(len(of_pool))
+        z, hits = of_pool.mean() / spread, 100 * covered[:, :, at].mean()
+        ratio = errors[:, :, at].var(axis=1, ddof=1).mean() / plain[:, :, at].var(axis=1, ddof=1).mean()
+        good = abs(z) <= 3 and 93 <= hits <= 97 and ratio <= 0.25
+        sound &= good or metric not in BOUNDED
+        note = "" if metric in BOUNDED else " (no bound)"
+        sd = errors[:, :, at].std(axis=1, ddof=1).mean()
+        print(
+            f"{metric}: {z:+.1f} (bias {of_pool.mean():+.5f}, deviation of a draw {sd:.5f}) | {hits:.1f} | {ratio:.2f}"
+            f"{note if good or note else '  <- broken'}"
+        )
+    return sound
+
+
+def main() -> int:
+    """Run the draws; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=1_000, help="of all pools together (default: 1,000)")
+    parser.add_argument("--pools", type=int, default=20, help="(default: 20)")
+    parser.add_argument("--drawn", action="store_true", help="drawn scenes that tiny-clip encoded, not vectors")
+    args = parser.parse_args()
+    pools = scenes(args.pools) if args.drawn else synthetic(args.pools)
+    found = [measure(pool, args.draws // args.pools, seed) for seed, pool in enumerate(pools)]
+    return 0 if report(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""Ranks in a whole pool: against pools whose every rank is known, and what `vehicle-search population` prints."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hand_made_runs import hand_made, table_of
+from pool_worlds import MINERS, Pooled, drawn, tiny, usual
+
+from mteb_vehicle_search import summary
+from mteb_vehicle_search.analysis import population_table as command
+from mteb_vehicle_search.analysis.arms import arms_of, family_of, is_miner
+from mteb_vehicle_search.analysis.far_images import far_above
+from mteb_vehicle_search.analysis.population import FIGURES, MEAN, MEDIAN, Interval, population
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
+from mteb_vehicle_search.analysis.uncertainty import clustered_interval
+from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.metrics import METRICS
+from mteb_vehicle_search.run_record import RunRecord, write_run_record
+
+DRAWS = 60
+SHARE = 0.25
+MEASURED = ("recall_at_10", "ndcg_at_10", "mrr", MEAN)
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.main(parser.parse_args(arguments))
+
+
+def sample(pool: Pooled, seed: int, share: float = SHARE, **about: Any) -> RunRanks:
+    chosen = np.random.default_rng(seed).permutation(pool.far)[: round(share * pool.far)]
+    return drawn(pool, chosen, **about)
+
+
+def worth(ranks: np.ndarray, metric: str) -> float:
+    ranks = ranks.astype(np.float64)
+    return float(ranks.mean() if metric == MEAN else METRICS[metric].of_rank(ranks).mean())
+
+
+@pytest.fixture(scope="module")
+def worlds() -> list[Pooled]:
+    """Six pools of 20,000: an estimate that goes by what queries share is unbiased over pools, not in each."""
+    return [usual(seed) for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def draws(worlds) -> dict[str, np.ndarray]:
+    """Estimate less truth, and whether the sampling interval holds it, float64 [worlds, draws, 2]."""
+    found: dict[str, list] = {metric: [] for metric in MEASURED}
+    for number, pool in enumerate(worlds):
+        estimates = [population(sample(pool, 100 * number + n), MEASURED) for n in range(DRAWS // len(worlds))]
+        for metric in MEASURED:
+            truth, figures = worth(pool.ranks, metric), [one[metric] for one in estimates]
+            held = [one.sampling.low <= truth <= one.sampling.high for one in figures]
+            found[metric].append([(one.pool - truth, hit) for one, hit in zip(figures, held)])
+    return {metric: np.array(of_metric, dtype=float) for metric, of_metric in found.items()}
+
+
+@pytest.mark.parametrize("metric", MEASURED)
+def test_the_mean_over_draws_is_the_truth(draws, metric):
+    errors = draws[metric][:, :, 0].mean(axis=1)
+    assert abs(errors.mean()) < 3 * errors.std(ddof=1) / np.sqrt(len(errors))
+
+
+@pytest.mark.parametrize("metric", MEASURED)
+def test_the_sampling_interval_covers_the_pool_that_is_there(draws, metric):
+    # Of 60 draws covered with 95 % each, 51 or more are with 99.7 %.
+    assert draws[metric][:, :, 1].sum() >= 51
+
+
+def test_a_mean_rank_varies_at_most_a_quarter_as_much_as_that_of_a_simple_random_sample(worlds, draws):
+    pool = worlds[0]
+    above = pool.ranks - 1 - pool.captioned_above
+    size, total = sum(pool.sizes.values()) + round(SHARE * pool.far), sum(pool.sizes.values()) + pool.far
+    # Of a simple random sample of distractors: hits x total / size, whose variance over draws is known.
+    outranks = np.concatenate([pool.near_above.sum(axis=0), np.asarray(pool.far_above.sum(axis=0)).ravel()])
+    assert outranks.sum() == above.sum()
+    plain = total**2 * (1 - size / total) * outranks.var(ddof=1) / size / len(pool.relevant) ** 2
+    ours = np.mean([of_world[:, 0].var(ddof=1) for of_world in draws[MEAN]])
+    assert ours <= plain / 4
+
+
+@pytest.mark.parametrize("metric", FIGURES)
+def test_a_pool_that_was_searched_as_a_whole_gives_its_own_figures_bit_for_bit(metric):
+    pool = tiny()
+    ranks = sample(pool, 0, share=1.0)
+    assert np.array_equal(ranks.ranks, pool.ranks)
+    (figure,) = population(ranks, [metric]).values()
+    expected = {MEAN: ranks.ranks.mean(), MEDIAN: np.median(ranks.ranks)}.get(metric)
+    if expected is None:
+        expected = METRICS[metric].of_rank(ranks.ranks.astype(float)).mean()
+        assert figure.interval == clustered_interval(METRICS[metric].of_rank(ranks.ranks.astype(float)), ranks.clusters)
+    assert (figure.pool, figure.corpus) == (expected, expected)
+    assert figure.sampling == Interval(expected, expected, expected)
+    assert figure.interval.low <= expected <= figure.interval.high
+    assert metric == MEDIAN or figure.interval.low < figure.interval.high
+
+
+def test_all_but_a_few_far_images_give_nearly_the_figures_of_all():
+    pool = tiny()
+    found = population(sample(pool, 0, share=0.97))
+    for metric in FIGURES[:5]:
+        assert found[metric].pool == pytest.approx(worth(pool.ranks, metric), abs=0.02)
+    assert found[MEAN].pool == pytest.approx(pool.ranks.mean(), rel=0.03)
+
+
+def test_the_mean_rank_is_what_horvitz_and_thompson_give():
+    ranks = sample(tiny(), 1)
+    hits = sum(counts for name, counts in ranks.above.items() if ":random:" in name)
+    arms = ranks.arms
+    expected = (ranks.ranks - hits + hits * arms.far / arms.sampled).mean()
+    assert population(ranks, [MEAN])[MEAN].pool == pytest.approx(expected, rel=1e-12)
+
+
+def test_intervals_hold_the_estimate_and_that_over_images_is_wider():
+    for figure in population(sample(tiny(), 1)).values():
+        inner, outer = figure.sampling, figure.interval
+        assert outer.low <= inner.low <= figure.pool <= inner.high <= outer.high
+        assert figure.metric == MEDIAN or inner.low < inner.high
+        assert figure.metric == MEDIAN or outer.high - outer.low > inner.high - inner.low
+
+
+def test_fewer_images_sampled_say_less():
+    widths = [
+        np.mean([np.ptp(population(sample(tiny(), n, share), ["mrr"])["mrr"].sampling[1:]) for n in range(5)])
+        for share in (0.1, 0.5, 0.9)
+    ]
+    assert widths[0] > 1.5 * widths[1] > 1.5**2 * widths[2]
+
+
+def test_a_query_that_nothing_near_beats_has_few_far_images_above():
+    # Two kinds of queries with the same hits; those that many near images beat were beaten by far ones where seen.
+    base, hits = np.repeat([0, 9], 200), np.concatenate([np.repeat([0, 1], [198, 2]), np.repeat([0, 1], [20, 180])])
+    found = far_above(base, hits, 100, 1_000)
+    none = [int(found.which[at]) for at in (0, 200)]
+    first, second = (found.posterior[at] @ found.grid for at in none)
+    assert first < 0.5 < 2 < second
+
+
+def test_what_the_hits_exclude_has_no_weight():
+    found = far_above(np.zeros(40, int), np.repeat([0, 1, 2, 7], 10), 8, 12)
+    for row, hits in zip(found.posterior, (0, 1, 2, 7)):
+        possible = (found.grid >= hits) & (found.grid <= 12 - 8 + hits)
+        assert row[~possible].sum() == 0
+        assert row.sum() == pytest.approx(1)
+
+
+def test_too_few_images_or_replicates_have_no_interval():
+    few = population(sample(tiny(captioned=4), 0), ["mrr", MEAN])
+    assert {(one.interval[1:], one.sampling[1:]) for one in few.values()} == {((None, None), (None, None))}
+    alone = population(sample(tiny(), 0, replicates=1), ["mrr"])["mrr"]
+    assert (alone.interval.low, alone.sampling.high) == (None, None)
+    assert 0 < alone.pool < alone.corpus
+
+
+def changed(ranks: RunRanks, group: str | None = None, **to: Any) -> dict:
+    """Return the `run.json` of a run with something in its pool, or in a group, said otherwise (None: not said)."""
+    info = copy.deepcopy(ranks.record.info)
+    of = info["pool"] if group is None else info["sources"][next(name for name in info["sources"] if group in name)]
+    for key, value in to.items():
+        of[key] = value
+        if value is None:
+            del of[key]
+    return info
+
+
+@pytest.mark.parametrize(
+    ("group", "to", "message"),
+    [
+        (":random:", {"inclusion_probability": None}, "'pool:random:00' has no inclusion probability"),
+        (":random:", {"inclusion_probability": 0.0}, "of 'pool:random:00' is 0.0, not above 0 and at most 1"),
+        (":random:", {"inclusion_probability": 1.5}, "of 'pool:random:00' is 1.5, not above 0 and at most 1"),
+        (":random:", {"inclusion_probability": "x"}, "of 'pool:random:00' is 'x', not above 0 and at most 1"),
+        (":random:", {"inclusion_probability": 0.5}, "far images were sampled, but the inclusion probability"),
+        (":mined:", {"inclusion_probability": 0.5}, "with the inclusion probability 0.5; near images are all in"),
+        (":mined:", {"mined_by": ["nobody"]}, "was mined by 'nobody', which the pool does not know"),
+        (":mined:", {"mined_by": []}, "is mined, but not said by whom"),
+        (":mined:", {"arm": "other"}, "is of the unknown arm 'other'"),
+        (":mined:", {"images": 1}, "mined images, but the pool has"),
+        (None, {"images": 5}, "a pool of 5 images has no"),
+        (None, {"far": None}, "its pool does not say how many far there are"),
+        (None, {"near": -1}, "its pool does not say how many near there are"),
+        (None, {"miners": ["first"]}, "its pool does not say who mined"),
+    ],
+)
+def test_impossible_arms_are_refused_by_name(group, to, message):
+    ranks = sample(tiny(), 0)
+    with pytest.raises(ResultsError, match=message) as error:
+        arms_of(changed(ranks, group, **to), ranks.record.folder)
+    assert "run.json" in error.value.message
+    assert "vehicle-search-data build" in str(error.value)
+
+
+def test_far_images_of_which_none_was_sampled_are_refused():
+    ranks = sample(tiny(), 0, share=0.0)
+    with pytest.raises(ResultsError, match=r"none of the .* far images of the pool was sampled"):
+        arms_of(ranks.record.info, ranks.record.folder)
+
+
+def test_a_pool_that_is_not_there_or_of_no_object_is_refused():
+    ranks = sample(tiny(), 0)
+    with pytest.raises(ResultsError, match="how many images there are"):
+        arms_of({**ranks.record.info, "pool": None}, ranks.record.folder)
+
+
+def test_arms_are_checked_when_ranks_are_read(home):
+    ranks = sample(tiny(), 0)
+    assert load_ranks(put(ranks)).arms == ranks.arms
+    wrong = changed(ranks, ":mined:", inclusion_probability=0.5)
+    with pytest.raises(ResultsError, match="near images are all in"):
+        load_ranks(put(ranks, wrong))
+
+
+def test_sets_without_arms_have_none_and_are_told_what_to_build():
+    ranks = hand_made([1, 2, 3])
+    assert ranks.arms is None
+    with pytest.raises(ResultsError, match="does not say with which probabilities") as error:
+        population(ranks)
+    assert "vehicle-search-data build --preset" in str(error.value)
+
+
+def test_several_relevant_images_and_unknown_metrics_are_refused():
+    ranks = sample(tiny(), 0)
+    twice = RunRanks(**{**vars(ranks), "query_ids": np.repeat(ranks.query_ids[::2], 2)})
+    with pytest.raises(ResultsError, match="several relevant images"):
+        population(twice)
+    with pytest.raises(ResultsError, match="no metric 'map_at_10'"):
+        population(ranks, ["map_at_10"])
+
+
+def test_families_are_words_in_name_or_metadata():
+    miners = {"a": {"model": "facebook/dinov2-small", "family": "DINOv2"}, "b": {"model": "", "family": None}}
+    assert family_of("org/my_dinov2-large", {}, miners) == ["a"]
+    assert family_of("org/dinov22", {"model_type": ["dense"]}, miners) == []
+    assert family_of("org/x", {"adapted_from": "Facebook/DinoV2-base"}, miners) == ["a"]
+    assert family_of("org/x", {"model_type": ["dense", "dinov2"]}, miners) == ["a"]
+    assert (is_miner("Facebook/dinov2-small", miners), is_miner("org/x", miners)) == ("a", None)
+    assert family_of("facebook/DINOV2-small", {}, {"a": {"model": "facebook/dinov2-small", "family": "z"}}) == ["a"]
+
+
+def put(ranks: RunRanks, info: dict | None = None) -> RunRecord:
+    return write_run_record(table_of(ranks), info or ranks.record.info)
+
+
+def test_the_table_shows_corpus_pool_and_both_intervals(home, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ranks = sample(tiny(), 0)
+    put(ranks)
+    assert run("org/model", "--metric", "mrr", "--metric", MEAN) == 0
+    found, lines = population(ranks), capsys.readouterr().out.splitlines()
+    assert lines[0] == "VehicleImageSearch · org/model"
+    assert lines[1].split() == ["corpus", "pool", "95", "%", "interval", "sampling", "alone"]
+    mrr, mean, first = found["mrr"], found[MEAN], found["recall_at_1"].interval
+    shown = [f"{mrr.corpus:.4f}", f"{mrr.pool:.4f}", mrr.interval.ends(), mrr.sampling.ends()]
+    assert lines[2].split() == ["MRR", *shown]
+    assert lines[3].split() == ["mean", "rank", f"{mean.corpus:.1f}", f"{mean.pool:.1f}", *(
+        one.ends(".1f") for one in (mean.interval, mean.sampling)
+    )]  # fmt: skip
+    arms = ranks.arms
+    assert (
+        f"In a pool of {arms.pool:,} images the caption's photograph is first for {100 * first.mean:.0f} % "
+        f"({100 * first.low:.0f}–{100 * first.high:.0f}) of the captions."
+    ) in lines
+    assert any(
+        line.startswith(
+            f"The pool: {arms.near:,} near images (mined by {', '.join(MINERS)}), all searched; of {arms.far:,}"
+        )
+        for line in lines
+    )
+
+
+def test_json_has_all_figures_and_a_relative_is_marked(home, capsys):
+    ranks = sample(tiny(), 0, model="org/kin-of-first-large")
+    put(ranks)
+    assert run("org/kin-of-first-large", "--format", "json") == 0
+    (found,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    figures = population(ranks)
+    assert [one["metric"] for one in found["figures"]] == list(FIGURES)
+    for one in found["figures"]:
+        figure = figures[one["metric"]]
+        assert (one["corpus"], one["pool"]) == (figure.corpus, figure.pool)
+        assert (one["interval"], one["sampling"]) == ([*figure.interval[1:]], [*figure.sampling[1:]])
+    assert (found["miner_family"], found["miners"]) == (["first"], sorted(MINERS))
+    assert found["pool"]["sampled"] == ranks.arms.sampled
+    assert run("org/kin-of-first-large") == 0
+    assert "org/kin-of-first-large is of the family of first, which mined." in capsys.readouterr().out
+
+
+def test_a_run_ends_with_its_figures_in_the_pool(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ranks = sample(tiny(), 0)
+    info = {**ranks.record.info, "scores": {"ndcg_at_10": 0.5}}
+    summary.show_summary(info, tmp_path, lambda: ranks)
+    found = population(ranks, ("ndcg_at_10", "recall_at_1"))
+    expected = ", ".join(f"{key} {found[of].pool:.4f} ({found[of].interval.ends()})" for key, of in (
+        ("nDCG@10", "ndcg_at_10"), ("R@1", "recall_at_1")
+    ))  # fmt: skip
+    assert f"In the pool of {ranks.arms.pool:,} images, estimated: {expected}." in capsys.readouterr().out
+    summary.show_summary(info, tmp_path, lambda: hand_made([1, 2, 3]))
+    assert "In the pool" not in capsys.readouterr().out
