@@ -124,10 +124,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--selection", metavar="LIST", help=listed)
     threads = "threads that decode and resize (default: one per core)"
     add("--workers", type=positive, default=settings.usable_cores(), metavar="N", help=threads)
-    add("--device", default="auto", help="of the classifier: auto (default), cpu, cuda or cuda:N")
+    add("--device", default="auto", help="of classifier and miners: auto (default), cpu, cuda or cuda:N")
     engine = "where shards and images are worked on: local (default), or ray: machines of RAY_ADDRESS, or this one"
     add("--engine", metavar="ENGINE", help=engine)
-    add("--batch-size", type=positive, default=32, metavar="N", help="of the classifier (default: %(default)s)")
+    add("--batch-size", type=positive, default=32, metavar="N", help="of classifier and miners (default: %(default)s)")
     again = f"do a stage again although nothing changed: {', '.join(STAGES)}"
     add("--rebuild", action="append", default=[], metavar="STAGE", choices=STAGES, help=again)
     add("--allow-rejects", action="store_true", help="go on with more than 0.5 %% of bad images")
