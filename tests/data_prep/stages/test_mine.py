@@ -201,3 +201,23 @@ def test_a_pool_whose_duplicates_leave_too_few_is_told(tmp_path):
     said = "The pool has 12 images, 9 of which are left out; distractors.near asks for 5"
     with pytest.raises(BuildError, match=re.escape(said)):
         world.choose(tmp_path)
+
+
+def test_planted_twins_are_found_and_planted_duplicates_are_not_in_the_set(tmp_path):
+    # Three twins of each captioned image among 20,000, as two miners see them: alike, each with noise of its own.
+    rng, dimension = np.random.default_rng(8), 48
+    world = World(pool=20_000)
+    twins = {of: [of * 3 + number for number in range(3)] for of in range(CAPTIONED)}
+    duplicates = {of: 10_000 + of for of in range(10)}
+    for name in MINERS:
+        captioned, pool = rng.normal(size=(CAPTIONED, dimension)), rng.normal(size=(20_000, dimension))
+        for of, rows in twins.items():
+            pool[rows] = captioned[of] + 0.6 * rng.normal(size=(3, dimension))
+        for of, row in duplicates.items():
+            pool[row] = captioned[of] + 0.02 * rng.normal(size=dimension)
+        world.captioned[name], world.pool[name] = unit(captioned), unit(pool)
+    mined = world.choose(tmp_path)
+    planted = {world.ids[row] for rows in twins.values() for row in rows}
+    assert len(planted & {i for i, arm in mined.arms.items() if arm.arm == "mined"}) >= 0.95 * len(planted)
+    assert {one.id for one in mined.rejected} == {world.ids[row] for row in duplicates.values()}
+    assert not {one.id for one in mined.rejected} & mined.arms.keys()
