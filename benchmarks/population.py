@@ -32,7 +32,7 @@ from mteb_vehicle_search.models import TINY_CLIP_FOLDER
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from pool_worlds import POOL, Pooled, PoolWorld, drawn, mined, pooled, ranked, usual
 
-SHARE = 0.25
+SHARE = 0.3
 CAPTIONED = 200
 BOUNDED = (MEAN, "recall_at_10", "mrr", "ndcg_at_10")
 FIGURES = (*BOUNDED, "recall_at_1", "recall_at_5")

@@ -1,4 +1,4 @@
-"""What the scores mean: leaderboard, intervals, comparison, corpus growth.
+"""What the scores mean: leaderboard, intervals, comparison, corpus growth, ranks in a pool.
 
 Reads mteb's result files and run records; never loads a model. What the functions return are named tuples and rows,
 which `pandas.DataFrame(...)` takes; README.md shows how.

@@ -57,6 +57,8 @@ def test_a_model_that_mined_is_wronged_and_three_miners_at_least_halve_it(alone)
     (of_all, of_miner) = first.favours
     assert (of_all.miner, of_miner.miner, of_all.bias) == (ALL, "first", of_miner.bias)
     assert of_all.bias.low > 0
+    usual = np.median([one.favours[0].drop.mean for one in others])
+    assert of_all.bias.mean == pytest.approx(of_all.drop.mean - usual)
     assert all(abs(one.favours[0].bias.mean) < of_all.bias.mean / 2 for one in others)
     among_three = bias(rivals(miners=3))[0].favours[0]
     assert among_three.bias.mean < of_all.bias.mean / 2
@@ -92,6 +94,8 @@ def test_leaving_a_miner_out_drops_what_it_alone_found():
     assert second.score < first.score
     left = [{one.miner: one for one in found.left_out} for found in (first, second)]
     assert left[0]["first"].score == left[1]["first"].score > first.score
+    # Images that others found too stay.
+    assert left[0]["first"].score == pytest.approx((1 / (a.ranks - a.above[alone[0]])).mean())
     assert (left[1]["first"].rank, left[1]["second"].rank) == (1, 2)
 
 
