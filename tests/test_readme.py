@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep import cli as data_cli
 from mteb_vehicle_search import cli
 from mteb_vehicle_search.analysis.formats import to_markdown
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard, read_leaderboard
@@ -21,7 +22,10 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 WIDTH = 116
 # A command after "$ " and what it printed, in one fence.
-SHOWN = re.findall(r"```\n\$ (vehicle-search .+)\n((?:.*\n)+?)```", README)
+ALL_SHOWN = re.findall(r"```\n\$ (vehicle-search .+)\n((?:.*\n)+?)```", README)
+# The sample of a pool is built first, which takes minutes.
+OF_SAMPLE = "--task VehicleImageSearchMiniMillion"
+SHOWN = [(line, shown) for line, shown in ALL_SHOWN if OF_SAMPLE not in line]
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +43,21 @@ def test_commands_are_shown():
 def test_a_command_prints_what_is_shown(line, shown, capsys):
     assert cli.main(shlex.split(line)[1:]) == 0
     assert tidy(capsys.readouterr().out) == tidy(shown)
+
+
+@pytest.mark.slow
+def test_what_is_shown_of_a_sample_of_a_pool(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "fixtures" / "damaged_tiny_clip"))
+    assert data_cli.main(["build", "--preset", "mini-million", "--quiet"]) == 0
+    for model in ("vehicle-search/tiny-clip", "test/damaged-tiny-clip", "mteb/baseline-random-encoder"):
+        words = ["run", "-t", "VehicleImageSearchMiniMillion", "-m", model, "--output-folder", str(tmp_path / "out")]
+        assert cli.main(words) == 0
+    shown = [one for one in ALL_SHOWN if OF_SAMPLE in one[0]]
+    assert [line.split()[1] for line, _ in shown] == ["population", "bias"]
+    for line, expected in shown:
+        capsys.readouterr()
+        assert cli.main(shlex.split(line)[1:]) == 0
+        assert tidy(capsys.readouterr().out) == tidy(expected)
 
 
 def test_the_page_is_written_as_shown(tmp_path, capsys):
