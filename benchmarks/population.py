@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -85,8 +86,7 @@ def scenes(pools: int) -> Iterator[Pooled]:
     generator = random.Random("population")
     drawn_scenes = [random_scene(generator) for _ in range(POOL + CAPTIONED * pools)]
     pixels = pool_images(drawn_scenes, workers=2)
-    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{TINY_CLIP_FOLDER}")
-    model = model.eval()
+    model: Any = open_clip.create_model_and_transforms(f"local-dir:{TINY_CLIP_FOLDER}")[0].eval()
     with torch.inference_mode():
         images = torch.cat([model.encode_image(normalise(part), normalize=True) for part in pixels.split(250)]).numpy()
     views = {"colours": small(pixels, 8), "greys": small(pixels.float().mean(dim=1, keepdim=True), 12)}
