@@ -172,9 +172,9 @@ class RunRecord:
 
         Columns: `query_id`, `relevant_id`, `rank` (int32, 1 = best, over the whole corpus, the relevant image last
         among equals that are not relevant), `score` (float32), `tied` (int32, not relevant images with the very same
-        score), `grade` (int32, how relevant; 1 where an earlier record lacks it), `above_<source>` (int32, images of
-        that source that rank above; their sum is rank - 1), `top_ids` and `top_scores` (lists of at most 10, in rank
-        order).
+        score), `grade` (int32, how relevant; 1 where an earlier record lacks it), `above_<group>` (int32, images of
+        that group that rank above, which is a source, or of a sample of a pool see `eval_set.groups`; their sum is
+        rank - 1), `top_ids` and `top_scores` (lists of at most 10, in rank order).
 
         Raises:
             ResultsError: The file is damaged.
