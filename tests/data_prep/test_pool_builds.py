@@ -12,6 +12,7 @@ import interrupted
 import numpy as np
 import pytest
 from PIL import Image
+from pool_pictures import CAPTIONED, POOL, PRESET, write_pictures
 from small_sources import Recorder
 from threaded_engine import installed
 
@@ -27,48 +28,12 @@ from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.verify import verify
 
-PRESET = """
-name = "sampled"
-title = "Sampled"
-[captioned]
-source = "folder"
-location = "captioned"
-table = "beside"
-[miners.layout]
-library = "pixels"
-model = "layout"
-family = "thumbnails"
-[miners.colours]
-library = "pixels"
-model = "colours"
-[distractors]
-source = "folder"
-location = "pool"
-method = "stratified"
-near = 2
-rate = 0.25
-[images]
-shortest_side_px = 32
-[duplicates]
-max_distance = -1
-"""
-CAPTIONED, POOL = 12, 90
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Captioned pictures, a pool in three folders with a twin and a damaged file, and a preset."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "captioned").mkdir()
-    for number, one in enumerate(pool_scenes("tests", CAPTIONED, POOL)):
-        picture = draw(one.scene).resize((64, 48))
-        if one.captions:
-            picture.save(folder / "captioned" / f"{number:03d}.png")
-            (folder / "captioned" / f"{number:03d}.txt").write_text("\n".join(one.captions), encoding="utf-8")
-        else:
-            path = folder / "pool" / f"{number % 3}" / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
+    write_pictures(folder)
     (folder / "pool" / "0" / "twin.png").write_bytes((folder / "captioned" / "004.png").read_bytes())
     (folder / "pool" / "1" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
     (folder / "sampled.toml").write_text(PRESET, encoding="utf-8")
