@@ -15,7 +15,6 @@ from mteb_vehicle_search import cli
 from mteb_vehicle_search.run_record import RunRecord
 from mteb_vehicle_search.settings import data_folder
 
-
 MODEL, OTHER = "vehicle-search/tiny-clip", "mteb/baseline-random-encoder"
 
 

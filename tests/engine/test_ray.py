@@ -631,3 +631,18 @@ def test_ctrl_c_ends_a_cluster_of_ones_own_and_leaves_nothing(tmp_path):
     assert "Ray" not in said.replace("RayEngine", "")
     assert psutil.wait_procs(its, timeout=10)[1] == []
     assert not Path(folder).exists()
+
+
+@pytest.mark.slow
+def test_a_sample_of_a_pool_is_that_of_the_local_engine_to_the_byte(machines, tmp_path, capsys):
+    from pool_pictures import PRESET, write_pictures
+
+    from data_prep import cli
+
+    write_pictures(tmp_path)
+    (tmp_path / "sampled.toml").write_text(PRESET, encoding="utf-8")
+    for engine in ("local", "ray"):
+        words = ["build", "--preset", tmp_path / "sampled.toml", "--engine", engine, "--out", tmp_path / engine / "set"]
+        assert cli.main([*map(str, words), "--device", "cpu"]) == 0
+    assert built(tmp_path, "ray") == built(tmp_path, "local")
+    assert re.search(r"embed pool: .*90 images, 1 of 1 shards, workers: \d, nodes: \d", capsys.readouterr().err)
