@@ -20,11 +20,13 @@ SIDES_PX = (160, 240, 320, 400, 500, 640, 1000)
 
 
 class Summary(NamedTuple):
-    """Counts of images: by source, by class (name -> count), and by the original's shorter side in pixels."""
+    """Counts of images: by source, by class (name -> count), by the original's shorter side in pixels, and in a sample of
+    a pool by arm and miners."""
 
     sources: dict[str, int]
     classes: dict[str, int]
     sides: dict[str, int]
+    arms: dict[str, int] = {}  # noqa: RUF012 - never changed
 
 
 def summarise(eval_set: EvalSet) -> Summary:
@@ -36,7 +38,11 @@ def summarise(eval_set: EvalSet) -> Summary:
     sides = Counter(_side_range(min(size)) for size in zip(table["width"].to_pylist(), table["height"].to_pylist()))
     ranges = [_side_range(side) for side in (0, *SIDES_PX)]
     counted = {name: sides[name] for name in ranges if sides[name]}
-    return Summary(dict(sorted(sources.items())), dict(sorted(classes.items())), counted)
+    arms: Counter[str] = Counter()
+    if eval_set.pool:
+        found = zip(table["arm"].to_pylist(), table["mined_by"].to_pylist())
+        arms.update(f"{arm} by {', '.join(miners)}" if miners else arm for arm, miners in found)
+    return Summary(dict(sorted(sources.items())), dict(sorted(classes.items())), counted, dict(sorted(arms.items())))
 
 
 def _side_range(side_px: int) -> str:
@@ -161,6 +167,8 @@ def main(args: argparse.Namespace) -> int:
     eval_set = EvalSet.open(args.folder)
     summary = summarise(eval_set)
     print_rows("Images by source", ("source", "images"), list(summary.sources.items()))
+    if summary.arms:
+        print_rows("\nImages by arm", ("arm", "images"), list(summary.arms.items()))
     if summary.classes:
         print_rows("\nImages by class", ("class", "images"), list(summary.classes.items()))
     if clusters := eval_set.manifest["notes"].get("clusters", []):

@@ -171,6 +171,15 @@ def test_a_chosen_image_that_went_is_missed(home, built, tmp_path, monkeypatch):
     assert EvalSet.open(tmp_path / "set").content_id == built.content_id
 
 
+def test_inspect_counts_the_arms(built, tmp_path, capsys):
+    assert cli.main(["inspect", str(built.folder), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    rows = rows[rows.index("Images by arm") + 2 :]
+    count = Counter((row["arm"], ", ".join(row["mined_by"])) for row in built.provenance().to_pylist())
+    expected = [f"{arm} by {by} {n}" if by else f"{arm} {n}" for (arm, by), n in sorted(count.items())]
+    assert sorted(rows[: len(expected)]) == sorted(expected)
+
+
 def test_a_sample_has_no_recipe(built, tmp_path, capsys):
     assert cli.main(["recipe", str(built.folder), str(tmp_path / "recipe.json")]) == 1
     assert "it is a sample of a pool, and a recipe does not hold its probabilities" in capsys.readouterr().err
