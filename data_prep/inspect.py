@@ -20,8 +20,8 @@ SIDES_PX = (160, 240, 320, 400, 500, 640, 1000)
 
 
 class Summary(NamedTuple):
-    """Counts of images: by source, by class (name -> count), by the original's shorter side in pixels, and in a sample of
-    a pool by arm and miners."""
+    """Counts of images: by source, by class (name -> count), by the original's shorter side in pixels, and by arm and
+    miners where the set is a sample of a pool."""
 
     sources: dict[str, int]
     classes: dict[str, int]
