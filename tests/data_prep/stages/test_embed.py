@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from small_miners import write_sentence, write_timm
@@ -22,7 +21,7 @@ from data_prep.stages import embed, embedder, miners
 from data_prep.stages.embed import embed_captioned, embed_pool
 from data_prep.stages.embedder import Loading
 from data_prep.stages.reduce import prepare
-from data_prep.stages.views import Rows, Views, write_views
+from data_prep.stages.views import Views
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 
@@ -92,7 +91,7 @@ def rows_of(views: Views, miner: str) -> dict[str, np.ndarray]:
 def test_views_hold_what_the_miners_make_of_each_image(of, home):
     job = of("a")
     captioned, pool = both(job)
-    assert [file.name for file in captioned.files] == [f"chunk-{n:05d}.parquet" for n in range(3)]
+    assert [file.name for file in captioned.files] == [f"chunk-{n:05d}.arrow" for n in range(3)]
     assert {file.parent for file in pool.files} == {job.options.work / "views" / "pool"}
     assert [len(views.ids()) for views in (captioned, pool)] == [10, 15]
     assert captioned.miners() == pool.miners() == ["bert", "layout", "vit"]
@@ -117,34 +116,6 @@ def test_views_hold_what_the_miners_make_of_each_image(of, home):
     assert job.inputs["embed"] == 25
     assert [what for what, _ in job.reporter.tracked] == ["embed", "embed pool"]
     assert job.reporter.bars["embed pool"].note == "15 images, 6 of 6 shards"
-
-
-def test_rows_are_stored_to_be_read_in_stretches(tmp_path):
-    vectors = np.eye(8, dtype=np.float32)[np.arange(2_500) % 8]
-    ids = [f"i{n:04d}" for n in range(2_500)]
-    parts = [slice(at, at + 300) for at in range(0, 2_500, 300)]
-    with (tmp_path / "views.parquet").open("wb") as file:
-        rows = (Rows(ids[part], [f"{n:016x}" for n in range(part.start, part.start + len(ids[part]))],
-                     {"m": vectors[part]}) for part in parts)  # fmt: skip
-        assert write_views(file, rows) == 2_500
-    views = Views((tmp_path / "views.parquet",), "")
-    assert [len(chunk) for chunk in views.chunks("m")] == [1_024, 1_024, 452]
-    np.testing.assert_array_equal(np.concatenate([*views.chunks("m")]), vectors)
-    assert views.ids() == ids
-    assert (views.hashes().dtype, views.hashes().tolist()) == (np.uint64, [*range(2_500)])
-    column = pq.read_metadata(tmp_path / "views.parquet").row_group(0).column(2)
-    assert (column.compression, column.has_dictionary_page) == ("UNCOMPRESSED", False)
-
-
-def test_a_shard_without_images_has_no_rows(tmp_path):
-    with (tmp_path / "none.parquet").open("wb") as file:
-        assert write_views(file, []) == 0
-    with (tmp_path / "one.parquet").open("wb") as file:
-        write_views(file, [Rows(["a"], ["0" * 16], {"m": np.ones((1, 3), dtype=np.float32)})])
-    views = Views((tmp_path / "none.parquet", tmp_path / "one.parquet"), "")
-    assert (views.ids(), views.miners(), views.dimension("m")) == (["a"], ["m"], 3)
-    assert [len(chunk) for chunk in views.chunks("m")] == [1]
-    assert Views((), "").dimension("m") == 0
 
 
 def test_workers_elsewhere_and_shards_in_any_order_give_the_same_bytes(of):
@@ -248,7 +219,7 @@ def test_what_is_no_vector_is_an_error_that_names_the_image(of, monkeypatch, val
         embed_it()
     assert str(error.value).startswith("The miner vit gives no vector for 1 of 4 images, first " + bad)
     assert job.stages.finished() == {}
-    assert not [*Path(job.options.work).rglob("*.parquet")]
+    assert not [*Path(job.options.work).rglob("*.arrow")]
 
 
 def test_only_kept_images_are_embedded_and_captions_count_where_they_are_read(of):
