@@ -73,7 +73,7 @@ def mine(job: Job, captioned: Views, kept: Collection[str] | None, pool: Views) 
         "kept": "all" if kept is None else fingerprint(sorted(kept)),
         "pool": pool.digest,
         "rule": {key: getattr(rule, key) for key in ("method", "near", "size", "rate", "seed")},
-        "same_above": {name: miner.same_cosine for name, miner in miners.items()},
+        "miners": {name: {**_facts(miner), "same_above": miner.same_cosine} for name, miner in miners.items()},
         "max_distance": most,
     }
     path = job.options.work / "mined.parquet"
