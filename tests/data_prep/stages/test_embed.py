@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,15 @@ def test_views_hold_what_the_miners_make_of_each_image(of, home):
     assert job.reporter.bars["embed pool"].note == "15 images, 6 of 6 shards"
 
 
+def test_of_the_captions_those_count_that_queries_have(of, home):
+    job = of("a")
+    job = of("a", preset=replace(job.preset, captioned=replace(job.preset.captioned, captions=2)))
+    found = rows_of(embed_captioned(job, job.options.open_captioned(), None), "bert")
+    bert = miners.load_miner(job.preset.miners["bert"], home, None, "cpu")
+    for image in job.options.open_captioned().images():
+        np.testing.assert_allclose(found[image.id], bert.vectors([image.captions[:2]], 9)[0], atol=1e-5)
+
+
 def test_workers_elsewhere_and_shards_in_any_order_give_the_same_bytes(of):
     here = both(of("here"))
     with ThreadedEngine(2) as threads:
@@ -145,6 +155,37 @@ def test_what_was_done_is_not_done_again(of, monkeypatch):
     assert both(again) == first
     assert len(seen) == 4 + 4
     assert again.inputs["embed"] == 25
+
+
+@pytest.mark.parametrize("changed", ["batch_size", "policy", "miners", "texts", "source"])
+def test_what_changed_is_embedded_again(of, home, tmp_path, monkeypatch, changed):
+    job, seen = of("a"), list[str]()
+    both(job)
+    real = embedder.Embedder._read
+    monkeypatch.setattr(embedder.Embedder, "_read", lambda self, image: seen.append(image.id) or real(self, image))
+    preset, given = job.options.preset, {"sources": dict(job.options.sources)}
+    shutil.copytree(home, tmp_path / "home")
+    if changed == "batch_size":
+        given["batch_size"] = 3
+    elif changed == "policy":
+        given["preset"] = replace(preset, images=replace(preset.images, shortest_side_px=24))
+    elif changed == "miners":
+        given["preset"] = replace(preset, miners={**preset.miners, "layout": Miner("pixels", "colours")})
+    elif changed == "texts":
+        table = tmp_path / "home" / "carts.tsv"
+        table.write_text(table.read_text(encoding="utf-8").replace("cart", "wagon"), encoding="utf-8")
+        captioned = replace(preset.captioned, captions=2)
+        given["preset"] = replace(preset, captioned=captioned, folder=tmp_path / "home")
+    else:
+        path = min((tmp_path / "home" / "imagenet" / "train").rglob("*.JPEG"))
+        path.write_bytes(path.read_bytes() + b"more")
+        part = path.parent.name  # One shard.
+        given["sources"]["imagenet"] = str(tmp_path / "home" / "imagenet")
+    found = both(again := of("a", **given))
+    images = sorted(one for views in found for one in views.ids())
+    assert sorted(seen) == [one for one in images if changed != "source" or one.startswith(f"imagenet/train/{part}")]
+    assert f"again: {changed}" in "".join(again.reporter.messages)
+    assert [content(views) for views in found] == [content(views) for views in both(of("b", **given))]
 
 
 def test_a_pool_that_was_interrupted_goes_on(of, monkeypatch):
@@ -177,13 +218,34 @@ def test_a_pool_that_was_interrupted_goes_on(of, monkeypatch):
 
 def test_batches_are_whole_whatever_was_refused(home):
     picture = next((home / "flickr30k" / "flickr30k-images").iterdir()).read_bytes()
-    images = [SourceImage(f"i{n:02d}", b"" if n in (3, 7, 11) else picture, "x", "") for n in range(20)]
+    odd = {3: "", 7: "the source lost it", 11: ""}
+    images = [
+        SourceImage(f"i{n:02d}", b"" if n in odd else picture, "x", "", problem=odd.get(n, "")) for n in range(20)
+    ]
     loading = Loading((("layout", Miner("pixels", "layout")),), None, home, "cpu", 2, ImagePolicy(), 5)
     rejected: list[Rejected] = []
     rows = [*loading.load(2).rows(images, rejected)]
     assert [len(some.ids) for some in rows] == [16, 1]
     assert [one for some in rows for one in some.ids] == [one.id for one in images if one.data]
-    assert [one.id for one in rejected] == ["i03", "i07", "i11"]
+    assert [(one.id, one.reason) for one in rejected] == [
+        ("i03", "empty file"),
+        ("i07", "the source lost it"),
+        ("i11", "empty file"),
+    ]
+
+
+def test_the_pool_is_turned_as_its_images_are_for_the_set(home):
+    left, file, exif = Image.new("RGB", (64, 48), "black"), io.BytesIO(), Image.Exif()
+    left.paste((200, 200, 200), (0, 0, 32, 48))
+    exif[0x0112] = 3  # Upside down.
+    left.save(file, "JPEG", exif=exif)
+    loading = Loading((("layout", Miner("pixels", "layout")),), None, home, "cpu", 2, ImagePolicy(), 5)
+    turned, as_it_lies = (
+        SourceImage(name, file.getvalue(), "x", "", captions=of) for name, of in (("a", ()), ("b", ("c",)))
+    )
+    (rows,) = loading.load(1).rows([turned, as_it_lies], [])
+    assert rows.vectors["layout"][0] @ rows.vectors["layout"][1] < -0.9
+    assert rows.hashes[0] != rows.hashes[1]
 
 
 def test_images_that_cannot_be_read_are_refused_by_name(of, home, tmp_path):
@@ -227,6 +289,9 @@ def test_only_kept_images_are_embedded_and_captions_count_where_they_are_read(of
     kept = {"flickr30k/1001", "flickr30k/1007"}
     views = embed_captioned(job, job.options.open_captioned(), kept)
     assert views.ids() == sorted(kept)
+    others = {"flickr30k/1001", "flickr30k/1003"}
+    assert embed_captioned(of("a"), job.options.open_captioned(), others).ids() == sorted(others)
+    assert embed_captioned(of("a"), job.options.open_captioned(), kept).digest == views.digest
     (known,) = (job.options.work / "stages" / "embed" / "captioned").glob("*.json")
     source, changed = job.options.open_captioned(), known.read_text(encoding="utf-8")
     given = source.images
