@@ -222,6 +222,11 @@ def test_what_cannot_be_is_told(tmp_path, rule, pool, said):
     assert "distractors." in error.value.hint
 
 
+def test_a_selection_of_no_captioned_image_is_told(tmp_path):
+    with pytest.raises(BuildError, match=r"^None of the captioned images is kept\."):
+        World(pool=12).choose(tmp_path, kept={"flickr30k/999"})
+
+
 def test_a_pool_whose_duplicates_leave_too_few_is_told(tmp_path):
     world = World(pool=12)
     for name in MINERS:
