@@ -162,7 +162,7 @@ def _configuration(loading: Loading) -> dict[str, Any]:
         "miners": loading.identities(),
         "device": kind_of(loading.device),
         "batch_size": loading.batch_size,
-        "images": loading.policy.as_json(),
+        "policy": loading.policy.as_json(),  # Not "images", which are a chunk's own: see `work_on_chunks`.
     }
     if any(not miner.sees_images for _, miner in loading.miners):
         found["texts"] = fingerprint(loading.class_names) if loading.class_names else loading.captions

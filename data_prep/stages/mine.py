@@ -64,7 +64,7 @@ def mine(job: Job, captioned: Views, kept: Collection[str] | None, pool: Views) 
     """Choose the distractors from the pool as the preset says, for the `kept` captioned images (ids; None: all).
 
     Raises:
-        BuildError: The pool has too few images for it.
+        BuildError: The pool has too few images for it, or no captioned image is kept.
     """
     preset, miners = job.preset, job.preset.pool_miners()
     rule, most = preset.distractors, preset.duplicates.max_distance
@@ -73,7 +73,7 @@ def mine(job: Job, captioned: Views, kept: Collection[str] | None, pool: Views) 
         "kept": "all" if kept is None else fingerprint(sorted(kept)),
         "pool": pool.digest,
         "rule": {key: getattr(rule, key) for key in ("method", "near", "size", "rate", "seed")},
-        "same_above": {name: miner.same_cosine for name, miner in miners.items()},
+        "miners": {name: {**_facts(miner), "same_above": miner.same_cosine} for name, miner in miners.items()},
         "max_distance": most,
     }
     path = job.options.work / "mined.parquet"
@@ -106,9 +106,11 @@ def choose(
         reporter: Shows the progress, in images for each miner.
 
     Raises:
-        BuildError: The pool has too few images for the rule.
+        BuildError: The pool has too few images for the rule, or no captioned image is kept.
     """
     ids, names = pool.ids(), sorted(name for name in captioned.ids() if kept is None or name in kept)
+    if not names:
+        raise BuildError("None of the captioned images is kept.", "Does the selection name images of this source?")
     seen, reasons = _seen(captioned, names, pool, ids, rule, miners, max_distance, reporter)
     near_each, mined_by = _near({name: one.rows for name, one in seen.items()}, len(ids) - len(reasons), rule)
     far = [row for row in range(len(ids)) if row not in mined_by and row not in reasons]

@@ -91,6 +91,19 @@ def test_a_twin_by_its_hash_is_rejected_with_the_reason(home, tmp_path):
     assert not [one for one in found.corpus_ids() if one.endswith("twin.png")]
 
 
+def test_a_list_says_for_which_images_is_mined_and_embedded(home, built, tmp_path):
+    clusters = '[selection]\nmethod = "clusters"\nclusters = 2\nimages = 8\nsmallest = 1\n[miners.layout]'
+    (home / "clustered.toml").write_text(PRESET.replace("[miners.layout]", clusters), encoding="utf-8")
+    (tmp_path / "list.txt").write_text("001.png\n004.png\n", encoding="utf-8")
+    reporter = Recorder()
+    found = build(options(home, tmp_path / "set", "clustered", selection=str(tmp_path / "list.txt")), reporter)
+    arms = Counter(row["arm"] for row in found.provenance().to_pylist())
+    assert (arms["captioned"], arms["mined"]) == (2, found.pool["near"])
+    # At most two by each of the two miners for each of the two images.
+    assert found.pool["near"] <= 8 < built.pool["near"]
+    assert [total for what, total in reporter.tracked if what == "embed"] == [2]
+
+
 def test_a_second_build_does_nothing_again(home, built, tmp_path):
     before = made(built.folder.parent / "set.build")
     reporter = Recorder()

@@ -97,6 +97,7 @@ def changed(rows, of, **values):
     ("given", "said"),
     [
         ({"near": 8, "images": images_of()}, "8 images of it are near, and 9 are in the corpus"),
+        ({"near": 10, "images": images_of()}, "10 images of it are near, and 9 are in the corpus"),
         ({"far": 24, "images": images_of()}, "of its 24 far images 25 are in the corpus"),
         ({"images": images_of(drawn=0)}, "of its 100 far images 0 are in the corpus"),
         (
@@ -126,6 +127,14 @@ def changed(rows, of, **values):
         (
             {"images": changed(images_of(), "mined", mined_by=[])},
             "imagenet/train/n0000 is mined and found by no miner; the miners are colours, layout",
+        ),
+        (
+            {"images": changed(images_of(), "mined", mined_by=["layout", "colours"])},
+            "imagenet/train/n0000 is mined and found by layout, colours; the miners are colours, layout",
+        ),
+        (
+            {"images": changed(images_of(), "mined", mined_by=["layout", "layout"])},
+            "imagenet/train/n0000 is mined and found by layout, layout; the miners are colours, layout",
         ),
         (
             {"images": changed(images_of(), "random", mined_by=["layout"])},

@@ -506,6 +506,24 @@ def test_stored_vectors_are_trusted_within_a_hundred_thousandth_of_the_largest_v
     assert second.store.read(0)[row, 2] == (changed[row, 2] if trusted else 0.5)
 
 
+def test_refuted_vectors_are_gone_even_if_the_run_is_interrupted(eval_set, vectors):
+    first, ids = whole_run(Planted(vectors), eval_set), eval_set.corpus_ids()
+    assert stored(first) == [0, 1, 2, 3]
+    other = Planted({given: vector[::-1] for given, vector in vectors.items()})
+
+    def answer(asked):
+        if asked[0] == ids[20]:
+            raise KeyboardInterrupt
+        return Planted.answer(other, asked)
+
+    other.answer = answer
+    second = ExactSearch(other, eval_set)
+    with pytest.raises(KeyboardInterrupt):
+        second.index(images_of(eval_set), **WHERE, encode_kwargs={"batch_size": BATCH}, num_proc=0)
+    assert stored(second) == [0, 1]
+    end(second)
+
+
 def test_the_very_same_vectors_need_no_tolerance(eval_set, vectors, monkeypatch):
     monkeypatch.setattr(probing, "TOLERANCE", 0)
     end(index(Planted(vectors), eval_set))

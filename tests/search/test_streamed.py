@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import ask, end, index, whole_run
+from planted import ask, end, index, queries_of, whole_run
 from small_set import small_set
-from test_encoding import Elsewhere, foreign, own
+from test_encoding import Elsewhere, foreign, making, own
 
 from mteb_vehicle_search.engine.local import LocalEngine
 from mteb_vehicle_search.errors import EncodeError, EngineError
+from mteb_vehicle_search.models.handover import one_array
 from mteb_vehicle_search.search import streamed
 from mteb_vehicle_search.search import vectors as stored
 from mteb_vehicle_search.search.checkpoint import Checkpoint, PartialStore
+from mteb_vehicle_search.search.encoding import Queries
 from mteb_vehicle_search.search.exact_search import ExactSearch
 from mteb_vehicle_search.search.parts import PartialRanking
-from mteb_vehicle_search.search.sought import Rank
+from mteb_vehicle_search.search.sought import Rank, Sought
 from mteb_vehicle_search.search.streamed import Together, batches_with, units_of
 
 CHUNK = 7
@@ -287,6 +289,19 @@ def test_bad_vectors_are_refused_and_named_where_they_are_searched(eval_set, str
     # What was found before is kept.
     (path,) = found.store.folder.glob("found-*")
     assert path.is_file()
+
+
+def test_a_worker_searches_for_what_each_unit_names(eval_set):
+    engine, told = LocalEngine(), lambda count: None
+    (encoded,) = making(foreign(), eval_set)().work(iter([Queries(queries_of(eval_set))]), told)
+    queries, groups = one_array(encoded.vectors()), sorted({*eval_set.groups})
+    units = [
+        Rank((range(7), range(7, 14)), engine.share(Sought(some, [(0, 0)], groups, 36, 5, np.zeros(1, np.float32))))
+        for some in (queries[:6], queries[6:])
+    ]
+    found = [*making(foreign(), eval_set)().work(iter(units), told)]
+    alone = [*making(foreign(), eval_set)().work(iter(units[1:]), told)]
+    assert found[1].best.tobytes() == alone[0].best.tobytes() != found[0].best.tobytes()
 
 
 def test_a_search_travels_with_its_units(eval_set, streaming):

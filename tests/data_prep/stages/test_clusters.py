@@ -115,6 +115,15 @@ def test_views_side_by_side_weigh_the_same(tmp_path):
     assert joined.dtype == np.float32
 
 
+def test_of_an_id_that_stands_twice_the_first_counts(tmp_path):
+    vectors, path = np.eye(3, dtype=np.float32), tmp_path / "twice"
+    with path.open("wb") as file:
+        write_views(file, [Rows(["b", "a", "b"], ["0" * 16] * 3, {"image": vectors})])
+    ids, joined = joined_views(Views((path,), ""), ["image"])
+    assert ids == ["a", "b"]
+    np.testing.assert_array_equal(joined, vectors[[1, 0]])
+
+
 def test_the_coherence_is_the_mean_cosine_to_the_centre():
     vectors = np.array([[1, 0, 0], [0.6, 0.8, 0], [0, 0, 1], [0, 0, 1]], dtype=np.float32)
     first, second = find_clusters(["a", "b", "c", "d"], vectors, 2, 0)

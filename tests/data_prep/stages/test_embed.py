@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from small_miners import write_sentence, write_timm
@@ -22,7 +22,7 @@ from data_prep.stages import embed, embedder, miners
 from data_prep.stages.embed import embed_captioned, embed_pool
 from data_prep.stages.embedder import Loading
 from data_prep.stages.reduce import prepare
-from data_prep.stages.views import Rows, Views, write_views
+from data_prep.stages.views import Views
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
 
@@ -92,7 +92,7 @@ def rows_of(views: Views, miner: str) -> dict[str, np.ndarray]:
 def test_views_hold_what_the_miners_make_of_each_image(of, home):
     job = of("a")
     captioned, pool = both(job)
-    assert [file.name for file in captioned.files] == [f"chunk-{n:05d}.parquet" for n in range(3)]
+    assert [file.name for file in captioned.files] == [f"chunk-{n:05d}.arrow" for n in range(3)]
     assert {file.parent for file in pool.files} == {job.options.work / "views" / "pool"}
     assert [len(views.ids()) for views in (captioned, pool)] == [10, 15]
     assert captioned.miners() == pool.miners() == ["bert", "layout", "vit"]
@@ -119,32 +119,13 @@ def test_views_hold_what_the_miners_make_of_each_image(of, home):
     assert job.reporter.bars["embed pool"].note == "15 images, 6 of 6 shards"
 
 
-def test_rows_are_stored_to_be_read_in_stretches(tmp_path):
-    vectors = np.eye(8, dtype=np.float32)[np.arange(2_500) % 8]
-    ids = [f"i{n:04d}" for n in range(2_500)]
-    parts = [slice(at, at + 300) for at in range(0, 2_500, 300)]
-    with (tmp_path / "views.parquet").open("wb") as file:
-        rows = (Rows(ids[part], [f"{n:016x}" for n in range(part.start, part.start + len(ids[part]))],
-                     {"m": vectors[part]}) for part in parts)  # fmt: skip
-        assert write_views(file, rows) == 2_500
-    views = Views((tmp_path / "views.parquet",), "")
-    assert [len(chunk) for chunk in views.chunks("m")] == [1_024, 1_024, 452]
-    np.testing.assert_array_equal(np.concatenate([*views.chunks("m")]), vectors)
-    assert views.ids() == ids
-    assert (views.hashes().dtype, views.hashes().tolist()) == (np.uint64, [*range(2_500)])
-    column = pq.read_metadata(tmp_path / "views.parquet").row_group(0).column(2)
-    assert (column.compression, column.has_dictionary_page) == ("UNCOMPRESSED", False)
-
-
-def test_a_shard_without_images_has_no_rows(tmp_path):
-    with (tmp_path / "none.parquet").open("wb") as file:
-        assert write_views(file, []) == 0
-    with (tmp_path / "one.parquet").open("wb") as file:
-        write_views(file, [Rows(["a"], ["0" * 16], {"m": np.ones((1, 3), dtype=np.float32)})])
-    views = Views((tmp_path / "none.parquet", tmp_path / "one.parquet"), "")
-    assert (views.ids(), views.miners(), views.dimension("m")) == (["a"], ["m"], 3)
-    assert [len(chunk) for chunk in views.chunks("m")] == [1]
-    assert Views((), "").dimension("m") == 0
+def test_of_the_captions_those_count_that_queries_have(of, home):
+    job = of("a")
+    job = of("a", preset=replace(job.preset, captioned=replace(job.preset.captioned, captions=2)))
+    found = rows_of(embed_captioned(job, job.options.open_captioned(), None), "bert")
+    bert = miners.load_miner(job.preset.miners["bert"], home, None, "cpu")
+    for image in job.options.open_captioned().images():
+        np.testing.assert_allclose(found[image.id], bert.vectors([image.captions[:2]], 9)[0], atol=1e-5)
 
 
 def test_workers_elsewhere_and_shards_in_any_order_give_the_same_bytes(of):
@@ -174,6 +155,37 @@ def test_what_was_done_is_not_done_again(of, monkeypatch):
     assert both(again) == first
     assert len(seen) == 4 + 4
     assert again.inputs["embed"] == 25
+
+
+@pytest.mark.parametrize("changed", ["batch_size", "policy", "miners", "texts", "source"])
+def test_what_changed_is_embedded_again(of, home, tmp_path, monkeypatch, changed):
+    job, seen = of("a"), list[str]()
+    both(job)
+    real = embedder.Embedder._read
+    monkeypatch.setattr(embedder.Embedder, "_read", lambda self, image: seen.append(image.id) or real(self, image))
+    preset, given = job.options.preset, {"sources": dict(job.options.sources)}
+    shutil.copytree(home, tmp_path / "home")
+    if changed == "batch_size":
+        given["batch_size"] = 3
+    elif changed == "policy":
+        given["preset"] = replace(preset, images=replace(preset.images, shortest_side_px=24))
+    elif changed == "miners":
+        given["preset"] = replace(preset, miners={**preset.miners, "layout": Miner("pixels", "colours")})
+    elif changed == "texts":
+        table = tmp_path / "home" / "carts.tsv"
+        table.write_text(table.read_text(encoding="utf-8").replace("cart", "wagon"), encoding="utf-8")
+        captioned = replace(preset.captioned, captions=2)
+        given["preset"] = replace(preset, captioned=captioned, folder=tmp_path / "home")
+    else:
+        path = min((tmp_path / "home" / "imagenet" / "train").rglob("*.JPEG"))
+        path.write_bytes(path.read_bytes() + b"more")
+        part = path.parent.name  # One shard.
+        given["sources"]["imagenet"] = str(tmp_path / "home" / "imagenet")
+    found = both(again := of("a", **given))
+    images = sorted(one for views in found for one in views.ids())
+    assert sorted(seen) == [one for one in images if changed != "source" or one.startswith(f"imagenet/train/{part}")]
+    assert f"again: {changed}" in "".join(again.reporter.messages)
+    assert [content(views) for views in found] == [content(views) for views in both(of("b", **given))]
 
 
 def test_a_pool_that_was_interrupted_goes_on(of, monkeypatch):
@@ -206,13 +218,34 @@ def test_a_pool_that_was_interrupted_goes_on(of, monkeypatch):
 
 def test_batches_are_whole_whatever_was_refused(home):
     picture = next((home / "flickr30k" / "flickr30k-images").iterdir()).read_bytes()
-    images = [SourceImage(f"i{n:02d}", b"" if n in (3, 7, 11) else picture, "x", "") for n in range(20)]
+    odd = {3: "", 7: "the source lost it", 11: ""}
+    images = [
+        SourceImage(f"i{n:02d}", b"" if n in odd else picture, "x", "", problem=odd.get(n, "")) for n in range(20)
+    ]
     loading = Loading((("layout", Miner("pixels", "layout")),), None, home, "cpu", 2, ImagePolicy(), 5)
     rejected: list[Rejected] = []
     rows = [*loading.load(2).rows(images, rejected)]
     assert [len(some.ids) for some in rows] == [16, 1]
     assert [one for some in rows for one in some.ids] == [one.id for one in images if one.data]
-    assert [one.id for one in rejected] == ["i03", "i07", "i11"]
+    assert [(one.id, one.reason) for one in rejected] == [
+        ("i03", "empty file"),
+        ("i07", "the source lost it"),
+        ("i11", "empty file"),
+    ]
+
+
+def test_the_pool_is_turned_as_its_images_are_for_the_set(home):
+    left, file, exif = Image.new("RGB", (64, 48), "black"), io.BytesIO(), Image.Exif()
+    left.paste((200, 200, 200), (0, 0, 32, 48))
+    exif[0x0112] = 3  # Upside down.
+    left.save(file, "JPEG", exif=exif)
+    loading = Loading((("layout", Miner("pixels", "layout")),), None, home, "cpu", 2, ImagePolicy(), 5)
+    turned, as_it_lies = (
+        SourceImage(name, file.getvalue(), "x", "", captions=of) for name, of in (("a", ()), ("b", ("c",)))
+    )
+    (rows,) = loading.load(1).rows([turned, as_it_lies], [])
+    assert rows.vectors["layout"][0] @ rows.vectors["layout"][1] < -0.9
+    assert rows.hashes[0] != rows.hashes[1]
 
 
 def test_images_that_cannot_be_read_are_refused_by_name(of, home, tmp_path):
@@ -248,7 +281,7 @@ def test_what_is_no_vector_is_an_error_that_names_the_image(of, monkeypatch, val
         embed_it()
     assert str(error.value).startswith("The miner vit gives no vector for 1 of 4 images, first " + bad)
     assert job.stages.finished() == {}
-    assert not [*Path(job.options.work).rglob("*.parquet")]
+    assert not [*Path(job.options.work).rglob("*.arrow")]
 
 
 def test_only_kept_images_are_embedded_and_captions_count_where_they_are_read(of):
@@ -256,6 +289,9 @@ def test_only_kept_images_are_embedded_and_captions_count_where_they_are_read(of
     kept = {"flickr30k/1001", "flickr30k/1007"}
     views = embed_captioned(job, job.options.open_captioned(), kept)
     assert views.ids() == sorted(kept)
+    others = {"flickr30k/1001", "flickr30k/1003"}
+    assert embed_captioned(of("a"), job.options.open_captioned(), others).ids() == sorted(others)
+    assert embed_captioned(of("a"), job.options.open_captioned(), kept).digest == views.digest
     (known,) = (job.options.work / "stages" / "embed" / "captioned").glob("*.json")
     source, changed = job.options.open_captioned(), known.read_text(encoding="utf-8")
     given = source.images

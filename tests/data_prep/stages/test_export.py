@@ -17,11 +17,12 @@ from data_prep.preset import Captioned, Distractors, Duplicates, Expected, Prese
 from data_prep.sources import SourceImage
 from data_prep.stages import export as exporting
 from data_prep.stages.export import export, find_duplicates, queries_of
+from data_prep.stages.mine import Mined
 from data_prep.stages.reduce import Prepared, read_reduced, write_reduced
 from data_prep.stages.select import Selected
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.schema import ImagePolicy, Qrel, Query, Rejected
+from mteb_vehicle_search.eval_set.schema import Arm, ImagePolicy, Qrel, Query, Rejected
 from mteb_vehicle_search.eval_set.verify import Verification, Violation, verify
 from mteb_vehicle_search.terminal import Reporter
 
@@ -76,6 +77,7 @@ class World:
         self.entries = sorted(read_reduced(folder / "part"))
         self.selected = Selected(SCORES, {"kept": 3})
         self.markers = MARKERS
+        self.mined: Mined | None = None
         self.change(**changes)
 
     @staticmethod
@@ -97,7 +99,7 @@ class World:
         return find_duplicates(self.job, self.entries, self.markers)
 
     def export(self) -> EvalSet:
-        return export(self.job, self.entries, self.selected, self.duplicates(), self.markers)
+        return export(self.job, self.entries, self.selected, self.duplicates(), self.markers, self.mined)
 
 
 @pytest.fixture
@@ -344,6 +346,8 @@ AGAIN = {
     "rejected": lambda world: world.job.rejected.append(Rejected("a", "b", "c")),
     "duplicates": lambda world: world.change(duplicates=Duplicates("report", 1)),
     "class names": lambda world: rename_a_class(world.job.preset.folder / "carts.tsv"),
+    "clusters": lambda world: setattr(world, "selected", Selected(SCORES, {"kept": 3}, [{"number": 0}])),
+    "arms": lambda world: setattr(world, "mined", sample_of(4)),
 }
 
 
@@ -358,7 +362,30 @@ NAMED = {  # The key that the reason names; a set that is gone or another's need
     "rejected": "rejected",
     "duplicates": "duplicates",
     "class names": "class_names",
+    "clusters": "clusters",
+    "arms": "arms",
 }
+
+
+def sample_of(far: int) -> Mined:
+    """Two distractors are near, and the three others the sample of so many far ones."""
+    arms = {name: Arm("mined", ["layout"], 1.0) for name in (SAME, NEAR)}
+    arms |= {name: Arm("random", [], 3 / far) for name in (FAR, TWIN, OTHER)}
+    miners = {"layout": {"library": "pixels", "model": "layout", "revision": "", "family": ""}}
+    facts = {"images": 2 + far, "near": 2, "far": far, "near_each": 1, "seed": "1", "miners": miners}
+    return Mined(arms, facts, [Rejected("imagenet/train/twin", "mine", "shows the same as the captioned one")])
+
+
+def test_a_set_says_of_which_pool_it_is_a_sample(world):
+    world.mined = sample_of(12)
+    found = world.export()
+    assert found.pool == world.mined.pool
+    rows = {row["corpus-id"]: tuple(row[key] for key in Arm._fields) for row in found.provenance().to_pylist()}
+    assert rows == {**dict.fromkeys(CAPTIONS, ("captioned", [], 1.0)), **world.mined.arms}
+    assert found.rejected().to_pylist() == [one._asdict() for one in world.mined.rejected]
+    # The same images of a larger pool.
+    world.mined = sample_of(24)
+    assert world.export().pool["far"] == 24
 
 
 def rename_a_class(path: Path) -> None:

@@ -3,13 +3,18 @@
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_sources import Recorder
 from view_files import unit, write_views
 
-from data_prep.preset_tables import Distractors, Miner
-from data_prep.stages.mine import choose
+from data_prep.job import BuildOptions, Job
+from data_prep.markers import Stages
+from data_prep.preset import Captioned, Distractors, Duplicates, Miner, Preset
+from data_prep.stages import mine as module
+from data_prep.stages.mine import choose, mine
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.terminal import Reporter
@@ -69,10 +74,12 @@ def test_the_nearest_of_each_miner_are_all_there_and_say_who_found_them(tmp_path
     assert mined.rejected == []
 
 
-def test_of_the_far_ones_a_share_is_drawn_and_its_probability_told(tmp_path):
-    mined = World().choose(tmp_path)
+@pytest.mark.parametrize("more", [0.3, 0.7])
+def test_of_the_far_ones_a_share_is_drawn_and_its_probability_told(tmp_path, more):
+    far = POOL - len(nearest_by(World(), "one", 5) | nearest_by(World(), "two", 5))
+    mined = World().choose(tmp_path, replace(STRATIFIED, rate=(170 + more) / far))
     drawn = [arm for arm in mined.arms.values() if arm.arm == "random"]
-    assert len(drawn) == round(0.1 * mined.pool["far"])
+    assert (len(drawn), mined.pool["far"]) == (170 + round(more), far)
     assert {arm.inclusion_probability for arm in drawn} == {len(drawn) / mined.pool["far"]}
 
 
@@ -94,6 +101,25 @@ def test_a_size_is_kept_to_and_the_quota_cut_equally(tmp_path):
     assert {i for i, arm in mined.arms.items() if arm.arm == "mined"} == near["one"] | near["two"]
     more = {name: nearest_by(world, name, quota + 1) for name in MINERS}
     assert len(more["one"] | more["two"]) > 540
+
+
+def test_a_quota_that_just_fits_is_taken(tmp_path):
+    world = World()
+    near = len(nearest_by(world, "one", 5) | nearest_by(world, "two", 5))
+    size = next(size for size in range(near, 2 * near) if int(size * 0.9) == near)
+    mined = world.choose(tmp_path, Distractors("folder", method="stratified", near=40, size=size))
+    assert (mined.pool["near_each"], mined.pool["near"], len(mined.arms)) == (5, near, size)
+
+
+def test_only_kept_images_have_neighbours(tmp_path):
+    world, kept = World(), range(12, 25)
+    world.pool["two"][7] = world.captioned["two"][3]  # A duplicate of one that is not kept.
+    found = world.choose(tmp_path / "a", kept={world.names[row] for row in kept})
+    few = World()
+    few.pool, few.names = world.pool, [world.names[row] for row in kept]
+    few.captioned = {name: of[kept] for name, of in world.captioned.items()}
+    assert few.choose(tmp_path / "b") == found
+    assert found.rejected == []
 
 
 def test_a_whole_pool_may_be_drawn(tmp_path):
@@ -137,21 +163,23 @@ def test_near_duplicates_are_rejected_with_the_reason_and_replaced(tmp_path):
     world.pool["one"][9] = world.captioned["one"][4]  # Of the miner to which nothing is a duplicate.
     hashes = np.random.default_rng(1).integers(0, 2**63, POOL).tolist()
     captioned = write_views(tmp_path / "names", world.names, world.captioned).hashes()
+    hashes[0] = int(captioned[6])
     hashes[20] = int(captioned[5]) ^ 0b1011
     hashes[21] = int(captioned[5]) ^ 0b11111
     world.hashes = hashes
     mined = world.choose(tmp_path)
     assert mined.rejected == [
+        Rejected("pool/00000", "mine", "shows the same as the captioned flickr30k/006"),
         Rejected("pool/00007", "mine", "shows the same as the captioned flickr30k/003 to the miner two"),
         Rejected("pool/00008", "mine", "shows the same as the captioned flickr30k/003 to the miner two"),
         Rejected("pool/00020", "mine", "shows the same as the captioned flickr30k/005"),
     ]
     assert not {one.id for one in mined.rejected} & mined.arms.keys()
     assert mined.arms["pool/00009"].mined_by == ["one"]
-    assert mined.pool["images"] == POOL - 3
+    assert mined.pool["images"] == POOL - 4
     # The quota of image 3 is filled by those that come next.
     scores = world.captioned["one"][3] @ world.pool["one"].T
-    scores[[7, 8, 20]] = -1
+    scores[[0, 7, 8, 20]] = -1
     assert {world.ids[row] for row in np.argsort(-scores)[:5]} <= {
         i for i, arm in mined.arms.items() if "one" in arm.mined_by
     }
@@ -194,6 +222,11 @@ def test_what_cannot_be_is_told(tmp_path, rule, pool, said):
     assert "distractors." in error.value.hint
 
 
+def test_a_selection_of_no_captioned_image_is_told(tmp_path):
+    with pytest.raises(BuildError, match=r"^None of the captioned images is kept\."):
+        World(pool=12).choose(tmp_path, kept={"flickr30k/999"})
+
+
 def test_a_pool_whose_duplicates_leave_too_few_is_told(tmp_path):
     world = World(pool=12)
     for name in MINERS:
@@ -221,3 +254,47 @@ def test_planted_twins_are_found_and_planted_duplicates_are_not_in_the_set(tmp_p
     assert len(planted & {i for i, arm in mined.arms.items() if arm.arm == "mined"}) >= 0.95 * len(planted)
     assert {one.id for one in mined.rejected} == {world.ids[row] for row in duplicates.values()}
     assert not {one.id for one in mined.rejected} & mined.arms.keys()
+
+
+def mined_by_a_job(folder, world, rule=STRATIFIED, miners=MINERS, max_distance=4, kept=None):
+    """Run the stage in a work folder; return what it gives, and what was said."""
+    captioned, pool = (
+        write_views(folder / name, ids, vectors)
+        for name, ids, vectors in (("c", world.names, world.captioned), ("p", world.ids, world.pool))
+    )
+    given = {"miners": miners, "duplicates": Duplicates("report", max_distance), "folder": folder}
+    preset = Preset("mined", "Mined", Captioned("folder"), rule, **given)
+    options, said = BuildOptions(preset, folder / "out"), []
+    options.work.mkdir(exist_ok=True)
+    job = Job(options, Recorder(), Stages(options.work, said.append), {})
+    return mine(job, captioned, kept, pool), said
+
+
+def with_a_twin(world, of):
+    getattr(world, of)["one"][3] = getattr(world, of)["one"][4]
+    return world
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"rule": replace(STRATIFIED, seed="2")}, "rule.seed"),
+        ({"rule": replace(STRATIFIED, near=6)}, "rule.near"),
+        ({"kept": {"flickr30k/001", "flickr30k/002"}}, "kept"),
+        ({"max_distance": 8}, "max_distance"),
+        ({"miners": {**MINERS, "two": replace(MINERS["two"], same_above=0.95)}}, "miners.two.same_above"),
+        ({"miners": {**MINERS, "one": replace(MINERS["one"], family="clip")}}, "miners.one.family"),
+        ({"world": with_a_twin(World(pool=300), "captioned")}, "captioned"),
+        ({"world": with_a_twin(World(pool=300), "pool")}, "pool"),
+    ],
+    ids=["seed", "near", "kept", "max_distance", "same_above", "family", "captioned", "pool"],
+)
+def test_what_changed_is_mined_again_and_nothing_else(tmp_path, monkeypatch, changed, reason):
+    given = {"world": World(pool=300)}
+    first, _ = mined_by_a_job(tmp_path / "a", **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "choose", lambda *arguments: pytest.fail("mined again"))
+        assert mined_by_a_job(tmp_path / "a", **given) == (first, [])
+    again, said = mined_by_a_job(tmp_path / "a", **{**given, **changed})
+    assert [one.split(" was ")[0] for one in said] == [f"Stage 'mine' is stale and is done again: {reason}"]
+    assert again == mined_by_a_job(tmp_path / "b", **{**given, **changed})[0]

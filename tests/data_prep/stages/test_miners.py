@@ -196,6 +196,18 @@ def test_damaged_weights_and_foreign_code_are_told(folder, tmp_path):
         load_miner(Miner("timm", "vit"), tmp_path, None, "cpu")
 
 
+def test_code_that_came_with_a_model_is_not_run_whatever_was_checked(folder, tmp_path):
+    shutil.copytree(folder / "bert", tmp_path / "bert")
+    path, ran = tmp_path / "bert" / "modules.json", tmp_path / "ran"
+    modules = json.loads(path.read_text(encoding="utf-8"))
+    modules[0]["type"] = "own.Code"
+    path.write_text(json.dumps(modules), encoding="utf-8")
+    (tmp_path / "bert" / "own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Code: pass\n", encoding="utf-8")
+    with pytest.raises(BuildError, match="The miner bert cannot be loaded from"):
+        load_miner(Miner("sentence-transformers", "bert"), tmp_path, None, "cpu")
+    assert not ran.exists()
+
+
 def test_an_identity_is_the_pin_or_the_files(folder, tmp_path):
     pinned = Miner("timm", "vit_small", "a" * 40, "dinov2", 224, 0.9)
     known = {"library": "timm", "model": "vit_small", "revision": "a" * 40, "side_px": 224}

@@ -60,6 +60,21 @@ def test_equally_near_ones_go_by_the_given_order(monkeypatch):
     assert not np.array_equal(found.rows, np.sort(found.rows, axis=1))
 
 
+@pytest.mark.parametrize("close", [14, 1_000])
+def test_of_those_that_are_nearly_equally_near_the_defined_scores_decide(monkeypatch, close):
+    """They differ by less than the rounding of a block, be they few or more than there are candidates."""
+    monkeypatch.setattr(module, "CHUNK", 300)
+    monkeypatch.setattr(module, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(module, "PAIRS", 100)
+    rng = np.random.default_rng(6)
+    centre, spread = rng.normal(size=64), np.where(np.arange(1_000) < close, 3e-4, 0.3)[:, None]
+    queries = unit(centre + 3e-4 * rng.normal(size=(30, 64)))
+    images = unit(centre + spread * rng.normal(size=(1_000, 64)))[rng.permutation(1_000)]
+    order, left_out = rng.permutation(1_000), rng.random(1_000) < 0.3
+    found = nearest(queries, Held(images, 170), order, left_out, k=6)
+    np.testing.assert_array_equal(found.rows, oracle(queries, images, order, left_out, 6))
+
+
 def test_fewer_than_asked_for_are_followed_by_none():
     queries, images, order, _ = world(3, captioned=2, pool=30)
     left_out = np.ones(30, dtype=bool)
@@ -82,6 +97,13 @@ def test_near_duplicates_name_the_captioned_image_that_they_are_nearest_to(monke
         5,
         2_000,
     ]
+
+
+def test_the_cosine_itself_makes_a_near_duplicate():
+    queries, images = np.eye(2, dtype=np.float32), np.array([[0.6, 0.8], [0.96, 0.28]], dtype=np.float32)
+    cosine, none = float(images[1, 0]), np.zeros(2, dtype=bool)
+    for limit, same in ((cosine, [1]), (float(np.nextafter(images[1, 0], np.float32(1))), [])):
+        assert nearest(queries, Held(images), np.arange(2), none, k=1, same_above=limit).same.tolist() == same
 
 
 def test_an_empty_pool_has_none():
