@@ -141,8 +141,8 @@ def test_the_sources_have_flags_and_are_offered_by_the_presets_check(sources, tm
     (tmp_path / "wrong.toml").write_text(PRESET.replace('"noise"', '"colours"'), encoding="utf-8")
     assert data_cli.main(["build", "--preset", str(tmp_path / "wrong.toml"), "--dry-run"]) == 1
     assert (
-        "distractors.source must be 'imagenet' or 'drawn' or 'folder' or 'webdataset' or 'none' or 'noise'"
-        in capsys.readouterr().err
+        "distractors.source must be 'imagenet' or 'drawn' or 'drawn-pool' or 'folder' or 'webdataset' or 'none' or "
+        "'noise'" in capsys.readouterr().err
     )
 
 

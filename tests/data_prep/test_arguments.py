@@ -170,7 +170,11 @@ def test_help_names_commands_flags_and_defaults(capsys):
         assert words in whole
     build = shown("build")
     assert "Build an evaluation set, or finish an interrupted build. Whatever is finished is kept" in build
-    for words in ("--batch-size N of the classifier (default: 32)", "--rebuild STAGE", "more than 0.5 % of bad images"):
+    for words in (
+        "--batch-size N of classifier and miners (default: 32)",
+        "--rebuild STAGE",
+        "more than 0.5 % of bad images",
+    ):
         assert words in build
     assert f"although nothing changed: {', '.join(STAGES)}" in build
     for placeholder in ("--preset NAME", "--flickr30k SRC", "--imagenet SRC", "--out FOLDER", "--selection LIST"):

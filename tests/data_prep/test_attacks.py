@@ -493,7 +493,7 @@ SETTINGS = {
     "a preset from the web": Attack(
         lambda data: None,
         "There is no preset 'https://example.org/p.toml'.\n"
-        "Shipped presets: mini, original, wordnet; or give a .toml file.",
+        "Shipped presets: clusters, million, mini, mini-million, original, wordnet; or give a .toml file.",
         arguments=("--preset", "https://example.org/p.toml"),
     ),
     "a class set from the web": Attack(

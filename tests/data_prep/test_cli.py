@@ -23,7 +23,7 @@ from data_prep.job import BuildOptions
 from data_prep.plan import Plan
 from data_prep.preset import load_preset
 from data_prep.push import Sharing
-from data_prep.sources.drawn.source import CaptionedScenes, DistractorScenes
+from data_prep.sources.drawn.source import MINI, CaptionedScenes, DistractorScenes
 from mteb_vehicle_search import settings
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
@@ -226,7 +226,7 @@ def test_a_dry_run_shows_the_plan_and_whether_there_is_space(asked, monkeypatch,
     def plan(options):
         planned.append(options)
         found = Plan([("disk", "a" * 100), ("[b]", "2")], needed_gb=needed, free_gb=free, warnings=["Look."])
-        found.captioned, found.distractors = CaptionedScenes(), DistractorScenes()
+        found.captioned, found.distractors = CaptionedScenes(MINI), DistractorScenes(MINI)
         return found
 
     monkeypatch.setattr("data_prep.build.plan", plan)

@@ -229,7 +229,7 @@ def test_discarding_a_stage_discards_its_parts_and_nothing_else(tmp_path):
 
 
 def test_the_stages_are_named_in_the_order_of_their_work():
-    assert STAGES == ("classify", "select", "captioned", "distractors", "duplicates", "export")
+    assert STAGES == ("classify", "embed", "select", "mine", "captioned", "distractors", "duplicates", "export")
 
 
 def test_second_build_is_told_and_the_lock_dies_with_its_process(tmp_path):

@@ -24,7 +24,7 @@ from data_prep.stages import classifiers, select
 from mteb_vehicle_search.errors import BuildError, SourceError, VehicleSearchError
 from mteb_vehicle_search.terminal import Reporter
 
-WITHOUT_MINERS = [name for name in STAGES if name != "embed"]
+WITHOUT_MINERS = [name for name in STAGES if name not in ("embed", "mine")]
 
 
 class Source:

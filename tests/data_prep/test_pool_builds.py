@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import interrupted
 import numpy as np
 import pytest
 from PIL import Image
-from pool_pictures import CAPTIONED, POOL, PRESET, write_pictures
+from pool_pictures import CAPTIONED, CLUSTERED, KEYS, OF_CLUSTERS, POOL, PRESET, write_pictures
 from small_sources import Recorder
 from threaded_engine import installed
 
@@ -158,6 +159,37 @@ def test_another_seed_or_rate_is_mined_again_and_embeds_nothing(home, built, tmp
     said = "\n".join(reporter.messages)
     assert "Stage 'mine' is stale and is done again: rule.rate was 0.25, is 0.5; rule.seed" in said
     assert "Stage 'embed'" not in said
+
+
+@pytest.fixture(scope="module")
+def clustered(home, tmp_path_factory):
+    """A build whose captioned images are whole clusters."""
+    (home / "in-clusters.toml").write_text(
+        PRESET.replace("[distractors]", f"{CLUSTERED}[distractors]"), encoding="utf-8"
+    )
+    return build(options(home, tmp_path_factory.mktemp("clustered") / "set", "in-clusters"), Recorder())
+
+
+@pytest.mark.parametrize("key", [*KEYS, *OF_CLUSTERS])
+def test_what_a_key_says_is_done_again_and_nothing_else(home, built, clustered, tmp_path, monkeypatch, key):
+    from data_prep.markers import Stages
+
+    (replaced, again), base = ({**KEYS, **OF_CLUSTERS})[key], built if key in KEYS else clustered
+    for folder in (base.folder, base.folder.with_name("set.build")):
+        shutil.copytree(folder, tmp_path / folder.name)
+    text = (home / f"{'sampled' if key in KEYS else 'in-clusters'}.toml").read_text(encoding="utf-8")
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    (home / "list.txt").write_text("003.png\n004.png\n005.png\n", encoding="utf-8")
+    (home / "changed.toml").write_text(text, encoding="utf-8")
+    done, finish = set(), Stages.finish
+    monkeypatch.setattr(
+        Stages, "finish", lambda self, stage, *more, **how: done.add(stage) or finish(self, stage, *more, **how)
+    )
+    found = build(options(home, tmp_path / "set", "changed"), Recorder())
+    assert {stage.partition("/")[0] for stage in done} == again
+    assert verify(found.folder, progress=False).violations == []
 
 
 def test_a_chosen_image_that_went_is_missed(home, built, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def test_wordnet_leaves_out_what_is_no_vehicle_there():
         (MINIMAL.replace('title = "X"', ""), "title is missing"),
         (MINIMAL.replace('"X"', "3"), "title must be of type str, not 3"),
         (MINIMAL.replace('"x"', '"../x"'), "name must be 1 to 60 of"),
-        (MINIMAL + "[duplicates]\nmax_distance = 40\n", "max_distance must be 0 to 16"),
+        (MINIMAL + "[duplicates]\nmax_distance = 40\n", r"max_distance must be -1 \(none are\) to 16"),
         (MINIMAL + "[duplicates]\nmax_distance = true\n", "max_distance must be of type int"),
         (MINIMAL + "[images]\nresample = 'magic'\n", "images.resample must be one of"),
         (MINIMAL + "[selection]\nclasses = 'orig49'\nthreshold = 0.6\n", r"\[selection\] needs a \[classifier\]"),
@@ -307,9 +307,9 @@ LIMITS = [
     (
         MINIMAL + "[duplicates]\nmax_distance = 1\n",
         "max_distance = 1",
-        ["max_distance = 0", "max_distance = 16"],
-        ["max_distance = -1", "max_distance = 17"],
-        "duplicates.max_distance must be 0 to 16",
+        ["max_distance = -1", "max_distance = 16"],
+        ["max_distance = -2", "max_distance = 17"],
+        "duplicates.max_distance must be -1 (none are) to 16",
     ),
     (PINNED, "threshold = 0.6", ["threshold = 0", "threshold = 0.999"], [], ""),
     (PINNED, "threshold = 0.6", [], ["threshold = -0.001", "threshold = 1"], "selection.threshold must be in [0, 1)"),
@@ -472,11 +472,12 @@ def test_what_the_shipped_presets_say():
         assert load_preset(name).task == TASKS[name]
         assert found.pop("description").startswith("Text-to-image search")
         assert found == wanted
-    assert {path.stem for path in PRESETS.glob("*.toml")} == set(SHIPPED)
+    samples = {"million", "clusters", "mini-million"}
+    assert {path.stem for path in PRESETS.glob("*.toml")} == {*SHIPPED, *samples}
 
 
 def test_missing_preset_names_the_shipped_ones():
-    with pytest.raises(BuildError, match="mini, original, wordnet"):
+    with pytest.raises(BuildError, match="clusters, million, mini, mini-million, original, wordnet"):
         load_preset("nothing")
 
 

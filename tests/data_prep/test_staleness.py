@@ -15,12 +15,12 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
+import pool_pictures
 import pytest
 from safetensors.numpy import save_file
 from small_sources import NAMES, WNIDS, jpeg, picture, write_flickr30k, write_imagenet
 
 from data_prep.build import BuildOptions, build
-from data_prep.markers import STAGES
 from data_prep.preset import Preset, load_preset
 from data_prep.sources import Shard
 from data_prep.sources.drawn.mini import mini_scenes
@@ -226,7 +226,8 @@ OPTIONS = {
     "device": [Change(CLASSIFIED, options={"device": "cuda:1"})],
     "batch_size": [Change(CLASSIFIED, options={"batch_size": 3})],
     "rebuild": [
-        *(Change({stage}, options={"rebuild": (stage,)}) for stage in STAGES if stage != "classify"),
+        *(Change({stage}, options={"rebuild": (stage,)}) for stage in sorted(ALL - CLASSIFIED)),
+        *(Change(set(), options={"rebuild": (stage,)}) for stage in ("embed", "mine")),  # There are none.
         Change(CLASSIFIED, options={"rebuild": ("classify",)}),
         Change({"select", "export"}, options={"rebuild": ("select", "export")}),
     ],
@@ -478,7 +479,8 @@ def _optional(hint: Any) -> bool:
 
 def test_every_option_and_every_key_has_a_case():
     assert {"preset", *OPTIONS} == {item.name for item in fields(BuildOptions)}
-    assert set(KEYS) == _keys(Preset)
+    # Those of samples of pools have theirs in test_pool_builds.py.
+    assert {*KEYS, *pool_pictures.KEYS, *pool_pictures.OF_CLUSTERS} == _keys(Preset)
 
 
 def test_only_the_part_that_changed_is_read_again(home):

@@ -47,3 +47,32 @@ def write_pictures(folder: Path) -> None:
             path = folder / "pool" / f"{number % 3}" / f"{number:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path)
+
+
+# By key of the preset: what of `PRESET` is replaced, and the stages that are done again because of it.
+COLOURS = '[miners.colours]\nlibrary = "pixels"\nmodel = "colours"\n'
+CHOSEN = {"mine", "distractors", "duplicates", "export"}
+SEEN = {"embed", *CHOSEN}
+CLUSTERED = '[selection]\nmethod = "clusters"\nclusters = 4\nimages = 9\nsmallest = 1\n'
+KEPT = {"select", "captioned", *CHOSEN}
+KEYS: dict[str, tuple[dict[str, str], set[str]]] = {
+    "distractors.method": ({'"stratified"': '"mined"', "rate = 0.25\n": ""}, CHOSEN),
+    "distractors.miners": ({"near = 2": 'near = 2\nminers = ["layout"]', COLOURS: ""}, SEEN),
+    "distractors.near": ({"near = 2": "near = 3"}, CHOSEN),
+    "distractors.size": ({"rate = 0.25": "size = 40"}, CHOSEN),
+    "distractors.rate": ({"rate = 0.25": "rate = 0.5"}, CHOSEN),
+    "distractors.seed": ({"near = 2": 'near = 2\nseed = "2"'}, CHOSEN),
+    "miners": ({'"thumbnails"': '"pictures"'}, {"mine", "export"}),
+    "selection.method": ({"[distractors]": CLUSTERED + "[distractors]"}, KEPT),
+    "selection.list": (
+        {"[distractors]": '[selection]\nmethod = "list"\nlist = "list.txt"\n[distractors]'},
+        {"embed", *KEPT},
+    ),
+}
+OF_CLUSTERS: dict[str, tuple[dict[str, str], set[str]]] = {
+    "selection.clusters": ({"clusters = 4": "clusters = 5"}, KEPT),
+    "selection.images": ({"images = 9": "images = 7"}, KEPT),
+    "selection.smallest": ({"smallest = 1": "smallest = 3"}, KEPT),
+    "selection.views": ({"smallest = 1": 'smallest = 1\nviews = ["colours"]'}, KEPT),
+    "selection.seed": ({"smallest = 1": "smallest = 1\nseed = 5"}, KEPT),
+}

@@ -28,8 +28,8 @@ class World(NamedTuple):
     shard: int
 
 
-MINI = World("drawn", mini_scenes, 10_000)
-POOL = World("drawn-pool", pool_scenes, 1_000)
+MINI = World("drawn", lambda: mini_scenes(), 10_000)
+POOL = World("drawn-pool", lambda: pool_scenes(), 1_000)
 
 
 class _Scenes:
