@@ -252,7 +252,7 @@ def _near(found: Mapping[str, np.ndarray], images: int, rule: Distractors) -> tu
 
 
 def _far_wanted(near: int, far: int, rule: Distractors) -> int:
-    """Return how many far images are drawn.
+    """Return how many far images are drawn; all, if there are no more.
 
     Raises:
         BuildError: None, although there are some, so that the set could say nothing of the pool.
@@ -263,7 +263,7 @@ def _far_wanted(near: int, far: int, rule: Distractors) -> int:
             f"distractors.rate {rule.rate} draws none of {far:,} far images: the set would say nothing of them.",
             "Raise distractors.rate.",
         )
-    return min(far, wanted)
+    return wanted
 
 
 def _drawn(ids: Sequence[str], far: Sequence[int], count: int, seed: str) -> list[int]:
