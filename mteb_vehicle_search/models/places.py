@@ -188,7 +188,7 @@ def _existing(name: str) -> Path:
 
 def _nearby(path: Path) -> str:
     try:
-        beside = [each.name for each in path.parent.iterdir()]
+        beside = [each.name for each in path.parent.iterdir() if each.is_dir()]
     except OSError:
         return ""
     return " or ".join(str(path.parent / each) for each in get_close_matches(path.name, beside, 2))

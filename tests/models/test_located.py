@@ -521,6 +521,7 @@ def test_what_is_no_model_is_refused_in_a_sentence(tmp_path: Path, files: Any, s
 
 
 def test_a_folder_that_is_not_there_gets_the_nearest(folder: Path) -> None:
+    (folder.parent / "my-clop.log").touch()  # A file is no model.
     said = refused(located_meta, str(folder.parent / "my-clop"), error=UsageError)
     assert said == f"There is no folder {folder.parent / 'my-clop'}; did you mean {folder}?"
     assert refused(located_meta, "/nowhere/at/all", error=UsageError) == "There is no folder /nowhere/at/all."
