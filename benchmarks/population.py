@@ -14,7 +14,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import open_clip
@@ -37,6 +37,30 @@ SHARE = 0.3
 CAPTIONED = 200
 BOUNDED = (MEAN, "recall_at_10", "mrr", "ndcg_at_10")
 FIGURES = (*BOUNDED, "recall_at_1", "recall_at_5")
+
+
+class Setting(NamedTuple):
+    """A world, and what is drawn from it: noise 0.1 is a strong view, 0.8 a weak one."""
+
+    near: int
+    share: float
+    miners_noise: float
+    model_noise: float
+    captioned: int
+    first_seed: int  # of its pools; no trial before had them
+
+
+# Fixed before any of them was run.
+SETTINGS = (
+    Setting(10, 0.06, 0.1, 0.1, 200, 5_000),
+    Setting(10, 0.3, 0.8, 0.8, 600, 5_100),
+    Setting(20, 0.1, 0.2, 0.2, 200, 5_200),
+    Setting(20, 0.2, 0.8, 0.1, 600, 5_300),
+    Setting(30, 0.06, 0.8, 0.2, 200, 5_400),
+    Setting(30, 0.3, 0.1, 0.8, 200, 5_500),
+    Setting(40, 0.1, 0.1, 0.8, 600, 5_600),
+    Setting(40, 0.2, 0.2, 0.1, 200, 5_700),
+)
 
 
 def worth(ranks: np.ndarray, metric: str) -> float:
@@ -69,7 +93,7 @@ def measure(pool: Pooled, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray
 def means(sample: Sample) -> np.ndarray:
     """Return the same estimates from any sample."""
     found = Estimate.of(sample)
-    return np.array([found.moments(metric)[0].mean() for metric in FIGURES])
+    return np.array([found.expected(metric).mean() for metric in FIGURES])
 
 
 def synthetic(pools: int) -> Iterator[Pooled]:
