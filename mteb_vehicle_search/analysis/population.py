@@ -128,17 +128,28 @@ class Estimate(NamedTuple):
         sampled = int(sample.sizes.sum())
         return cls(sample, far_above(sample.base, sample.hits.sum(axis=1), sampled, sample.far))
 
-    def moments(self, metric: str, middle: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Return expectation and variance of each query's score, float64 [q]; `middle` is the median rank."""
+    def expected(self, metric: str, middle: int = 0) -> np.ndarray:
+        """Return the expectation of each query's score, float64 [q]; `middle` is the median rank."""
         if metric == MEAN:
             scale = self.sample.far / self.sample.sizes.sum()
-            ranks = 1.0 + self.sample.base + self.sample.hits.sum(axis=1) * scale
-            return ranks, np.zeros(len(ranks))
-        rank = 1.0 + self.above.base[:, None] + self.above.grid[None, :]
-        score = (rank <= middle).astype(np.float64) if metric == MEDIAN else METRICS[metric].of_rank(rank)
-        mean = np.einsum("ug,ug->u", self.above.posterior, score)
-        square = np.einsum("ug,ug->u", self.above.posterior, score**2)
-        return mean[self.above.which], np.maximum(square - mean**2, 0.0)[self.above.which]
+            return 1.0 + self.sample.base + self.sample.hits.sum(axis=1) * scale
+        return self._integrated(self._scores(metric, middle))
+
+    def spread(self, metric: str, middle: int = 0) -> np.ndarray:
+        """Return what the sample leaves open of each query's score, as a variance, float64 [q]; 0 for mean ranks."""
+        if metric == MEAN:
+            return np.zeros(len(self.above.which))
+        score = self._scores(metric, middle)
+        return np.maximum(self._integrated(score**2) - self._integrated(score) ** 2, 0.0)
+
+    def _scores(self, metric: str, middle: int) -> np.ndarray:
+        """Return scores at the grid points for each distinct number of images that are above for certain."""
+        rank = 1.0 + np.unique(self.above.base)[:, None] + self.above.grid[None, :]
+        return (rank <= middle).astype(np.float64) if metric == MEDIAN else METRICS[metric].of_rank(rank)
+
+    def _integrated(self, scores: np.ndarray) -> np.ndarray:
+        _, of_base = np.unique(self.above.base, return_inverse=True)
+        return np.einsum("ug,ug->u", self.above.posterior, scores[of_base])[self.above.which]
 
     def ranked_by(self, share: float) -> float:
         """Return the rank that this share of the queries has at most."""
@@ -161,8 +172,8 @@ def _figures(sample: Sample, ranks: np.ndarray, metrics: Sequence[str]) -> list[
     parts = [Estimate.of(sample.without(one)) for one in range(replicates)] if replicates > 1 else []
     found = []
     for metric in metrics:
-        values, spread = whole.moments(metric, middle)
-        left_out = np.array([part.moments(metric, middle)[0].mean() for part in parts])
+        values, spread = whole.expected(metric, middle), whole.spread(metric, middle)
+        left_out = np.array([part.expected(metric, middle).mean() for part in parts])
         error = _error(left_out, spread, sample.sizes.sum() / sample.far, _of_one_hit(metric))
         if few or error is None:
             value = float(middle) if metric == MEDIAN else float(values.mean())
