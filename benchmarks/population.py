@@ -25,7 +25,7 @@ from data_prep.sources.drawn.phrases import captions
 from data_prep.sources.drawn.scene import random_scene
 from data_prep.tiny_clip.scenes import normalise, pool_images
 from data_prep.tiny_clip.vocabulary import VOCABULARY_FILE, tokenize
-from mteb_vehicle_search.analysis.population import MEAN, Estimate, Sample, population, sample_of
+from mteb_vehicle_search.analysis.population import MEAN, Estimate, Sample, pool_figures, sample_of
 from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.models import TINY_CLIP_FOLDER
 
@@ -78,7 +78,7 @@ def measure(pool: Pooled, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray
     sampled = round(SHARE * pool.far)
     for _ in range(draws):
         ranks = drawn(pool, generator.permutation(pool.far)[:sampled])
-        found = population(ranks, FIGURES).values()
+        found = pool_figures(ranks, FIGURES).values()
         errors.append([one.pool for one in found] - truth)
         covered.append([one.sampling.low <= true <= one.sampling.high for one, true in zip(found, truth)])
         chosen = generator.permutation(every.shape[1])[: every.shape[1] - pool.far + sampled]

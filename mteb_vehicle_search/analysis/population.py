@@ -99,7 +99,7 @@ def sample_of(ranks: RunRanks) -> Sample:
     return Sample(ranks.ranks - 1 - hits.sum(axis=1), hits, sizes, arms.far, ranks.clusters)
 
 
-def population(ranks: RunRanks, metrics: Sequence[str] = FIGURES, *, far: int | None = None) -> dict[str, Figure]:
+def pool_figures(ranks: RunRanks, metrics: Sequence[str] = FIGURES, *, far: int | None = None) -> dict[str, Figure]:
     """Return figures of a run in the pool that its corpus was drawn from, with 95 % intervals.
 
     `metrics` are of `metrics.growing()`, "mean_rank" and "median_rank". With `far`, the pool has only so many far
@@ -149,7 +149,10 @@ class Estimate(NamedTuple):
 
     def _integrated(self, scores: np.ndarray) -> np.ndarray:
         _, of_base = np.unique(self.above.base, return_inverse=True)
-        return np.einsum("ug,ug->u", self.above.posterior, scores[of_base])[self.above.which]
+        # Beyond some number of images above, scores of the first ten are 0.
+        counted = int(scores.any(axis=0).sum())
+        posterior, scores = self.above.posterior[:, :counted], scores[:, :counted]
+        return np.einsum("ug,ug->u", posterior, scores[of_base])[self.above.which]
 
     def ranked_by(self, share: float) -> float:
         """Return the rank that this share of the queries has at most."""
