@@ -30,12 +30,13 @@ WHOLE, FURTHER = 100, 120
 
 
 class FarAbove(NamedTuple):
-    """What is known of H for the u distinct (base, x) of the queries, at g grid points."""
+    """What is known of H for the u distinct (base, x) of the queries, at g grid points: one of w distributions."""
 
     base: np.ndarray  # int64 [u], images above for certain
     which: np.ndarray  # int64 [q], the pair of each query
     grid: np.ndarray  # int64 [g], numbers of far images above
-    posterior: np.ndarray  # float64 [u, g], sums to 1 by row
+    posterior: np.ndarray  # float64 [w, g], sums to 1 by row
+    row: np.ndarray  # int64 [u], the posterior of each pair
 
 
 def far_above(base: np.ndarray, hits: np.ndarray, sampled: int, far: int) -> FarAbove:
@@ -53,10 +54,11 @@ def far_above(base: np.ndarray, hits: np.ndarray, sampled: int, far: int) -> Far
     weights = np.zeros((int(group.max()) + 1, len(values)))
     np.add.at(weights, (group, of_value), counts)
     prior = np.stack([_prior(values, of_group, likelihood, grid, sampled / far) for of_group in weights])
-    posterior = likelihood[of_value]
-    posterior *= prior[group]
+    distinct, row = np.unique(group * len(values) + of_value, return_inverse=True)
+    posterior = likelihood[distinct % len(values)]
+    posterior *= prior[distinct // len(values)]
     posterior /= posterior.sum(axis=1, keepdims=True)
-    return FarAbove(base, which, grid, posterior)
+    return FarAbove(base, which, grid, posterior, row)
 
 
 def _prior(hits: np.ndarray, counts: np.ndarray, likelihood: np.ndarray, grid: np.ndarray, share: float) -> np.ndarray:

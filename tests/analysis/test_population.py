@@ -16,7 +16,15 @@ from mteb_vehicle_search import summary
 from mteb_vehicle_search.analysis import population_table as command
 from mteb_vehicle_search.analysis.arms import arms_of, family_of, is_miner
 from mteb_vehicle_search.analysis.far_images import far_above
-from mteb_vehicle_search.analysis.population import FIGURES, MEAN, MEDIAN, Interval, pool_figures
+from mteb_vehicle_search.analysis.population import (
+    ASSUMED_HITS,
+    FIGURES,
+    MEAN,
+    MEDIAN,
+    Interval,
+    pool_figures,
+    standard_error,
+)
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.errors import ResultsError
@@ -173,6 +181,21 @@ def test_intervals_hold_the_estimate_and_that_over_images_is_wider():
         assert figure.metric == MEDIAN or outer.high - outer.low > inner.high - inner.low
 
 
+def test_a_standard_error_adds_to_the_jackknife_only_what_shrinking_costs():
+    left_out, share = np.random.default_rng(0).normal(size=(20, 50)) / 20, 0.25
+    jackknife = 19 * np.var(left_out.mean(axis=1)) * (1 - share)
+    alone = 19 * np.var(left_out, axis=0) * (1 - share)
+    assert standard_error(left_out, 0.9 * alone, share, 0.0) == pytest.approx(np.sqrt(jackknife))
+    shrunk = np.sqrt(jackknife + 0.5 * alone.sum() / 50**2)
+    assert standard_error(left_out, 1.5 * alone, share, 0.0) == pytest.approx(shrunk)
+    # What moves all queries alike does not average out.
+    together = np.repeat(left_out[:, :1], 50, axis=1)
+    assert standard_error(together, np.zeros(50), share, 0.0) == pytest.approx(np.sqrt(alone[0]))
+    same = standard_error(np.full((20, 50), 0.5), np.zeros(50), share, 0.5)
+    assert same == pytest.approx(np.sqrt(ASSUMED_HITS * (1 - share)) * 0.5 / share / 50)
+    assert standard_error(left_out[:1], alone, share, 0.5) is None
+
+
 def test_fewer_images_sampled_say_less():
     widths = [
         np.mean([np.ptp(pool_figures(sample(tiny(), n, share), ["mrr"])["mrr"].sampling[1:]) for n in range(5)])
@@ -186,7 +209,7 @@ def test_a_query_that_nothing_near_beats_has_few_far_images_above():
     base, hits = np.repeat([0, 9], 200), np.concatenate([np.repeat([0, 1], [198, 2]), np.repeat([0, 1], [20, 180])])
     found = far_above(base, hits, 100, 1_000)
     none = [int(found.which[at]) for at in (0, 200)]
-    first, second = (found.posterior[at] @ found.grid for at in none)
+    first, second = (found.posterior[found.row[at]] @ found.grid for at in none)
     assert first < 0.5 < 2 < second
 
 
