@@ -6,7 +6,7 @@ of all N do, x is hypergeometric (N, H, n). Queries share a prior for H with tho
 binomial distribution of the same mean and spread (thinned at random it stays one, with the mean thinned; Puig and
 Valero, J. Am. Stat. Assoc. 101, 2006), and takes 20 steps of EM towards the nonparametric maximum likelihood (Laird, J.
 Am. Stat. Assoc. 73, 1978). One prior for all queries overstates how often far images beat those that nothing near
-does; more steps, or a flat start, spread more and are no less biased (README.md).
+does; more steps spread more, and are less biased in some figures only (README.md).
 
 Priors on the chance p of a random image, as `extrapolation.py` has them, make H more uneven than Poisson, which a pool
 that is there is not; here H itself has the prior, so that nothing is left open where all far images were sampled.
