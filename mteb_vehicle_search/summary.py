@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mteb_vehicle_search.analysis import caveats
-from mteb_vehicle_search.analysis.population import population
+from mteb_vehicle_search.analysis.population import pool_figures
 from mteb_vehicle_search.analysis.population_table import in_short
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.uncertainty import Interval, too_few
@@ -43,7 +43,7 @@ def _in_the_pool(run: RunRanks | None) -> list[str]:
     """Return the line on the pool that the corpus of a run was drawn from; none if it was not."""
     if run is None or run.arms is None or not run.one_relevant:
         return []
-    return [in_short(run.arms, population(run, ("ndcg_at_10", "recall_at_1")))]
+    return [in_short(run.arms, pool_figures(run, ("ndcg_at_10", "recall_at_1")))]
 
 
 def show_written(path: Path) -> None:

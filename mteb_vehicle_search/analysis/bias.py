@@ -71,7 +71,7 @@ class Judged(NamedTuple):
     left_out: list[Left]
 
 
-def bias(
+def miner_bias(
     runs: Sequence[RunRanks],
     metric: str = "ndcg_at_10",
     *,
@@ -201,7 +201,7 @@ def main(args: argparse.Namespace) -> int:
     """Print what miners do to the models; return the exit code."""
     records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
     runs = [load_ranks(record) for record in records]
-    found = bias(runs, args.metric, metas=[meta_of(record.key) for record in records], seed=args.seed)
+    found = miner_bias(runs, args.metric, metas=[meta_of(record.key) for record in records], seed=args.seed)
     if args.format == "json":
         sys.stdout.write(json.dumps(as_json(runs, args.metric, found), indent=2, allow_nan=False, ensure_ascii=False))
         sys.stdout.write("\n")

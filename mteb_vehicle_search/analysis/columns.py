@@ -14,7 +14,7 @@ import numpy as np
 
 from mteb_vehicle_search.analysis.arms import family_of
 from mteb_vehicle_search.analysis.fields import INTEGER, NUMBER, TEXT, Field, is_text, json_types
-from mteb_vehicle_search.analysis.population import Figure, population
+from mteb_vehicle_search.analysis.population import Figure, pool_figures
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.runs import Result, holds_flickr30k
 from mteb_vehicle_search.analysis.sets import title_of
@@ -90,7 +90,7 @@ class Entry:
         """Figures in the pool that the corpus was drawn from; none without ranks, or where it cannot be estimated."""
         if not self.ranks or not self.ranks.arms or not self.ranks.one_relevant:
             return {}
-        return population(self.ranks, POOL_FIGURES)
+        return pool_figures(self.ranks, POOL_FIGURES)
 
     @property
     def miner_family(self) -> str | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
@@ -32,6 +31,8 @@ from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.terminal import console, print_columns
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mteb_vehicle_search.eval_set.schema import Query
 
 SIGNIFICANCE = 0.05

@@ -6,7 +6,7 @@ of all N do, x is hypergeometric (N, H, n). Queries share a prior for H with tho
 binomial distribution of the same mean and spread (thinned at random it stays one, with the mean thinned; Puig and
 Valero, J. Am. Stat. Assoc. 101, 2006), and takes 20 steps of EM towards the nonparametric maximum likelihood (Laird, J.
 Am. Stat. Assoc. 73, 1978). One prior for all queries overstates how often far images beat those that nothing near
-does; more steps, or a flat start, spread more and are no less biased (README.md).
+does; more steps spread more, and are less biased in some figures only (README.md).
 
 Priors on the chance p of a random image, as `extrapolation.py` has them, make H more uneven than Poisson, which a pool
 that is there is not; here H itself has the prior, so that nothing is left open where all far images were sampled.
@@ -30,12 +30,13 @@ WHOLE, FURTHER = 100, 120
 
 
 class FarAbove(NamedTuple):
-    """What is known of H for the u distinct (base, x) of the queries, at g grid points."""
+    """What is known of H for the u distinct (base, x) of the queries, at g grid points: one of w distributions."""
 
     base: np.ndarray  # int64 [u], images above for certain
     which: np.ndarray  # int64 [q], the pair of each query
     grid: np.ndarray  # int64 [g], numbers of far images above
-    posterior: np.ndarray  # float64 [u, g], sums to 1 by row
+    posterior: np.ndarray  # float64 [w, g], sums to 1 by row
+    row: np.ndarray  # int64 [u], the posterior of each pair
 
 
 def far_above(base: np.ndarray, hits: np.ndarray, sampled: int, far: int) -> FarAbove:
@@ -43,25 +44,31 @@ def far_above(base: np.ndarray, hits: np.ndarray, sampled: int, far: int) -> Far
 
     `base` int [q] are the images above for certain. There is a sample: 0 < `sampled` <= `far`.
     """
-    pairs, which = np.unique(np.stack([base, hits]), axis=1, return_inverse=True)
-    which = which.reshape(-1)
-    grid = _grid(pairs[1], sampled, far)
-    likelihood = _likelihood(pairs[1], grid, sampled, far)
+    pairs, which = np.unique(base.astype(np.int64) * (sampled + 1) + hits, return_inverse=True)
+    base, hits = np.divmod(pairs, sampled + 1)
+    values, of_value = np.unique(hits, return_inverse=True)
+    grid = _grid(values, sampled, far)
+    likelihood = _likelihood(values, grid, sampled, far)
     counts = np.bincount(which).astype(np.float64)
-    posterior = np.empty_like(likelihood)
-    group = _groups(pairs[0], counts)
-    for label in np.unique(group):
-        of_group = group == label
-        prior = _start(pairs[1][of_group], counts[of_group], grid, sampled / far)
-        values, at = np.unique(pairs[1][of_group], return_inverse=True)
-        first = np.array([np.argmax(at == one) for one in range(len(values))])
-        shares = likelihood[of_group][first]
-        weights = np.bincount(at.reshape(-1), weights=counts[of_group])
-        for _ in range(STEPS):
-            prior = prior * ((weights / np.maximum(shares @ prior, 1e-300)) @ shares) / weights.sum()
-        joint = likelihood[of_group] * prior
-        posterior[of_group] = joint / joint.sum(axis=1, keepdims=True)
-    return FarAbove(pairs[0], which, grid, posterior)
+    _, group = np.unique(_groups(base, counts), return_inverse=True)
+    weights = np.zeros((int(group.max()) + 1, len(values)))
+    np.add.at(weights, (group, of_value), counts)
+    prior = np.stack([_prior(values, of_group, likelihood, grid, sampled / far) for of_group in weights])
+    distinct, row = np.unique(group * len(values) + of_value, return_inverse=True)
+    posterior = likelihood[distinct % len(values)]
+    posterior *= prior[distinct // len(values)]
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    return FarAbove(base, which, grid, posterior, row)
+
+
+def _prior(hits: np.ndarray, counts: np.ndarray, likelihood: np.ndarray, grid: np.ndarray, share: float) -> np.ndarray:
+    """Return the prior of a group of queries at the grid points; `counts` [v] are its queries with so many `hits`."""
+    seen = counts > 0
+    hits, counts, likelihood = hits[seen], counts[seen], likelihood[seen]
+    prior = _start(hits, counts, grid, share)
+    for _ in range(STEPS):
+        prior = prior * ((counts / np.maximum(likelihood @ prior, 1e-300)) @ likelihood) / counts.sum()
+    return prior
 
 
 def _groups(base: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -105,7 +112,7 @@ def _log_factorials(last: int) -> np.ndarray:
 
 def _start(hits: np.ndarray, counts: np.ndarray, grid: np.ndarray, share: float) -> np.ndarray:
     """Return the negative binomial prior of the same mean and variance, with a little everywhere, float64 [g]."""
-    from scipy.stats import nbinom
+    from scipy.special import gammaln
 
     total = counts.sum()
     mean = float(counts @ hits) / total
@@ -114,5 +121,7 @@ def _start(hits: np.ndarray, counts: np.ndarray, grid: np.ndarray, share: float)
     shape = float(np.clip(mean**2 / excess, 0.02, 50.0)) if mean > 0 and excess > 0.02 * mean else 50.0
     expected = max(mean, 0.2 / total) / share
     width = np.gradient(grid.astype(np.float64)) if len(grid) > 1 else np.ones(1)
-    fitted, even = nbinom.pmf(grid, shape, shape / (shape + expected)) * width, width / (grid + 1.0)
+    log = gammaln(grid + shape) - gammaln(shape) - gammaln(grid + 1.0)
+    log += shape * np.log(shape / (shape + expected)) + grid * np.log(expected / (shape + expected))
+    fitted, even = np.exp(log) * width, width / (grid + 1.0)
     return (1 - SPREAD) * fitted / max(fitted.sum(), 1e-300) + SPREAD * even / even.sum()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mteb_vehicle_search.analysis.arms import Arms
-from mteb_vehicle_search.analysis.population import population, require_arms, sample_of
+from mteb_vehicle_search.analysis.population import pool_figures, require_arms, sample_of
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
@@ -53,7 +53,7 @@ def grown(ranks: RunRanks, metrics: Sequence[str], sizes: Sequence[int] | None =
     found: dict[str, list[Grown]] = {metric: [] for metric in metrics}
     for n in sorted(sizes):
         if n > arms.sampled:
-            figures = population(ranks, metrics, far=n)
+            figures = pool_figures(ranks, metrics, far=n)
         for metric, points in found.items():
             if n > arms.sampled:
                 points.append(Grown(n, figures[metric].interval, "pool"))

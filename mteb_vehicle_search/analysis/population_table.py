@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mteb_vehicle_search.analysis.arms import Arms, family_of, is_miner
 from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
-from mteb_vehicle_search.analysis.population import FIGURES, HEADINGS, Figure, population, require_arms
+from mteb_vehicle_search.analysis.population import FIGURES, HEADINGS, Figure, pool_figures, require_arms
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import meta_of
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
     for record, name in zip(records, shown_names([record.key for record in records])):
         ranks = load_ranks(record)
         arms, meta = require_arms(ranks), meta_of(record.key)
-        asked = population(ranks, list(dict.fromkeys([*metrics, "recall_at_1"])))
+        asked = pool_figures(ranks, list(dict.fromkeys([*metrics, "recall_at_1"])))
         lines = [sentence(arms, asked["recall_at_1"].interval), how_sampled(arms)]
         akin = family_of(record.key.model, meta, arms.miners)
         lines += kinship(name, is_miner(record.key.model, arms.miners), " and ".join(akin))

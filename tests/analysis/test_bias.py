@@ -11,7 +11,7 @@ from hand_made_runs import hand_made, table_of
 from pool_worlds import drawn, rivals, tiny
 
 from mteb_vehicle_search.analysis import bias as command
-from mteb_vehicle_search.analysis.bias import ALL, bias
+from mteb_vehicle_search.analysis.bias import ALL, miner_bias
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.errors import ResultsError
@@ -46,28 +46,28 @@ def small(*names: str) -> list[RunRanks]:
 
 
 def test_mined_images_are_harder_than_random_ones_for_every_model(alone):
-    for one in bias(alone):
+    for one in miner_bias(alone):
         for favour in one.favours:
             assert 0 < favour.drop.low < favour.drop.mean < favour.drop.high
             assert favour.drop.mean == pytest.approx(favour.random - favour.mined)
 
 
 def test_a_model_that_mined_is_wronged_and_three_miners_at_least_halve_it(alone):
-    first, *others = bias(alone)
+    first, *others = miner_bias(alone)
     (of_all, of_miner) = first.favours
     assert (of_all.miner, of_miner.miner, of_all.bias) == (ALL, "first", of_miner.bias)
     assert of_all.bias.low > 0
     usual = np.median([one.favours[0].drop.mean for one in others])
     assert of_all.bias.mean == pytest.approx(of_all.drop.mean - usual)
     assert all(abs(one.favours[0].bias.mean) < of_all.bias.mean / 2 for one in others)
-    among_three = bias(rivals(miners=3))[0].favours[0]
+    among_three = miner_bias(rivals(miners=3))[0].favours[0]
     assert among_three.bias.mean < of_all.bias.mean / 2
 
 
 def test_the_larger_arm_is_thinned_to_the_smaller():
     (ranks,) = small("org/a")
     arms = ranks.arms
-    (one,) = bias([ranks], "recall_at_1")
+    (one,) = miner_bias([ranks], "recall_at_1")
     of_all = one.favours[0]
     assert of_all.images == min(arms.near, arms.sampled) == 200
     above = ranks.above_of(arms.of_arm("mined"))
@@ -89,7 +89,7 @@ def test_leaving_a_miner_out_drops_what_it_alone_found():
     assert len(alone) == 1
     above = {**b.above, alone[0]: b.above[alone[0]] + 3}
     worse = RunRanks(**{**fields(b), "above": above, "ranks": b.ranks + 3})
-    first, second = bias([a, worse], "mrr")
+    first, second = miner_bias([a, worse], "mrr")
     assert (first.rank, second.rank) == (1, 2)
     assert second.score < first.score
     left = [{one.miner: one for one in found.left_out} for found in (first, second)]
@@ -101,27 +101,27 @@ def test_leaving_a_miner_out_drops_what_it_alone_found():
 
 def test_the_bias_is_against_the_median_of_unrelated_models_only():
     runs = small("org/a", "org/kin-of-first", "miner/second", "org/b")
-    found = {one.model: one for one in bias(runs)}
+    found = {one.model: one for one in miner_bias(runs)}
     assert found["miner/second"].own == "second"
     assert found["miner/second"].family == ["second"]
     assert (found["org/kin-of-first"].own, found["org/kin-of-first"].family) == (None, ["first"])
     assert found["org/a"].family == []
     # Three are unrelated to the first miner, and only a and b to all.
     assert all(favour.bias is not None for favour in found["org/a"].favours)
-    fewer = bias(small("org/a", "org/kin-of-first", "miner/first"))
+    fewer = miner_bias(small("org/a", "org/kin-of-first", "miner/first"))
     assert [favour.bias is None for favour in fewer[0].favours] == [True, True, False, False]
 
 
 def test_metadata_tells_of_families_too():
     runs = small("org/a", "org/b", "org/c")
-    found = bias(runs, metas=[{}, {"adapted_from": "x/kin-of-third"}, {}])
+    found = miner_bias(runs, metas=[{}, {"adapted_from": "x/kin-of-third"}, {}])
     assert [one.family for one in found] == [[], ["third"], []]
 
 
 def test_too_few_images_have_no_interval():
     pool = tiny(captioned=4)
     ranks = drawn(pool, np.arange(50))
-    found = bias([ranks, renamed(ranks, "org/b")])
+    found = miner_bias([ranks, renamed(ranks, "org/b")])
     assert found[0].favours[0].drop.low is None
     assert found[0].favours[0].bias.mean == 0
 
@@ -129,20 +129,20 @@ def test_too_few_images_have_no_interval():
 def test_what_cannot_be_compared_is_refused():
     (ranks,) = small("org/a")
     with pytest.raises(ResultsError, match="does not say with which probabilities"):
-        bias([hand_made([1, 2])])
+        miner_bias([hand_made([1, 2])])
     twice = RunRanks(**{**fields(ranks), "query_ids": np.repeat(ranks.query_ids[::2], 2)})
     with pytest.raises(ResultsError, match="several relevant images"):
-        bias([twice])
+        miner_bias([twice])
     pool = tiny()
     other = renamed(drawn(pool, np.arange(150)), "org/b")
     with pytest.raises(ResultsError, match="other arms"):
-        bias([ranks, other])
+        miner_bias([ranks, other])
     everything = {**ranks.record.info, "pool": {**ranks.record.info["pool"], "far": 0}}
     sources = {name: one for name, one in everything["sources"].items() if one["arm"] != "random"}
     everything["pool"]["images"] = everything["pool"]["near"]
     bare = RunRanks(**{**fields(ranks), "record": RunRecord(ranks.record.folder, {**everything, "sources": sources})})
     with pytest.raises(ResultsError, match="holds no random images"):
-        bias([bare])
+        miner_bias([bare])
 
 
 def test_the_table_marks_relatives_and_says_where_there_is_no_bias(home, capsys, monkeypatch):
@@ -161,7 +161,7 @@ def test_the_table_marks_relatives_and_says_where_there_is_no_bias(home, capsys,
     assert any("family of first" in line and line.startswith("org/kin-of-first") for line in text.splitlines())
     assert run(*names, "--format", "json") == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    expected = bias(runs)
+    expected = miner_bias(runs)
     assert [one["name"] for one in found["models"]] == names
     for one, judged in zip(found["models"], expected):
         assert one["rank"] == judged.rank

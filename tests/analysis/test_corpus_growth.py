@@ -29,7 +29,7 @@ from mteb_vehicle_search.analysis.corpus_growth import (
 )
 from mteb_vehicle_search.analysis.dependence import Dependence
 from mteb_vehicle_search.analysis.extrapolation import extrapolate
-from mteb_vehicle_search.analysis.population import population
+from mteb_vehicle_search.analysis.population import pool_figures
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.thinning import thinned
 from mteb_vehicle_search.analysis.uncertainty import Interval, clustered_interval
@@ -674,7 +674,7 @@ class TestInAPool:
         assert by_size[arms.sampled].value == pytest.approx((1 / ranks.ranks).mean())
         expected = thinned("mrr", ranks.ranks - 1 - hits, hits, arms.sampled, 100).mean()
         assert by_size[100].value == pytest.approx(expected)
-        assert by_size[arms.far].interval == population(ranks, ["mrr"])["mrr"].interval
+        assert by_size[arms.far].interval == pool_figures(ranks, ["mrr"])["mrr"].interval
         truth = (1 / pool.ranks).mean()
         assert by_size[arms.far].low < truth < by_size[arms.far].high
         values = [point.value for point in points]

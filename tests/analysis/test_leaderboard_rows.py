@@ -11,7 +11,7 @@ from pool_worlds import drawn, tiny
 
 from mteb_vehicle_search.analysis.columns import cells_of, row_columns
 from mteb_vehicle_search.analysis.fields import json_types
-from mteb_vehicle_search.analysis.population import population
+from mteb_vehicle_search.analysis.population import pool_figures
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.reported import reported_rows
 from mteb_vehicle_search.analysis.runs import Result
@@ -250,7 +250,7 @@ def pooled_row(**changed: Any) -> tuple[RunRanks, dict[str, Any]]:
 
 def test_a_row_has_its_figures_in_the_pool():
     ranks, row = pooled_row()
-    found = population(ranks, ("ndcg_at_10", "recall_at_1", "mean_rank"))
+    found = pool_figures(ranks, ("ndcg_at_10", "recall_at_1", "mean_rank"))
     ndcg = found["ndcg_at_10"]
     assert row["pool_ndcg_at_10"] == round(ndcg.pool, 5) < row["recall_at_10"]
     assert row["pool_ndcg_at_10_ci_low"] == round(ndcg.interval.low, 5)

@@ -37,7 +37,9 @@ def test_the_public_names_are_those_of_the_package():
         "hold_out",
         "holm",
         "load_ranks",
+        "miner_bias",
         "paired_comparison",
+        "pool_figures",
         "queries_of",
         "rank_ranges",
     }

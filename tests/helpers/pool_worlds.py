@@ -204,11 +204,13 @@ def rivals(miners: int, models: int = 5, seed: int = 3) -> list[RunRanks]:
     return runs
 
 
-def usual(seed: int = 0, near: int = NEAR, **size: Any) -> Pooled:
-    """Return a world of three miners and a model that is none of them."""
+def usual(
+    seed: int = 0, near: int = NEAR, miners_noise: float = NOISE, model_noise: float = NOISE, **size: Any
+) -> Pooled:
+    """Return a world of three miners and a model that is none of them; the more noise, the less a view sees."""
     world = pool_world(seed=seed, **size)
-    found = {name: mined(view(world, 1_000 * seed + n), near) for n, name in enumerate(MINERS)}
-    return pooled(ranked(view(world, 1_000 * seed + 99)), world.relevant, found)
+    found = {name: mined(view(world, 1_000 * seed + n, miners_noise), near) for n, name in enumerate(MINERS)}
+    return pooled(ranked(view(world, 1_000 * seed + 99, model_noise)), world.relevant, found)
 
 
 def tiny(captioned: int = 30) -> Pooled:

@@ -17,7 +17,7 @@ from small_runs import CAPTIONED, DISTRACTORS, HOSTILE, MODELS, QUERIES, write_p
 
 from mteb_vehicle_search import cli
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
-from mteb_vehicle_search.analysis.population import population
+from mteb_vehicle_search.analysis.population import pool_figures
 from mteb_vehicle_search.analysis.population_table import sentence
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import Skipped
@@ -827,7 +827,7 @@ class TestASetThatWasDrawnFromAPool:
         assert "In the whole pool" in text
         for record in runs:
             name, ranks = record.info["model_name"], load_ranks(record)
-            found = population(ranks, ("recall_at_1", "ndcg_at_10", "mean_rank"))
+            found = pool_figures(ranks, ("recall_at_1", "ndcg_at_10", "mean_rank"))
             assert f"{name}: {sentence(ranks.arms, found['recall_at_1'].interval)}" in text
             ndcg, *others = (found[key] for key in ("ndcg_at_10", "recall_at_1", "mean_rank"))
             shown = [f"{round(one.pool, 5):{form}}" for one, form in zip(others, (".4f", ",.1f"))]
