@@ -404,3 +404,39 @@ def test_a_file_of_our_name_is_told_and_not_executed(
     with pytest.warns(UserWarning, match="hides the package mteb-vehicle-search, so mteb goes on without") as warned:
         assert importlib.import_module("mteb").WHOLE
     assert [str(hiding.parent if name.endswith("/x") else hiding) in str(one.message) for one in warned] == [True]
+
+
+class Allocator:
+    """Stands for a C library, with or without glibc's function; remembers what it was asked."""
+
+    def __init__(self, *, glibc: bool = True) -> None:
+        self.asked: list[tuple[int, int]] = []
+        if glibc:
+            self.mallopt = lambda *words: self.asked.append(words)
+
+
+def import_with(monkeypatch: pytest.MonkeyPatch, allocator: Allocator) -> ModuleType:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: allocator)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
+    hook.install(lambda name: None)
+    return importlib.import_module("mteb")
+
+
+def test_there_is_one_heap_a_processor_once_mteb_is_imported(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    allocator = Allocator()
+    import_with(monkeypatch, allocator)
+    importlib.import_module("mteb.tasks")
+    assert allocator.asked == [(-8, 3)]
+
+
+@pytest.mark.parametrize("why", ["other system", "own number", "other library"])
+def test_heaps_are_left_alone(package: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    monkeypatch.setattr(sys, "platform", "win32" if why == "other system" else "linux")
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    if why == "own number":
+        monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    allocator = Allocator(glibc=why != "other library")
+    assert import_with(monkeypatch, allocator).WHOLE
+    assert allocator.asked == []
