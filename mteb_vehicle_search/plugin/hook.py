@@ -4,7 +4,6 @@ mteb has no plugin system. A finder that is asked first wraps the loader of the 
 executed, whoever installed the hook is called with its name, and adds to it what mteb itself would have put there.
 """
 
-import contextlib
 import sys
 
 PACKAGE = "mteb"
@@ -67,10 +66,11 @@ def _one_heap_a_processor():
     """
     import ctypes
     import os
+    from contextlib import suppress
 
     if sys.platform != "linux" or "MALLOC_ARENA_MAX" in os.environ:
         return
-    with contextlib.suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, len(os.sched_getaffinity(0)))
 
 
