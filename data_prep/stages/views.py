@@ -42,39 +42,50 @@ class Views:
         return np.array([int(text, 16) for text in self._column("perceptual_hash")], dtype=np.uint64)
 
     def _column(self, name: str) -> list[str]:
-        return [value for batch in self._batches for value in batch.column(name).to_pylist()]
+        return [value for path in self.files for batch in _batches(path) for value in batch.column(name).to_pylist()]
 
     @cached_property
-    def _batches(self) -> list[pa.RecordBatch]:
-        """All batches that have rows, mapped into memory."""
-        readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in self.files]
-        batches = (reader.get_batch(at) for reader in readers for at in range(reader.num_record_batches))
-        return [batch for batch in batches if batch.num_rows]
+    def _ends(self) -> np.ndarray:
+        """Where the rows of each file end, int64 [files]."""
+        return np.cumsum([sum(batch.num_rows for batch in _batches(path)) for path in self.files], dtype=np.int64)
+
+    def _schema(self) -> pa.Schema | None:
+        """Return the columns of the files; None if there are no images."""
+        return next((batch.schema for path in self.files for batch in _batches(path)), None)
 
     def miners(self) -> list[str]:
         """Return the names of the miners that embedded the images."""
-        names = self._batches[0].schema.names if self._batches else []
-        return [name for name in names if name not in ("id", "perceptual_hash")]
+        schema = self._schema()
+        return [name for name in schema.names if name not in ("id", "perceptual_hash")] if schema else []
 
     def dimension(self, miner: str) -> int:
         """Return how long a miner's vectors are; 0 if there are no images."""
-        return self._batches[0].schema.field(miner).type.list_size if self._batches else 0
+        schema = self._schema()
+        return schema.field(miner).type.list_size if schema else 0
 
     def chunks(self, miner: str) -> Iterator[np.ndarray]:
         """Yield a miner's unit vectors, float32 [n, d], in the order of `ids`; n is at most `ROWS`."""
-        return (_vectors_of(batch, miner) for batch in self._batches)
+        return (_vectors_of(batch, miner) for path in self.files for batch in _batches(path))
 
     def take(self, miner: str, rows: np.ndarray) -> np.ndarray:
         """Return a miner's unit vectors of some rows (int64 [n], not negative), float32 [n, d]."""
-        ends = np.cumsum([batch.num_rows for batch in self._batches])
-        found, of_batch = (
-            np.empty((len(rows), self.dimension(miner)), dtype=np.float32),
-            np.searchsorted(ends, rows, "right"),
-        )
-        for number in np.unique(of_batch).tolist():
-            here, batch = of_batch == number, self._batches[number]
-            found[here] = _vectors_of(batch, miner)[rows[here] - (ends[number] - batch.num_rows)]
+        found = np.empty((len(rows), self.dimension(miner)), dtype=np.float32)
+        of_file = np.searchsorted(self._ends, rows, "right")
+        for number in np.unique(of_file).tolist():
+            begin = int(self._ends[number - 1]) if number else 0
+            for batch in _batches(self.files[number]):
+                here = (rows >= begin) & (rows < begin + batch.num_rows)
+                found[here] = _vectors_of(batch, miner)[rows[here] - begin]
+                begin += batch.num_rows
         return found
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a file that have rows, mapped into memory until nobody holds them any more."""
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    for number in range(reader.num_record_batches):
+        if (batch := reader.get_batch(number)).num_rows:
+            yield batch
 
 
 def _vectors_of(batch: pa.RecordBatch, miner: str) -> np.ndarray:
