@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
 from data_prep.stages.identity import same_everywhere
-from data_prep.stages.reduce import book, counts_of, prepare_all, reduced_path, write_index, write_jpegs
-from data_prep.stages.shards import Only, OpenPool, Pool
+from data_prep.stages.reduce import prepare_all, reduced_path, write_index, write_jpegs
+from data_prep.stages.shards import Kept, Only, OpenPool, Pool, Work, stage_of, work_on_shards
 from data_prep.storage import PassedOver
-from mteb_vehicle_search.engine.shown import Shown
 from mteb_vehicle_search.eval_set.schema import ImagePolicy, Rejected
-from mteb_vehicle_search.files import new_file, safe_name, write_whole
+from mteb_vehicle_search.files import new_file, write_whole
 from mteb_vehicle_search.settings import usable_cores
 
 if TYPE_CHECKING:
     from data_prep.sources import DistractorSource, Shard
 
-EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
+
+GROUP = "distractors"
 
 
 class Here(NamedTuple):
@@ -122,7 +122,7 @@ class Reducer:
 
 def shard_stage(shard: Shard) -> str:
     """Return the name of the stage that reduces a shard."""
-    return f"distractors/{safe_name(shard.name)}"
+    return stage_of(GROUP, shard)
 
 
 def reduce_distractors(
@@ -139,72 +139,24 @@ def reduce_distractors(
         SourceError: A shard cannot be read.
         EngineError: As by `Engine.map`.
     """
-    job.stages.tell_changes("distractors", [shard_stage(shard) for shard in shards])
-    with job.reporter.bar("distractors", sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
-        only, identity = Only.of(job, mined), None
-        keeper = _Keeper(job, source, shards, only, Shown(bar, job.engine))
-        if not job.engine.is_here:  # A worker in this process is of this process.
-            identity = same_everywhere()
-        how = {"identity": identity, "listener": keeper.shown}
-        with closing(job.engine.map(_make_reducer(job, source, only), keeper.units(), **how)) as results:
-            for number, done in results:
-                keeper.keep(number, done)
-    shutil.rmtree(job.options.work / "download", ignore_errors=True)
-    return [keeper.markers[shard.name] for shard in shards]
+    only, wanted = Only.of(job, mined), sorted(job.preset.wanted_classes())
+    of_only = {only.by: fingerprint(sorted(only.ids))} if only else {}
 
+    def configuration(shard: Shard) -> dict[str, Any]:
+        # A shard of one class does not depend on the others.
+        classes = wanted if shard.class_index < 0 else [shard.class_index]
+        return {"classes": classes, "images": job.preset.images.as_json(), **of_only}
 
-def _make_reducer(job: Job, source: DistractorSource, only: Only | None) -> MakeReducer:
-    here = Here(job.options.work, job.options.workers)
-    return MakeReducer(Pool.of(job, source), job.preset.images, only, here)
-
-
-class _Keeper:
-    """Says which shards are to be reduced, and writes what becomes of them."""
-
-    def __init__(
-        self, job: Job, source: DistractorSource, shards: list[Shard], only: Only | None, shown: Shown
-    ) -> None:
-        self.markers: dict[str, Marker] = {}
-        self.shown = shown
-        self._job, self._source, self._shards = job, source, shards
-        self._begun: list[tuple[Shard, dict[str, Any]]] = []
-        self._wanted = job.preset.wanted_classes()
-        self._only = {only.by: fingerprint(sorted(only.ids))} if only else {}
-        self._images = 0
-
-    def units(self) -> Iterator[Shard]:
-        """Yield the shards that are not done."""
-        for shard in self._shards:
-            configuration = {
-                "shard": shard.name,
-                "source": shard.fingerprint(),
-                # A shard of one class does not depend on the others.
-                "classes": sorted(self._wanted) if shard.class_index < 0 else [shard.class_index],
-                "images": self._job.preset.images.as_json(),
-                **self._only,
-            }
-            if (marker := self._job.stages.done(shard_stage(shard), configuration)) is None:
-                self._begun.append((shard, configuration))
-                yield shard
-            else:
-                self._source.release(shard)
-                self.shown.progress(max(0, shard.size_bytes))
-                self._count(shard, marker)
-
-    def keep(self, number: int, done: ReducedShard) -> None:
-        """Write what became of a unit, and its marker."""
-        shard, configuration = self._begun[number]
-        path, images = reduced_path(self._job.options.work, shard_stage(shard)), len(done.lines)
+    def keep(shard: Shard, done: ReducedShard) -> Kept:
+        path = reduced_path(job.options.work, shard_stage(shard))
         if done.jpegs is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, done.jpegs)
-        files, counts = [path, write_index(path, done.lines)], counts_of(images, done.passed)
-        self._images += images
-        self._count(shard, self._job.stages.finish(shard_stage(shard), configuration, files, counts, done.rejected))
+        return Kept([path, write_index(path, done.lines)], len(done.lines), done.passed, done.rejected)
 
-    def _count(self, shard: Shard, marker: Marker) -> None:
-        self.markers[shard.name] = marker
-        self.shown.note(f"{self._images:,} images, {len(self.markers)} of {len(self._shards)} shards")
-        book(self._job, marker)
-        if sum(self._job.inputs.values()) >= EARLY_CHECK:
-            self._job.check_rejects()
+    here = Here(job.options.work, job.options.workers)
+    make = MakeReducer(Pool.of(job, source), job.preset.images, only, here)
+    work = Work(GROUP, GROUP, make, configuration, same_everywhere, keep)
+    markers = work_on_shards(job, source, shards, work)
+    shutil.rmtree(job.options.work / "download", ignore_errors=True)
+    return markers

@@ -5,27 +5,27 @@ Nothing of a pool is kept but vectors, ids and perceptual hashes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data_prep.job import Job
 from data_prep.markers import Marker, fingerprint
 from data_prep.preset import Miner
+from data_prep.stages import shards as shards_of
 from data_prep.stages.chunks import Kept, Work, work_on_chunks
 from data_prep.stages.classifiers import device_of, kind_of
 from data_prep.stages.embedder import STAGE, Embedded, Loading, MakeEmbedder, pool_file
 from data_prep.stages.reduce import book, counts_of
-from data_prep.stages.shards import Pool
 from data_prep.stages.views import SUFFIX, Views
 from data_prep.storage import PassedOver
 from mteb_vehicle_search.engine.shown import Shown
-from mteb_vehicle_search.files import safe_name, write_whole
+from mteb_vehicle_search.files import write_whole
 
 if TYPE_CHECKING:
     from data_prep.sources import CaptionedSource, DistractorSource, Shard
 
-EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
+
+POOL = f"{STAGE}/pool"
 
 
 def embed_captioned(job: Job, source: CaptionedSource, kept: Collection[str] | None) -> Views:
@@ -74,71 +74,29 @@ def embed_pool(job: Job, source: DistractorSource, shards: Sequence[Shard]) -> V
     classes = preset.distractor_classes()
     names = {item.index: item.name for item in classes.classes} if classes else {}
     loading = _loading(job, preset.pool_miners(), names)
-    job.stages.tell_changes(f"{STAGE}/pool", [pool_stage(shard) for shard in shards])
-    with job.reporter.bar("embed pool", sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
-        keeper = _Keeper(job, source, shards, _configuration(loading), Shown(bar, job.engine))
-        how: dict[str, Any] = {"identity": _identity(job, loading), "listener": keeper.shown}
-        make = _make(job, loading, Pool.of(job, source))
-        with closing(job.engine.map(make, keeper.units(), **how)) as results:
-            for number, done in results:
-                keeper.keep(number, done)
-    job.check_rejects()
-    return _views(job, [keeper.markers[shard.name] for shard in shards])
+    own, wanted = _configuration(loading), sorted(preset.wanted_classes())
 
+    def configuration(shard: Shard) -> dict[str, Any]:
+        # A shard of one class does not depend on the others.
+        return {**own, "classes": fingerprint(wanted) if shard.class_index < 0 else [shard.class_index]}
 
-class _Keeper:
-    """Says which shards are to be embedded, and writes what becomes of them."""
-
-    def __init__(
-        self, job: Job, source: DistractorSource, shards: list[Shard], configuration: dict[str, Any], shown: Shown
-    ) -> None:
-        self.markers: dict[str, Marker] = {}
-        self.shown = shown
-        self._job, self._source, self._shards, self._configuration = job, source, shards, configuration
-        self._begun: list[tuple[Shard, dict[str, Any]]] = []
-        self._wanted = sorted(job.preset.wanted_classes())
-        self._images = 0
-
-    def units(self) -> Iterator[Shard]:
-        """Yield the shards that are not done."""
-        for shard in self._shards:
-            own = {
-                **self._configuration,
-                "shard": shard.name,
-                "source": shard.fingerprint(),
-                # A shard of one class does not depend on the others.
-                "classes": fingerprint(self._wanted) if shard.class_index < 0 else [shard.class_index],
-            }
-            if (marker := self._job.stages.done(pool_stage(shard), own)) is None:
-                self._begun.append((shard, own))
-                yield shard
-            else:
-                self._source.release(shard)
-                self.shown.progress(max(0, shard.size_bytes))
-                self._count(shard, marker)
-
-    def keep(self, number: int, done: Embedded) -> None:
-        """Write what became of a unit, and its marker."""
-        shard, own = self._begun[number]
-        path = pool_file(self._job.options.work, shard)
+    def keep(shard: Shard, done: Embedded) -> shards_of.Kept:
+        path = pool_file(job.options.work, shard)
         if done.content is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, done.content)
-        counts = counts_of(done.images, done.passed)
-        self._count(shard, self._job.stages.finish(pool_stage(shard), own, [path], counts, done.rejected))
+        return shards_of.Kept([path], done.images, done.passed, done.rejected)
 
-    def _count(self, shard: Shard, marker: Marker) -> None:
-        self.markers[shard.name] = marker
-        self._images += marker.counts["images"]
-        self.shown.note(f"{self._images:,} images, {len(self.markers)} of {len(self._shards)} shards")
-        book(self._job, marker)
-        if sum(self._job.inputs.values()) >= EARLY_CHECK:
-            self._job.check_rejects()
+    make = _make(job, loading, shards_of.Pool.of(job, source))
+    work = shards_of.Work("embed pool", POOL, make, configuration, loading.same_everywhere, keep)
+    markers = shards_of.work_on_shards(job, source, shards, work)
+    job.check_rejects()
+    return _views(job, markers)
 
 
 def pool_stage(shard: Shard) -> str:
     """Return the name of the stage that embeds a shard of a pool."""
-    return f"{STAGE}/pool/{safe_name(shard.name)}"
+    return shards_of.stage_of(POOL, shard)
 
 
 def _loading(job: Job, miners: Mapping[str, Miner], class_names: Mapping[int, str]) -> Loading:
@@ -169,7 +127,7 @@ def _configuration(loading: Loading) -> dict[str, Any]:
     return found
 
 
-def _make(job: Job, loading: Loading, pool: Pool | None) -> MakeEmbedder:
+def _make(job: Job, loading: Loading, pool: shards_of.Pool | None) -> MakeEmbedder:
     return MakeEmbedder(loading, pool, job.options.work, job.options.workers)
 
 

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from data_prep.job import Job, open_distractors
+from data_prep.markers import Marker
 from data_prep.sources import Place
 from data_prep.stages.identity import on_this_machine
+from data_prep.stages.reduce import book, counts_of
 from data_prep.storage import PassedOver
+from mteb_vehicle_search.engine import Worker
+from mteb_vehicle_search.engine.shown import Shown
 from mteb_vehicle_search.errors import SourceError
+from mteb_vehicle_search.eval_set.schema import Rejected
+from mteb_vehicle_search.files import safe_name
 
 if TYPE_CHECKING:
     from data_prep.sources import DistractorSource, Shard, SourceImage
 
 Result = TypeVar("Result")
+EARLY_CHECK = 2_000  # Inputs after which too many rejects stop a build before its end.
 SAME_PLACE = (
     "The source must lie at the same path on every machine, the same files with the same times, or behind an address."
 )
@@ -156,3 +164,99 @@ class OpenPool:
             on_progress(read)
         if shard.size_bytes > 0:
             on_progress(left)
+
+
+def stage_of(group: str, shard: Shard) -> str:
+    """Return the name of the stage that works on a shard."""
+    return f"{group}/{safe_name(shard.name)}"
+
+
+class Kept(NamedTuple):
+    """What the driver wrote of a shard: its files, how many images they have, what was not used, and what refused."""
+
+    files: list[Path]
+    images: int
+    passed: PassedOver
+    rejected: list[Rejected]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with shards.
+
+    Attributes:
+        bar: Its name.
+        group: Markers are written as `<group>/<name of the shard>`.
+        make_worker: Of the engine.
+        configuration: Returns what comes of a shard depends on.
+        identity: What workers elsewhere must have as this process has it.
+        keep: Writes what came of a shard.
+    """
+
+    bar: str
+    group: str
+    make_worker: Callable[[], Worker[Shard, Any]]
+    configuration: Callable[[Shard], dict[str, Any]]
+    identity: Callable[[], Mapping[str, str]]
+    keep: Callable[[Shard, Any], Kept]
+
+    def stage(self, shard: Shard) -> str:
+        """Return under which name the marker of a shard is written."""
+        return stage_of(self.group, shard)
+
+
+def work_on_shards(job: Job, source: DistractorSource, shards: Sequence[Shard], work: Work) -> list[Marker]:
+    """Work on shards that are not done, on the job's engine; return the markers of all in order.
+
+    Raises:
+        BuildError: Too many images were refused.
+        SourceError: A shard cannot be read.
+        EngineError: As by `Engine.map`.
+    """
+    job.stages.tell_changes(work.group, [work.stage(shard) for shard in shards])
+    with job.reporter.bar(work.bar, sum(max(0, shard.size_bytes) for shard in shards) or None, "B") as bar:
+        keeper = _Keeper(job, source, shards, work, Shown(bar, job.engine))
+        # A worker in this process is of this process.
+        how: dict[str, Any] = {"identity": None if job.engine.is_here else work.identity(), "listener": keeper.shown}
+        with closing(job.engine.map(work.make_worker, keeper.units(), **how)) as results:
+            for number, done in results:
+                keeper.keep(number, done)
+    return [keeper.markers[shard.name] for shard in shards]
+
+
+class _Keeper:
+    """Says which shards are to be worked on, and writes the markers of what becomes of them."""
+
+    def __init__(self, job: Job, source: DistractorSource, shards: Sequence[Shard], work: Work, shown: Shown) -> None:
+        self.markers: dict[str, Marker] = {}
+        self.shown = shown
+        self._job, self._source, self._shards, self._work = job, source, shards, work
+        self._begun: list[tuple[Shard, dict[str, Any]]] = []
+        self._images = 0
+
+    def units(self) -> Iterator[Shard]:
+        """Yield the shards that are not done."""
+        for shard in self._shards:
+            own = {"shard": shard.name, "source": shard.fingerprint(), **self._work.configuration(shard)}
+            if (marker := self._job.stages.done(self._work.stage(shard), own)) is None:
+                self._begun.append((shard, own))
+                yield shard
+            else:
+                self._source.release(shard)
+                self.shown.progress(max(0, shard.size_bytes))
+                self._count(shard, marker)
+
+    def keep(self, number: int, done: Any) -> None:
+        """Write what became of a unit, and its marker."""
+        shard, own = self._begun[number]
+        files, images, passed, rejected = self._work.keep(shard, done)
+        counts = counts_of(images, passed)
+        self._count(shard, self._job.stages.finish(self._work.stage(shard), own, files, counts, rejected))
+
+    def _count(self, shard: Shard, marker: Marker) -> None:
+        self.markers[shard.name] = marker
+        self._images += marker.counts["images"]
+        self.shown.note(f"{self._images:,} images, {len(self.markers)} of {len(self._shards)} shards")
+        book(self._job, marker)
+        if sum(self._job.inputs.values()) >= EARLY_CHECK:
+            self._job.check_rejects()

@@ -30,7 +30,7 @@ from data_prep.markers import Marker, Stages
 from data_prep.plan import plan
 from data_prep.preset import Distractors, Expected, load_preset
 from data_prep.sources import Shard, SourceImage
-from data_prep.stages import distractors, reduce
+from data_prep.stages import distractors, reduce, shards
 from data_prep.stages.distractors import reduce_distractors
 from data_prep.stages.reduce import merge, read_reduced, reduce_captioned
 from mteb_vehicle_search.errors import BuildError
@@ -459,8 +459,8 @@ def test_the_folder_of_downloads_goes_when_all_is_read(tmp_path):
 @pytest.mark.parametrize(("early", "stops_after"), [(2, ["a"]), (3, ["a"]), (4, ["a", "b"]), (100, ["a", "b", "c"])])
 def test_too_many_rejects_stop_a_build_before_its_end(tmp_path, monkeypatch, early, stops_after):
     """Not before enough inputs were read: three in the first part, six in two."""
-    assert distractors.EARLY_CHECK == 2_000
-    monkeypatch.setattr(distractors, "EARLY_CHECK", early)
+    assert shards.EARLY_CHECK == 2_000
+    monkeypatch.setattr(shards, "EARLY_CHECK", early)
     source = PartedSource({name: [image(f"x/{name}{n}", sound=n > 0) for n in range(3)] for name in "abc"})
     if early == 100:
         all_distractors(job(tmp_path), source)

@@ -25,7 +25,7 @@ from data_prep.build import build
 from data_prep.job import BuildOptions
 from data_prep.preset import load_preset
 from data_prep.sources import Place
-from data_prep.stages import chunks, classify, distractors, identity
+from data_prep.stages import chunks, classify, distractors, identity, shards
 from data_prep.stages.shards import Pool
 from mteb_vehicle_search.engine.local import LocalEngine
 from mteb_vehicle_search.errors import BuildError, EngineError, SourceError
@@ -269,7 +269,7 @@ def test_a_stage_is_done_again_by_workers_if_that_is_asked_for(home, classified,
 
 
 def test_too_many_refused_images_stop_a_build_on_an_engine(home, tmp_path, threads, monkeypatch):
-    monkeypatch.setattr(distractors, "EARLY_CHECK", 10)
+    monkeypatch.setattr(shards, "EARLY_CHECK", 10)
     with pytest.raises(BuildError, match="inputs were refused"):
         build(options(home, tmp_path / "set", engine="threads", allow_rejects=False), Recorder())
     assert not (tmp_path / "set").exists()
