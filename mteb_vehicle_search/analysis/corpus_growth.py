@@ -297,14 +297,8 @@ def _general_run(text: str, model: str, root: Path | None):
 
 
 def _as_json(ranks, curves, checked, check, equal, depends: Dependence | None) -> dict:
-    info = ranks.record.info
     return {
-        "model_name": info["model_name"],
-        "model_revision": info.get("model_revision"),
-        "options": dict(ranks.record.key.options),
-        "task": info["task_name"],
-        "title": title_of(info),
-        "content_id": info["content_id"],
+        **ranks.about,
         "distractors": searched(ranks),
         "points": [point._asdict() for points in curves.values() for point in points],
         "hold_out": check

@@ -100,14 +100,9 @@ def main(args: argparse.Namespace) -> int:
 
 def as_json(ranks: RunRanks, figures: Sequence[Figure], line: str, akin: list[str]) -> dict[str, Any]:
     """Return strict JSON content of the figures of a run; `akin` are the miners of its family."""
-    arms, info = require_arms(ranks), ranks.record.info
+    arms = require_arms(ranks)
     return {
-        "model_name": info["model_name"],
-        "model_revision": info.get("model_revision"),
-        "options": dict(ranks.record.key.options),
-        "task": info["task_name"],
-        "title": title_of(info),
-        "content_id": info["content_id"],
+        **ranks.about,
         "pool": {"images": arms.pool, "near": arms.near, "far": arms.far, "sampled": arms.sampled},
         "miners": sorted(arms.miners),
         "miner_family": akin,

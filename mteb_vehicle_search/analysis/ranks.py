@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mteb_vehicle_search.analysis.arms import Arms, arms_of
 from mteb_vehicle_search.analysis.fields import json_types
+from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import Grouped, of_run
 
@@ -93,6 +94,19 @@ class RunRanks:
     def above_of(self, names: Collection[str]) -> np.ndarray:
         """Return how many images of these groups rank above each relevant one, int64 [p]."""
         return sum((self.above[name] for name in names), np.zeros(len(self.ranks), dtype=np.int64))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which model ran on what, as the JSON of commands tells it."""
+        info = self.record.info
+        return {
+            "model_name": info["model_name"],
+            "model_revision": info.get("model_revision"),
+            "options": dict(self.record.key.options),
+            "task": info["task_name"],
+            "title": title_of(info),
+            "content_id": info["content_id"],
+        }
 
     @property
     def distractors(self) -> int:

@@ -199,9 +199,10 @@ class EvalSet:
         """
         if self.pool is None:
             return self.sources()
-        if wrong := pool_problem(self.provenance(), self.pool):
+        table = self.provenance()
+        if wrong := pool_problem(table, self.pool):
             raise EvalSetError(f"{self.folder}: the pool does not fit the images: {wrong}.", self._verify_hint)
-        return groups_of(self.provenance(), self.pool)
+        return groups_of(table, self.pool)
 
     @cached_property
     def _reader(self) -> _ImageReader:
