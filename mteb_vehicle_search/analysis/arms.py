@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from mteb_vehicle_search.analysis.fields import json_types
 from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.eval_set.schema import ARMS
 
-ARMS = ("captioned", "class", "mined", "random")
 REBUILD = "Build the set again with vehicle-search-data build, and run the model on it."
 
 

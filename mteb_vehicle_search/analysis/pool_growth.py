@@ -65,9 +65,8 @@ def grown(ranks: RunRanks, metrics: Sequence[str], sizes: Sequence[int] | None =
 
 def what_stays(arms: Arms) -> str:
     """Return in plain words which images always stay, and which come and go."""
-    staying = [f"{arms.images(arm):,} {arm}" for arm in ("captioned", "class", "mined") if arms.images(arm)]
-    text = " and ".join([", ".join(staying[:-1]), staying[-1]] if len(staying) > 1 else staying)
+    staying = " and ".join(f"{arms.images(arm):,} {arm}" for arm in ("captioned", "mined") if arms.images(arm))
     return (
-        f"The {text} images always stay; distractors are the random ones, {arms.sampled:,} of {arms.far:,} far images "
-        "of the pool."
+        f"The {staying} images always stay; distractors are the random ones, {arms.sampled:,} of {arms.far:,} far "
+        "images of the pool."
     )
