@@ -38,6 +38,9 @@ OBJECT_STORE_BYTES = 1_000_000_000
 # The names of sockets have 107 bytes at most, of which Ray's own part may take 69.
 LONGEST_FOLDER = 38
 ANSWERS_WITHIN_S = 10.0
+# So much goes with a call (Ray's max_direct_call_object_size). What is fetched from a machine that is gone, which Ray
+# may take for the nearest, is asked of another after 10 s only.
+IN_CALL_BYTES = 100_000 - 10_000
 # A cluster that is started by hand wants it from whoever connects, if it is there.
 _TOKEN = Path.home() / ".ray" / "auth_token"
 # What Ray says of an end -> what it means.
@@ -205,14 +208,19 @@ class _Cluster:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def packed(self, make_worker: Callable[[], Any]) -> tuple[Any, ...]:
-        """Return what `Seat.make` takes; it travels once to each machine."""
+        """Return what `Seat.make` takes; what is large travels once to each machine."""
         threads = str(max(1, int(self._cpus)))
         environ = {name: value for name, value in os.environ.items() if name.startswith(CARRIED) and name != LOGIN}
         own = {"VEHICLE_SEARCH_ENGINE": "local", "VEHICLE_SEARCH_CORES": threads, "OMP_NUM_THREADS": threads}
         quiet = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         # Ray shows each actor its own GPU only; one that has none sees none, whatever its library would take.
         on = {"VEHICLE_SEARCH_DEVICE": self.device, **({} if self._gpus else NO_GPU)}
-        return ray.put(dumps(make_worker)), {**environ, **own, **quiet, **on}, [*map(os.path.abspath, sys.path)]
+        how = dumps(make_worker)
+        return (
+            how if len(how) <= IN_CALL_BYTES else ray.put(how),
+            {**environ, **own, **quiet, **on},
+            [*map(os.path.abspath, sys.path)],
+        )
 
     def describe(self) -> str:
         """Return version, address, machines and the workers that fit, in a sentence."""
