@@ -17,7 +17,7 @@ def troubled(folder: Path, trouble: str) -> Any:
     """Return the ModelMeta of the embedded model with a trouble; what it does is counted in the folder.
 
     "exit": The process ends when it is to give vectors, twice in all. "nan": All vectors are NaN. "slow": It takes
-    0.3 s for each unit, until there is a file `hurry`. "weights": They are others but for the model that was made first.
+    0.3 s for each unit, until there is a file `hurry`. "weights": They are others but for the first model that is made.
     """
     return tiny_clip().model_copy(update={"loader": partial(load, str(folder), trouble)})
 
