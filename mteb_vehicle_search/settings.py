@@ -18,7 +18,7 @@ _told: set[str] = set()
 
 # Every variable, with its line of the help.
 VARIABLES = {
-    "VEHICLE_SEARCH_HOME": "folder of data, run records and embeddings",
+    "VEHICLE_SEARCH_HOME": "folder of data, run records, judgments and embeddings",
     "VEHICLE_SEARCH_DATA": "evaluation set of VehicleImageSearch: a folder, or an address (hf://, s3://, gs://, https://)",
     "VEHICLE_SEARCH_KEEP_EMBEDDINGS": "1: a finished run keeps its vectors",
     "VEHICLE_SEARCH_DEVICE": "cpu, cuda, cuda:1, mps, or several separated by commas",
@@ -170,6 +170,11 @@ def copies_folder() -> Path:
 def runs_folder() -> Path:
     """Return the folder of run records."""
     return home() / "runs"
+
+
+def judgments_folder() -> Path:
+    """Return the folder of judgments."""
+    return home() / "judgments"
 
 
 def embeddings_folder() -> Path:

@@ -1,0 +1,120 @@
+"""The sample that is judged: which captions, in which order, of which strata, with which images in question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.files import write_whole
+
+SCHEMA_VERSION = 1
+AGAIN = "Draw a new one: vehicle-search judge"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One caption with its images in question, judged as a whole.
+
+    Attributes:
+        query: Its id.
+        known: Ids of the images that are relevant by the labels, sorted.
+        cluster: What its captions share that are about the same images: the least of the ids of those images.
+        stratum: Name of its cluster's stratum.
+        captions: How many captions of its cluster have images in question, this one among them.
+        turn: 0 for the caption of its cluster that comes first, at random; 1 for the next.
+        images: Ids of the images in question: that some run has above a known one among its ten best; sorted.
+    """
+
+    query: str
+    known: tuple[str, ...]
+    cluster: str
+    stratum: str
+    captions: int
+    turn: int
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """All captions with images in question, in the order of judging.
+
+    Every stratum's clusters come in random order, each with one caption (turn 0) before any has a second. So whatever
+    was judged when somebody stops, of each stratum it is a simple random sample: of `strata` clusters the first n.
+
+    Attributes:
+        content_id, images_id: Of the evaluation set; the latter "" if the runs do not tell.
+        runs: Full names of the runs whose images are in question, sorted.
+        seed: Of the order.
+        queries, clusters: All of the evaluation set, also those in which nothing is in question.
+        strata: Name -> clusters in it, of those with anything in question; in the order for people.
+        units: In the order of judging.
+        planned: How many of the units are to be judged.
+        checks: Query -> ids of images shown beside those in question, whose answer is known: its own one, and any.
+    """
+
+    content_id: str
+    images_id: str
+    runs: tuple[str, ...]
+    seed: int
+    queries: int
+    clusters: int
+    strata: Mapping[str, int]
+    units: tuple[Unit, ...]
+    planned: int
+    checks: Mapping[str, tuple[str, ...]]
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of what is in it, but for how many units are planned."""
+        content = {**asdict(self), "planned": None}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def sample_path(folder: Path, sample: str) -> Path:
+    """Return where the sample with an id lies."""
+    return folder / f"sample-{sample}.json"
+
+
+def write_sample(folder: Path, sample: Sample) -> Path:
+    """Write a sample into the folder of its content id, whole or not at all; returns its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = sample_path(folder, sample.id)
+    content = {"schema_version": SCHEMA_VERSION, "id": sample.id, **asdict(sample)}
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read_sample(path: Path) -> Sample:
+    """Read a sample.
+
+    Raises:
+        ResultsError: The file is damaged, of another version, or was changed.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, told = content.pop("schema_version"), content.pop("id")
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise ResultsError(f"{path} is not a sample: {type(error).__name__} {error}.", AGAIN) from error
+    if version != SCHEMA_VERSION:
+        raise ResultsError(f"{path} has schema version {version}; this package reads {SCHEMA_VERSION}.")
+    try:
+        sample = _sample(content)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ResultsError(f"{path} is not a sample: {type(error).__name__} {error}.", AGAIN) from error
+    if sample.id != told:
+        raise ResultsError(f"{path} was changed: its content has the id {sample.id}, not {told}.", AGAIN)
+    return sample
+
+
+def _sample(content: dict[str, Any]) -> Sample:
+    units = tuple(
+        Unit(**{**unit, "known": tuple(unit["known"]), "images": tuple(unit["images"])})
+        for unit in content.pop("units")
+    )
+    checks = {query: tuple(images) for query, images in content.pop("checks").items()}
+    return Sample(**{**content, "runs": tuple(content["runs"]), "units": units, "checks": checks})
