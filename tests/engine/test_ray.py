@@ -218,7 +218,7 @@ def test_a_worker_that_differs_from_the_driver_is_refused_before_any_unit(machin
 
 
 def test_results_that_would_fill_the_memory_between_wait_for_whoever_draws_them(machines, tmp_path):
-    made_by, count = Bytes(str(tmp_path), size=12_000_000), 30
+    made_by, count = Bytes(str(tmp_path), size=12_000_000), 20
     with engine_of("ray") as engine:
         for drawn, (number, result) in enumerate(engine.map(made_by, range(count)), start=1):
             if drawn == 10:
