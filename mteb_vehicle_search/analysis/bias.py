@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis.arms import Arms, family_of, is_miner
-from mteb_vehicle_search.analysis.compare import require_same_queries
 from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
 from mteb_vehicle_search.analysis.population import require_arms
-from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks, require_same_queries
 from mteb_vehicle_search.analysis.runs import meta_of
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
 from mteb_vehicle_search.analysis.sets import title_of

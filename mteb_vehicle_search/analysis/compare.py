@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis.names import MODEL_HELP, shown_names
-from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks, require_same_queries
 from mteb_vehicle_search.analysis.selection import add_selection_arguments, choose_runs
-from mteb_vehicle_search.analysis.sets import other_pixels, title_of
+from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.analysis.strata import in_order, queries_of, strata
 from mteb_vehicle_search.analysis.uncertainty import (
     RESAMPLES,
@@ -98,23 +98,6 @@ def compare(
     first_name, second_name = shown_names([run.record.key for run in (a, b)])
     task, content_id = info["task_name"], info["content_id"]
     return Comparison(first_name, second_name, task, title_of(info), content_id, metric, paired, effects)
-
-
-def require_same_queries(a: RunRanks, b: RunRanks) -> None:
-    """Raise a ResultsError if content ids, pictures, queries or relevant images differ: such runs cannot be paired."""
-    one, other = (run.record.key for run in (a, b))
-    sets, hint = (one.content_id[:12], other.content_id[:12]), "Run both models on the same data."
-    if sets[0] != sets[1]:
-        raise ResultsError(
-            f"The runs are on different evaluation sets ({', '.join(sets)}); their scores do not compare.", hint
-        )
-    if one.images_id and other.images_id and one.images_id != other.images_id:
-        what = other_pixels(a.record.info, b.record.info)
-        raise ResultsError(f"The runs on {sets[0]} searched {what}; their scores do not compare.", hint)
-    if not a.asks_the_same(b):
-        raise ResultsError(
-            f"{a.record.folder} and {b.record.folder} do not have the same queries.", "Run both models again."
-        )
 
 
 def sentence(found: Comparison) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mteb_vehicle_search.analysis.arms import Arms, arms_of
 from mteb_vehicle_search.analysis.fields import json_types
-from mteb_vehicle_search.analysis.sets import title_of
+from mteb_vehicle_search.analysis.sets import other_pixels, title_of
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import Grouped, of_run
 
@@ -177,6 +177,23 @@ def load_ranks(record: RunRecord) -> RunRanks:
     tied = table["tied"].to_numpy().astype(np.int64) if "tied" in table.column_names else None
     arms_of(record.info, where)
     return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, table["top_ids"].to_pylist(), tied)
+
+
+def require_same_queries(a: RunRanks, b: RunRanks) -> None:
+    """Raise a ResultsError if content ids, images, queries or relevant images differ: such runs cannot be paired."""
+    one, other = (run.record.key for run in (a, b))
+    sets, hint = (one.content_id[:12], other.content_id[:12]), "Run both models on the same data."
+    if sets[0] != sets[1]:
+        raise ResultsError(
+            f"The runs are on different evaluation sets ({', '.join(sets)}); their scores do not compare.", hint
+        )
+    if one.images_id and other.images_id and one.images_id != other.images_id:
+        what = other_pixels(a.record.info, b.record.info)
+        raise ResultsError(f"The runs on {sets[0]} searched {what}; their scores do not compare.", hint)
+    if not a.asks_the_same(b):
+        raise ResultsError(
+            f"{a.record.folder} and {b.record.folder} do not have the same queries.", "Run both models again."
+        )
 
 
 def _require_counts(record: RunRecord) -> None:

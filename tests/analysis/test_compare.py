@@ -19,10 +19,9 @@ from mteb_vehicle_search.analysis.compare import (
     StratumEffect,
     as_json,
     compare,
-    require_same_queries,
     sentence,
 )
-from mteb_vehicle_search.analysis.ranks import load_ranks
+from mteb_vehicle_search.analysis.ranks import load_ranks, require_same_queries
 from mteb_vehicle_search.analysis.strata import strata
 from mteb_vehicle_search.analysis.uncertainty import Interval, Paired, holm, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
