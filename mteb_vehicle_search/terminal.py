@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -18,6 +19,7 @@ from mteb_vehicle_search.streams import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
     from tqdm import tqdm
 
 DEBUG = "VEHICLE_SEARCH_DEBUG"
@@ -89,13 +91,35 @@ def positive(text: str) -> int:
 
 # Between two columns.
 GAP = 2
+# Names are not folded to less.
+NARROWEST = 12
+
+
+# More than any table needs.
+UNLIMITED = 100_000
 
 
 def console() -> Console:
-    """Return the console of standard output; it takes all text literally, wraps words and never cuts them."""
+    """Return the console of standard output; it takes all text literally, wraps words and never cuts them.
+
+    A terminal is as wide as it is, or as COLUMNS says; a pipe or a file is as wide as what is written to it.
+    """
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    made = Console(highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = UNLIMITED
+    return made
+
+
+def coloured(text: str, better: bool | None) -> Text:
+    """Return text as a cell of a table: green for what is better, red for what is worse, as it is for None.
+
+    The text itself must say it too, by a sign or a word: colours are for terminals, and not for everybody.
+    """
+    from rich.text import Text
+
+    return Text(text, style="" if better is None else "green" if better else "red")
 
 
 def print_rows(title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -109,38 +133,90 @@ def print_rows(title: str, names: Sequence[str], rows: Sequence[Sequence[object]
 
 
 def print_columns(
-    console: Console, title: str, head: list[list[str]], cells: list[list[str]], left: Collection[str]
+    console: Console,
+    title: str,
+    head: Sequence[Sequence[str | Text]],
+    cells: Sequence[Sequence[str | Text]],
+    left: Collection[str],
 ) -> None:
     """Print columns, each its name and its cells, as one table, or as several where the console is too narrow for one.
 
     Every table starts with `head`; `cells` are the others by importance; those named in `left` are aligned to the left.
+    A cell may have lines.
     """
-    from rich.table import Table
     from rich.text import Text
-
-    def width(column: list[str]) -> int:
-        return max(Text(cell).cell_len for cell in column) + GAP
 
     if title:
         console.print(Text(title))
-    fixed, rest = sum(map(width, head)), list(cells)
+    fixed, rest = sum(map(_width, head)), list(cells)
     while rest:
-        part: list[list[str]] = []
-        while rest and (not part or fixed + sum(map(width, [*part, rest[0]])) - GAP <= console.width):
+        part: list[Sequence[str | Text]] = []
+        while rest and (not part or fixed + sum(map(_width, [*part, rest[0]])) - GAP <= console.width):
             part.append(rest.pop(0))
-        shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-        for name, *_ in [*head, *part]:
-            shown.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True)
-        for row in zip(*([*column[1:]] for column in [*head, *part])):
-            # As Text, so that a name with brackets is not read as a style.
-            shown.add_row(*map(Text, row))
-        # A terminal narrower than the head and one column wraps lines; it never cuts a number. Rich's `print` takes no
-        # width above the console's own.
-        own, console.width = console.width, max(console.width, fixed + sum(map(width, part)))
-        console.print(shown, crop=False, no_wrap=True)
-        console.width = own
+        _print_table(console, [*head, *part], left)
         if rest:
             console.print()
+
+
+def print_fitting(
+    console: Console, title: str, columns: Sequence[Sequence[str]], wanted: int, folds: str, left: Collection[str]
+) -> list[str]:
+    """Print columns as one table, as many as the console has room for, and return the names of those left out.
+
+    The first `wanted` always stand there; where they have too little room, the one named `folds` gets several lines.
+    """
+    from rich.text import Text
+
+    shown = list(columns)
+    while len(shown) > wanted and sum(map(_width, shown)) - GAP > console.width:
+        shown.pop()
+    room = console.width + GAP - sum(_width(column) for column in shown if column[0] != folds) - GAP
+    for at, (name, *cells) in enumerate(shown):
+        if name == folds:
+            shown[at] = [name, *("\n".join(pieces(cell, max(room, NARROWEST))) for cell in cells)]
+    if title:
+        console.print(Text(title))
+    _print_table(console, shown, left)
+    return [column[0] for column in columns[len(shown) :]]
+
+
+def pieces(name: str, width: int) -> list[str]:
+    """Return a name in pieces of at most `width` characters: they end after a slash, else after other punctuation."""
+    words = [name[at : at + width] for at in range(0, len(name), width)]
+    for ends in ("/", r"\W_", ""):
+        split = re.findall(rf"[^{ends}]*[{ends}]|[^{ends}]+$", name) if ends else words
+        if all(len(word) <= width for word in split):
+            words = split
+            break
+    found = [""]
+    for word in words:
+        found[len(found) :] = [found.pop() + word] if len(found[-1] + word) <= width else [word]
+    return found
+
+
+def _width(column: Sequence[str | Text]) -> int:
+    """Return what a column takes, with the gap beside it."""
+    from rich.text import Text
+
+    lines = (line for cell in column for line in str(cell).split("\n"))
+    return max(Text(line).cell_len for line in lines) + GAP
+
+
+def _print_table(console: Console, columns: Sequence[Sequence[str | Text]], left: Collection[str]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for name, *_ in columns:
+        shown.add_column(Text(str(name)), justify="left" if str(name) in left else "right", no_wrap=True)
+    for row in zip(*([*column[1:]] for column in columns)):
+        # As Text, so that a name with brackets is not read as a style.
+        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    # A terminal narrower than the head and one column wraps lines; it never cuts a number. Rich's `print` takes no
+    # width above the console's own.
+    own, console.width = console.width, max(console.width, sum(map(_width, columns)))
+    console.print(shown, crop=False, no_wrap=True)
+    console.width = own
 
 
 def progress_bar(what: str, total: int | None, *, unit: str = "image", quiet: bool = False) -> tqdm:

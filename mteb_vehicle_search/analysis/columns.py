@@ -113,6 +113,9 @@ class Entry:
         return round(of_ranks(self.ranks), 5) if self.ranks else None
 
 
+LAST = 99
+# The scores that stand first.
+PLACES = {"ndcg_at_10": 1, "recall_at_1": 3, "recall_at_10": 4}
 # What tables show of a row, and what an entry has in a column.
 Text = Callable[[Row], str]
 Value = Callable[[Entry], Any]
@@ -121,15 +124,16 @@ Value = Callable[[Entry], Any]
 class Cell(NamedTuple):
     """How tables show a column: in which ("who", "scores" or "run"), and what a row has there.
 
-    `left` aligns it to the left, `headline` puts it before the others of its table. A cell that is `optional` is only
-    shown where a row has something there.
+    `left` aligns it to the left. Those with a `place` are the headlines, which stand before the others of their table
+    in this order, also on a terminal that is too narrow for more. A cell that is `optional` is only shown where a row
+    has something there.
     """
 
     table: str
     heading: str
     text: Text
     left: bool = False
-    headline: bool = False
+    place: int = LAST
     optional: bool = False
 
 
@@ -251,7 +255,7 @@ def _score(key: str) -> Column:
     def of_ranks(ranks: RunRanks) -> float:
         return float(ranks.scores(key).mean())
 
-    cell = Cell("scores", METRICS[key].heading, number(key), headline=key == "ndcg_at_10")
+    cell = Cell("scores", METRICS[key].heading, number(key), place=PLACES.get(key, LAST))
     return Column(key, *SCORE, lambda entry: entry.score(key, of_ranks), cell)
 
 
@@ -295,7 +299,7 @@ FACTS = [
         NUMBER,
         "95 % interval over images; null if they are too few",
         _end("low"),
-        Cell("scores", "95 % interval", _interval, headline=True),
+        Cell("scores", "95 % interval", _interval, place=2),
     ),
     Column("ndcg_at_10_ci_high", NUMBER, "its upper end", _end("high")),
     Column("ndcg_at_10_ci_images", INTEGER, "the images that it is over; null if that is not known", _images),
@@ -304,7 +308,7 @@ FACTS = [
         NUMBER,
         "of the relevant images",
         lambda entry: entry.score("median_rank", lambda ranks: float(np.median(ranks.ranks))),
-        Cell("scores", "median rank", number("median_rank", "g")),
+        Cell("scores", "median rank", number("median_rank", "g"), place=5),
     ),
     Column(
         "better_than_chance",
@@ -424,5 +428,5 @@ def cells_of(*tables: str, one_relevant: bool | None = None, rows: Sequence[Row]
         for column in columns
         if column.cell and (not column.cell.optional or any(row[column.key] is not None for row in rows))
     ]
-    cells.sort(key=lambda cell: not cell.headline)
+    cells.sort(key=lambda cell: cell.place)
     return [cell for table in tables for cell in cells if cell.table == table]

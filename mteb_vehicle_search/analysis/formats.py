@@ -1,26 +1,33 @@
-"""The leaderboard as a table for the terminal, Markdown, strict JSON and CSV."""
+"""The leaderboard as a table for the terminal, Markdown, LaTeX, strict JSON and CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from mteb_vehicle_search.analysis import caveats
-from mteb_vehicle_search.analysis.columns import Cell, Row, cells_of, row_columns
+from mteb_vehicle_search.analysis.column_choice import chosen_cells
+from mteb_vehicle_search.analysis.columns import LAST, Cell, Row, cells_of, row_columns
+from mteb_vehicle_search.analysis.markup import (
+    LATEX_NEEDS,
+    TextTable,
+    csv_text,
+    escape_markdown,
+    latex_comment,
+    latex_lines,
+    markdown_lines,
+)
 from mteb_vehicle_search.analysis.reported import SET, is_of
 from mteb_vehicle_search.analysis.sets import ID_DIGITS, SetKey, other_pixels
-from mteb_vehicle_search.terminal import console, print_columns
+from mteb_vehicle_search.errors import UsageError
+from mteb_vehicle_search.terminal import console, print_fitting
 
 RANK_NOTE = (
     "Ranks are ranges, which hold the true ranks of all models at once with 95 % confidence: from 1 + the models that "
     "paired tests over images find better, to all but those that they find worse (Holm, 5 %)."
 )
 RANDOM = "random ranking"
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def reported_row(row: Row) -> Row:
@@ -31,11 +38,9 @@ def reported_row(row: Row) -> Row:
 def heading(table: dict[str, Any], tables: Sequence[dict[str, Any]] = ()) -> str:
     """Return the title of one table; `tables` are those that it must be told from."""
     alike = sum(one["content_id"] == table["content_id"] for one in tables) > 1
-    pictures = [f"images id {(table['images_id'] or 'unknown')[:ID_DIGITS]}"] if alike else []
+    images = [f"images id {(table['images_id'] or 'unknown')[:ID_DIGITS]}"] if alike else []
     task = [table["task"]] if table["task"] != table["title"] else []
-    return " · ".join(
-        [table["title"], *task, f"content id {table['content_id'][:ID_DIGITS]}", *pictures, *_sizes(table)]
-    )
+    return " · ".join([table["title"], *task, f"content id {table['content_id'][:ID_DIGITS]}", *images, *_sizes(table)])
 
 
 def _sizes(of: dict[str, Any]) -> list[str]:
@@ -95,25 +100,26 @@ def versions(rows: list[dict[str, Any]]) -> list[str]:
     return [f"Versions{whose[text]}: {text}." for text in models if text]
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the tables to the terminal, side by side or below each other as its width allows."""
-    screen = console()
+def show(document: dict[str, Any], columns: Sequence[str] | None = None) -> None:
+    """Print the tables, below each other: all columns into a pipe, on a terminal those that it has room for.
 
-    def add(title: str, rows: list[Row], who: list[Cell], cells: list[Cell]) -> None:
-        left = {cell.heading for cell in (*who, *cells) if cell.left}
-        head, rest = ([[cell.heading, *(_shown(cell, row) for row in rows)] for cell in part] for part in (who, cells))
-        print_columns(screen, title, head, rest, left)
+    The headlines are always there; a line at the end names what is not. With `columns` it is these, whatever the room.
+    """
+    screen, missing = console(), dict[str, None]()
+
+    def add(title: str, rows: list[Row], cells: list[Cell]) -> None:
+        text = _table(rows, cells)
+        wanted = len(cells) if columns else sum(cell.table == "who" or cell.place != LAST for cell in cells)
+        listed = [list(column) for column in zip(text.headings, *text.rows)]
+        missing.update(dict.fromkeys(print_fitting(screen, title, listed, wanted, "model", text.left)))
 
     def add_reported(rows: list[Row]) -> None:
-        shown = [reported_row(row) for row in rows]
-        add(reported_heading(rows), shown, _model(), _given(shown))
+        add(reported_heading(rows), *_reported(rows))
         screen.print()
 
     parts = reported_parts(document)
     for table in document["tables"]:
-        scores = cells_of("scores", one_relevant=table["one_relevant"], rows=table["rows"])
-        rows = [*table["rows"], *random_row(table)]
-        add(heading(table, document["tables"]), rows, cells_of("who"), [*scores, *cells_of("run")])
+        add(heading(table, document["tables"]), _with_random(table), _cells(table, columns or ["all"]))
         for line in (difference(document["tables"], table), *caveats.of_table(table), *versions(table["rows"])):
             if line:
                 screen.print(line)
@@ -124,6 +130,25 @@ def show(document: dict[str, Any]) -> None:
         add_reported(rows)
     if document["tables"]:
         screen.print(RANK_NOTE)
+    if missing:
+        screen.print(f"No room here for {', '.join(missing)}; a pipe shows all columns, --columns those that you name.")
+
+
+def _cells(table: dict[str, Any], columns: Sequence[str]) -> list[Cell]:
+    """Return the cells of the columns that are asked for; "all" are those that a table has something to say in."""
+    if list(columns) != ["all"]:
+        return chosen_cells(columns)
+    scores = cells_of("scores", one_relevant=table["one_relevant"], rows=table["rows"])
+    return [*cells_of("who"), *scores, *cells_of("run")]
+
+
+def _table(rows: list[Row], cells: list[Cell]) -> TextTable:
+    left = frozenset(cell.heading for cell in cells if cell.left)
+    return TextTable([cell.heading for cell in cells], [[_shown(cell, row) for cell in cells] for row in rows], left)
+
+
+def _with_random(table: dict[str, Any]) -> list[Row]:
+    return [*table["rows"], *random_row(table)]
 
 
 def _shown(cell: Cell, row: Row) -> str:
@@ -131,43 +156,45 @@ def _shown(cell: Cell, row: Row) -> str:
     return "" if cell.table == "run" and row["name"] == RANDOM and not row["model"] else cell.text(row)
 
 
+def _reported(rows: list[Row]) -> tuple[list[Row], list[Cell]]:
+    """Return published figures as rows, and the cells that at least one of them fills."""
+    shown = [reported_row(row) for row in rows]
+    given = [cell for cell in cells_of("scores") if any(cell.text(row) != "–" for row in shown)]
+    return shown, [*_model(), *given]
+
+
 def _model() -> list[Cell]:
     return [cell for cell in cells_of("who") if cell.heading == "model"]
 
 
-def _given(rows: list[Row]) -> list[Cell]:
-    """Return the scores that at least one row has."""
-    return [cell for cell in cells_of("scores") if any(cell.text(row) != "–" for row in rows)]
-
-
-def to_markdown(document: dict[str, Any]) -> str:
-    """Return the tables in Markdown."""
+def to_markdown(document: dict[str, Any], columns: Sequence[str] | None = None) -> str:
+    """Return the tables in Markdown: each as one of scores and one of how they were made, or as one of `columns`."""
     lines: list[str] = []
 
-    def add(rows: list[Row], cells: list[Cell]) -> None:
-        lines.append("| " + " | ".join(cell.heading for cell in cells) + " |")
-        lines.append("|" + "|".join("---" if cell.left else "---:" for cell in cells) + "|")
-        lines.extend("| " + " | ".join(_escape(cell.text(row)) for cell in cells) + " |" for row in rows)
-        lines.append("")
+    def add(text: str) -> None:
+        lines.extend([escape_markdown(text), ""])
 
     def add_reported(rows: list[Row]) -> None:
-        lines.extend([f"**{_escape(reported_heading(rows))}**", ""])
-        shown = [reported_row(row) for row in rows]
-        add(shown, [*_model(), *_given(shown)])
+        lines.extend([f"**{escape_markdown(reported_heading(rows))}**", ""])
+        lines.extend(markdown_lines(_table(*_reported(rows))))
+        # No escapes but those of the sources, which are addresses.
         sources = sorted({row["source"] for row in rows})
-        lines.extend([f"Reported by: {', '.join(_escape(source) for source in sources)}.", ""])
+        add(f"Reported by: {', '.join(sources)}.")
 
     parts = reported_parts(document)
     for table in document["tables"]:
-        lines += [f"**{_escape(heading(table, document['tables']))}**", ""]
+        lines += [f"**{escape_markdown(heading(table, document['tables']))}**", ""]
         if line := difference(document["tables"], table):
-            lines += [_escape(line), ""]
-        of_scores = cells_of("scores", one_relevant=table["one_relevant"], rows=table["rows"])
-        scores = [*cells_of("who"), *of_scores]
-        add([*table["rows"], *random_row(table)], scores)
-        lines += [line for text in caveats.of_table(table) for line in (_escape(text), "")]
-        add(table["rows"], [*_model(), *cells_of("run")])
-        lines += [line for text in versions(table["rows"]) for line in (_escape(text), "")]
+            add(line)
+        cells = _cells(table, columns or ["all"])
+        of_scores = cells if columns else [cell for cell in cells if cell.table != "run"]
+        lines += markdown_lines(_table(_with_random(table), of_scores))
+        for text in caveats.of_table(table):
+            add(text)
+        if not columns:
+            lines += markdown_lines(_table(table["rows"], [*_model(), *cells_of("run")]))
+        for text in versions(table["rows"]):
+            add(text)
         for rows in (rows for of, rows in parts if of is table):
             add_reported(rows)
     for rows in (rows for of, rows in parts if of is None):
@@ -177,10 +204,21 @@ def to_markdown(document: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _escape(text: str) -> str:
-    """Return text that is shown as it is: no markup, no cell of its own, and no link but of an address it shows."""
-    text = re.sub(r"([\\|*`\[\]])", r"\\\1", text).replace("<", "&lt;")
-    return " ".join(text.split())
+def to_latex(document: dict[str, Any], columns: Sequence[str] | None = None) -> str:
+    """Return each table as a LaTeX `tabular` of the headlines, or of `columns`, and what is said of it as comments."""
+    lines = [LATEX_NEEDS]
+    parts = reported_parts(document)
+    for table in document["tables"]:
+        cells = _cells(table, columns or ["all"])
+        shown = [cell for cell in cells if columns or cell.table == "who" or cell.place != LAST]
+        said = (difference(document["tables"], table), *caveats.of_table(table), *versions(table["rows"]), RANK_NOTE)
+        lines.append(latex_comment(heading(table, document["tables"])))
+        lines += [latex_comment(line) for line in said if line]
+        lines += latex_lines(_table(_with_random(table), shown))
+    for _, rows in parts:
+        lines.append(latex_comment(reported_heading(rows)))
+        lines += latex_lines(_table(*_reported(rows)))
+    return "\n".join(lines)
 
 
 def to_json(document: dict[str, Any]) -> str:
@@ -190,30 +228,28 @@ def to_json(document: dict[str, Any]) -> str:
 
 def to_csv(document: dict[str, Any]) -> str:
     """Return all rows and random rankings as CSV; reported ones have a content id only if their source tells it."""
-    out = io.StringIO()
     of_table = ["task", "title", "content_id", "images_id"]
     names = dict.fromkeys([*of_table, *row_columns(), "source", "corpus_size", "query_count"])
-    writer = csv.DictWriter(out, list(names), lineterminator="\n")
-    writer.writeheader()
+    rows: list[Row] = []
     for table in document["tables"]:
         about = {name: table[name] for name in (*of_table, "corpus_size", "query_count")}
-        writer.writerows(_plain({**about, **row}) for row in [*table["rows"], *random_row(table)])
-    writer.writerows(_plain(row) for row in document["reported"])
-    return out.getvalue()
+        rows += ({**about, **row} for row in _with_random(table))
+    return csv_text(list(names), [*rows, *document["reported"]])
 
 
-def _plain(row: Row) -> Row:
-    """Return a row whose cells are text or figures, and no text that a spreadsheet would run as a formula."""
-
-    def cell(value: Any) -> Any:
-        if isinstance(value, dict):
-            value = " ".join(f"{name}={text}" for name, text in value.items())
-        if not isinstance(value, str):
-            return value
-        # Python's writer does not quote a lone carriage return, which ends the row for others.
-        return (f"'{value}" if value.startswith(FORMULA) else value).replace("\r", " ")
-
-    return {name: cell(value) for name, value in row.items()}
+# With columns that somebody chose, and with all.
+TABLES = {"table": to_markdown, "markdown": to_markdown, "latex": to_latex}
+FILES = {"json": to_json, "csv": to_csv}
 
 
-TEXT = {"table": to_markdown, "markdown": to_markdown, "json": to_json, "csv": to_csv}
+def to_text(document: dict[str, Any], form: str, columns: Sequence[str] | None = None) -> str:
+    """Return the leaderboard in one of the forms.
+
+    Raises:
+        UsageError: There is no such column, or columns are chosen of a form that always has all.
+    """
+    if form in TABLES:
+        return TABLES[form](document, columns)
+    if columns:
+        raise UsageError(f"--columns is of tables; {form} has all fields.", "Use --format table, markdown or latex.")
+    return FILES[form](document)

@@ -16,6 +16,7 @@ import numpy as np
 
 from mteb_vehicle_search.analysis import formats
 from mteb_vehicle_search.analysis.chance import better_than_chance, random_scores
+from mteb_vehicle_search.analysis.column_choice import add_columns_argument
 from mteb_vehicle_search.analysis.columns import Entry, RankRange, Row
 from mteb_vehicle_search.analysis.document import SCHEMA_VERSION, completed, violations
 from mteb_vehicle_search.analysis.names import shown_names
@@ -184,7 +185,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--task", help="only this task")
     parser.add_argument("--sort", default="ndcg_at_10", choices=sortable(), help="(default: ndcg_at_10)")
-    parser.add_argument("--format", choices=("table", "markdown", "json", "csv"), default="table")
+    add_columns_argument(parser)
+    parser.add_argument("--format", choices=(*formats.TABLES, *formats.FILES), default="table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of the terminal")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help=RUNS_HELP)
 
@@ -193,12 +195,14 @@ def main(args: argparse.Namespace) -> int:
     """Print or write the leaderboard; return the exit code."""
     board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort)
     sys.stderr.writelines(f"{line}\n" for line in left_out(board))
-    if args.out is not None:
-        write_text(args.out, formats.TEXT[args.format](board.document))
-    elif args.format == "table":
-        formats.show(board.document)
+    if args.format == "table" and args.out is None:
+        formats.show(board.document, args.columns)
+        return 0
+    text = formats.to_text(board.document, args.format, args.columns)
+    if args.out is None:
+        sys.stdout.write(text)
     else:
-        sys.stdout.write(formats.TEXT[args.format](board.document))
+        write_text(args.out, text)
     return 0
 
 

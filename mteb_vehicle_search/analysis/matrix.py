@@ -89,7 +89,7 @@ def all_pairs(
 ) -> Matrix:
     """Compare every run with every other in one of `metrics.scored()`; p-values are those of `compare` for each pair.
 
-    `names` are those of the runs, in their order; by default those that `shown_names` gives. Equal means keep that order.
+    `names` are those of the runs, in their order; by default `shown_names` gives them. Equal means keep the order.
 
     Raises:
         ResultsError: The runs are on different evaluation sets or do not have the same queries, or there is no metric.

@@ -10,11 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from terminals import as_terminal, without_colours
 
 from mteb_vehicle_search.analysis.columns import cells_of, row_columns
 from mteb_vehicle_search.analysis.document import reported_fields, violations
 from mteb_vehicle_search.analysis.formats import (
-    TEXT,
+    FILES,
+    TABLES,
     difference,
     heading,
     reported_heading,
@@ -22,9 +24,12 @@ from mteb_vehicle_search.analysis.formats import (
     show,
     to_csv,
     to_json,
+    to_latex,
     to_markdown,
+    to_text,
     versions,
 )
+from mteb_vehicle_search.errors import UsageError
 from mteb_vehicle_search.metrics import scored
 
 FULL = {
@@ -74,14 +79,14 @@ SHOWN = {
     "model": "org/model[embed_dim=64]",
     "nDCG@10": "0.1111",
     "95 % interval": "0.1010–0.1212",
+    "R@1": "0.4444",
+    "R@10": "0.6667",
+    "median rank": "7.5",
     "MAP@10": "0.2222",
     "MRR@10": "0.3333",
-    "R@1": "0.4444",
     "R@5": "0.5555",
-    "R@10": "0.6667",
     "R@100": "0.7778",
     "P@10": "0.8889",
-    "median rank": "7.5",
     "revision": "0123456789ab",
     "parameters": "150 M",
     "dimension": "512",
@@ -448,15 +453,53 @@ def test_json_is_the_document_in_strict_readable_json():
 
 def test_the_name_of_each_format():
     given = document(table())
-    made = {"table": to_markdown, "markdown": to_markdown, "json": to_json, "csv": to_csv}
-    assert TEXT.keys() == made.keys()
-    assert all(TEXT[name](given) == write(given) for name, write in made.items())
+    tables = {"table": to_markdown, "markdown": to_markdown, "latex": to_latex}
+    files = {"json": to_json, "csv": to_csv}
+    assert (tables, files) == (TABLES, FILES)
+    assert all(to_text(given, name, ["date"]) == write(given, ["date"]) for name, write in tables.items())
+    assert all(to_text(given, name) == write(given) for name, write in files.items())
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_files_have_all_fields_and_take_no_choice(form):
+    with pytest.raises(UsageError, match=f"{form} has all fields"):
+        to_text(document(table()), form, ["date"])
+
+
+def test_latex_has_the_headlines_and_names_as_text():
+    given = document(table(rows=[{**FULL, "name": "a_b&c%$#{}~^\\<x>"}]), reported=[figure("M", ndcg_at_10=0.5)])
+    lines = to_latex(given).splitlines()
+    assert lines[:2] == [r"% needs \usepackage{booktabs}", f"% {heading(table())}"]
+    assert r"\begin{tabular}{rlrrrrr}" in lines
+    assert r"rank & model & nDCG@10 & 95 \% interval & R@1 & R@10 & median rank \\" in lines
+    name = r"a\_b\&c\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textless{}x\textgreater{}"
+    assert rf"3--5 & {name} & 0.1111 & 0.1010--0.1212 & 0.4444 & 0.6667 & 7.5 \\" in lines
+    assert lines[-5:-1] == [r"model & nDCG@10 \\", r"\midrule", r"M (reported) & 0.5000 \\", r"\bottomrule"]
+    assert all(line.startswith(("%", "\\")) or line.endswith(r"\\") for line in lines if line)
+    assert to_latex(given).endswith("\\end{tabular}\n")
+
+
+def test_columns_that_somebody_names_stand_in_one_table_in_that_order():
+    given = document(table(rows=[FULL]))
+    (found,) = markdown_tables(to_markdown(given, ["date", "ndcg_at_10_ci", "date", "mrr_at_10"]))
+    assert found[0] == ["rank", "model", "date", "95 % interval", "MRR@10"]
+    assert found[2] == [
+        "3–5",
+        r"org/model\[embed\_dim=64\]".replace(r"\_", "_"),
+        "2026-11-01",
+        "0.1010–0.1212",
+        "0.3333",
+    ]
+    assert r"rank & model & R@5 \\" in to_latex(given, ["recall_at_5"])
+    with pytest.raises(UsageError, match="no column 'mrr'") as raised:
+        to_markdown(given, ["mrr"])
+    assert "mrr_at_10" in str(raised.value)
 
 
 def shown(given: dict[str, Any], capsys, monkeypatch, width: int = 400) -> list[list[str]]:
-    monkeypatch.setenv("COLUMNS", str(width))
+    as_terminal(monkeypatch, width)
     show(given)
-    return [re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    return [re.split(r"\s{2,}", line.strip()) for line in without_colours(capsys.readouterr().out)]
 
 
 def test_the_terminal_shows_every_column_of_every_row(capsys, monkeypatch):
@@ -485,3 +528,55 @@ def test_the_terminal_names_differences_and_published_figures(capsys, monkeypatc
     alone = shown(document(reported=reported), capsys, monkeypatch)
     assert alone == [*lines[at : at + 4], [""]]
     assert not any("reported" in line[0] for line in shown(document(table()), capsys, monkeypatch))
+
+
+HEADLINES = ["rank", "model", "nDCG@10", "95 % interval", "R@1", "R@10", "median rank"]
+LONG = "some-organisation/some-model-with-a-rather-long-name[embed_dim=64]"
+
+
+def many(count: int = 20) -> dict[str, Any]:
+    rows = [{**FULL, "name": f"org/model-{at}", "rank": at, "rank_last": at} for at in range(1, count)]
+    return document(table(rows=[*rows, {**FULL, "name": LONG}], one_relevant=True))
+
+
+def test_a_narrow_terminal_has_the_headlines_and_names_what_it_has_no_room_for(capsys, monkeypatch):
+    as_terminal(monkeypatch, 80)
+    show(many())
+    lines = without_colours(capsys.readouterr().out)
+    assert re.split(r"\s{2,}", lines[1]) == HEADLINES
+    assert sum(line.count("0.1010–0.1212") for line in lines) == 20
+    assert max(map(len, lines)) <= 80
+    # The long name is whole, on lines of its own.
+    at = next(at for at, line in enumerate(lines) if "some-organisation/" in line)
+    assert "".join(line[6:27].split("  ")[0] for line in lines[at : at + 4]) == LONG
+    said = " ".join(lines)
+    assert "No room here for MAP@10, R@5, R@100, revision, parameters" in said
+    assert "MRR@10" not in said, "a copy of another column"
+
+
+def test_a_wider_terminal_has_more_columns_in_their_order(capsys, monkeypatch):
+    as_terminal(monkeypatch, 135)
+    show(many(3))
+    lines = without_colours(capsys.readouterr().out)
+    assert re.split(r"\s{2,}", lines[1]) == [*HEADLINES, "MAP@10"]
+    assert any(LONG in line for line in lines)
+
+
+def test_a_pipe_gets_whole_tables_whatever_the_width_of_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    show(many())
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert re.split(r"\s{2,}", lines[1]) == [name for name in SHOWN if name not in ("MRR@10", "P@10")]
+    assert re.split(r"\s{2,}", lines[21].strip())[1] == LONG
+    assert "No room" not in " ".join(lines)
+
+
+def test_columns_that_are_named_are_all_shown(capsys, monkeypatch):
+    as_terminal(monkeypatch, 80)
+    show(
+        many(), ["date", "mrr_at_10", *["recall_at_5", "device", "license", "precision", "preprocess", "images_per_s"]]
+    )
+    lines = without_colours(capsys.readouterr().out)
+    found = ["rank", "model", "date", "MRR@10", "R@5", "device", "license", "precision", "preprocess", "images/s"]
+    assert re.split(r"\s{2,}", lines[1]) == found
+    assert "No room" not in " ".join(lines)

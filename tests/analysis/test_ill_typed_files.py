@@ -109,7 +109,7 @@ def used(tree: dict[str, Path]) -> None:
         assert all(one.reason and isinstance(one.reason, str) for one in board.skipped)
         assert violations(board.document) == []
         formats.show(board.document)
-        for text in formats.TEXT.values():
+        for text in (*formats.TABLES.values(), *formats.FILES.values()):
             assert text(board.document)
     for model in ("some/model", str(tree["run.json"].parent)):
         with suppress(ResultsError):
@@ -166,5 +166,5 @@ def test_a_leaderboard_of_any_types_is_read_or_refused(tree, tmp_path, version):
             with suppress(ResultsError):
                 read = read_leaderboard(path)
                 assert violations(read) == []
-                for text in formats.TEXT.values():
+                for text in (*formats.TABLES.values(), *formats.FILES.values()):
                     assert text(read)
