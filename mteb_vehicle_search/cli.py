@@ -54,7 +54,7 @@ COMMANDS = {
         "mteb_vehicle_search.analysis.leaderboard", "rank models by the results on one evaluation set"
     ),
     "compare": Command(
-        "mteb_vehicle_search.analysis.compare", "tell whether one model is better than another, or just luckier"
+        "mteb_vehicle_search.analysis.compare_table", "tell whether one model is better than another, or just luckier"
     ),
     "growth": Command("mteb_vehicle_search.analysis.corpus_growth", "predict the score on a larger or smaller corpus"),
     "population": Command(

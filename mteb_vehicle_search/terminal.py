@@ -148,10 +148,10 @@ def print_columns(
 
     if title:
         console.print(Text(title))
-    fixed, rest = sum(map(_width, head)), list(cells)
+    rest = list(cells)
     while rest:
         part: list[Sequence[str | Text]] = []
-        while rest and (not part or fixed + sum(map(_width, [*part, rest[0]])) - GAP <= console.width):
+        while rest and (not part or fits(console, [*head, *part, rest[0]])):
             part.append(rest.pop(0))
         _print_table(console, [*head, *part], left)
         if rest:
@@ -168,7 +168,7 @@ def print_fitting(
     from rich.text import Text
 
     shown = list(columns)
-    while len(shown) > wanted and sum(map(_width, shown)) - GAP > console.width:
+    while len(shown) > wanted and not fits(console, shown):
         shown.pop()
     room = console.width + GAP - sum(_width(column) for column in shown if column[0] != folds) - GAP
     for at, (name, *cells) in enumerate(shown):
@@ -178,6 +178,11 @@ def print_fitting(
         console.print(Text(title))
     _print_table(console, shown, left)
     return [column[0] for column in columns[len(shown) :]]
+
+
+def fits(console: Console, columns: Sequence[Sequence[str | Text]]) -> bool:
+    """Say whether the console has room for these columns in one table."""
+    return sum(map(_width, columns)) - GAP <= console.width
 
 
 def pieces(name: str, width: int) -> list[str]:

@@ -98,7 +98,7 @@ def all_pairs(
         require_same_queries(runs[0], run)
     given = names or shown_names([run.record.key for run in runs])
     scores = np.stack([run.scores(metric) for run in runs], axis=1)
-    order = np.argsort(-scores.mean(axis=0), kind="stable").tolist()
+    order: list[int] = np.argsort(-scores.mean(axis=0), kind="stable").tolist()
     scores, clusters, info = scores[:, order], runs[0].clusters, runs[0].record.info
     pairs = _pairs(scores, clusters, resamples, seed)
     return Matrix(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import re
 from itertools import combinations
@@ -12,22 +14,22 @@ import pytest
 from hand_made_runs import hand_made, info_of, table_of
 from simulated_runs import MODELS, write_run
 from small_set import small_set
+from terminals import as_terminal
 
-from mteb_vehicle_search.analysis import compare as command
+from mteb_vehicle_search.analysis import compare_table as command
 from mteb_vehicle_search.analysis.compare import (
     Comparison,
     StratumEffect,
-    as_json,
     compare,
     sentence,
 )
+from mteb_vehicle_search.analysis.compare_table import as_json
 from mteb_vehicle_search.analysis.ranks import load_ranks, require_same_queries
 from mteb_vehicle_search.analysis.strata import strata
 from mteb_vehicle_search.analysis.uncertainty import Interval, Paired, holm, paired_comparison
-from mteb_vehicle_search.errors import ResultsError
+from mteb_vehicle_search.errors import ResultsError, UsageError
 from mteb_vehicle_search.eval_set.schema import Query
 from mteb_vehicle_search.run_record import write_run_record
-from mteb_vehicle_search.terminal import console
 
 
 def run(*arguments: str) -> int:
@@ -103,19 +105,6 @@ def test_the_command_shows_a_table_and_a_sentence(runs, capsys, monkeypatch):
     assert "…" not in shown
 
 
-def test_the_command_writes_strict_json_with_holm_over_pairs(runs, capsys):
-    assert (
-        run("simulated/good", "simulated/twin-of-good", "simulated/poor", "--format", "json", "--resamples", "400") == 0
-    )
-    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert [(one["model_a"], one["model_b"]) for one in found] == [
-        ("simulated/good", "simulated/twin-of-good"),
-        ("simulated/good", "simulated/poor"),
-        ("simulated/twin-of-good", "simulated/poor"),
-    ]
-    assert found[1]["p_adjusted"] == pytest.approx(3 * found[1]["p_value"])
-
-
 @pytest.mark.parametrize(
     ("sources", "what"),
     [
@@ -141,10 +130,9 @@ def test_runs_of_one_model_have_names_that_differ(home, capsys):
         write_run_record(table_of(hand_made([1, 2])), info_of(**{**told, "options": {}, **changed}))
     models = ["some/model[precision=fp32,preprocess=exact]", "some/model[embed_dim=64]", "some/model[precision=bf16]"]
     assert run(*models, "--format", "json", "--resamples", "100") == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["pairs"]
     names = ("some/model[precision=fp32]", "some/model[embed_dim=64]", "some/model[precision=bf16]")
-    assert [(one["model_a"], one["model_b"]) for one in found] == [*combinations(names, 2)]
-    assert {one["title"] for one in found} == {"A Title"}
+    assert [(one["a"], one["b"]) for one in found] == [*combinations(names, 2)]
     assert run(*models[:2], "--resamples", "100") == 0
     assert capsys.readouterr().out.startswith("A Title · ndcg_at_10\nA some/model\nB some/model[embed_dim=64]\n")
 
@@ -289,7 +277,7 @@ def test_runs_that_do_not_pair_are_refused(changed, words):
 
 def test_json_holds_every_figure():
     effect = StratumEffect("beaten by", "imagenet", 40, 9, paired(0.3), 0.6)
-    found = as_json(found_with(paired(), [effect]), 0.02)
+    found = as_json(found_with(paired(), [effect]))
     figures = {
         "a": {"mean": 0.6, "low": 0.5, "high": 0.7},
         "b": {"mean": 0.5, "low": 0.3, "high": 0.7},
@@ -310,7 +298,7 @@ def test_json_holds_every_figure():
     named = {"model_a": "org/a", "model_b": "org/b", "task": "SomeTask", "title": "Some Title"}
     named |= {"content_id": "5" * 64, "metric": "mrr_at_10"}
     assert {key: found[key] for key in named} == named
-    assert found["p_adjusted"] == 0.02
+    assert found["p_adjusted"] == 0.01
     assert found["sentence"] == sentence(found_with(paired()))
     assert {key: part[key] for key in part if key != "paired"} == {
         "stratum": "beaten by",
@@ -332,10 +320,10 @@ def test_a_part_of_too_few_images_has_a_dash_and_the_sentence_says_why(capsys, m
     one = found_with(few, [StratumEffect("caption length", "0-8 words", 1_297, 4, few, 0.6)])
     assert "a difference of 0.1000 (no interval: too few images: 4, p = 0.0100)" in sentence(one)
     assert "+0.1000 (no interval: too few images: 4, p = 0.5000)" in sentence(found_with(few._replace(p_value=0.5)))
-    content = command.as_json(one, 0.01)
+    content = command.as_json(one)
     assert (content["difference"]["low"], content["strata"][0]["paired"]["a"]["high"]) == (None, None)
     json.dumps(content, allow_nan=False)
-    command._show(console(), one, 0.01, 1)
+    command.show(one)
     shown = capsys.readouterr().out
     assert cells(shown.splitlines()[7])[:7] == ["0-8 words", "1,297", "4", "0.6000", "0.5000", "+0.1000", "–"]
     assert "–: no interval from fewer than 5 images." in shown
@@ -360,13 +348,13 @@ def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeyp
         StratumEffect("caption length", "9-12 words", 197, 9, paired(0.2, a=0.4), 0.4),
         StratumEffect("beaten by", "imagenet", 40, 9, paired(0.7), 0.7),
     ]
-    command._show(console(), found_with(paired(0.0123), effects), 0.0246, 3)
+    command.show(found_with(paired(0.0123), effects))
     shown = capsys.readouterr().out
     lines = [cells(line) for line in shown.splitlines()]
     assert lines[:3] == [["Some Title · mrr_at_10"], ["A org/a"], ["B org/b"]]
     assert ["queries", "images", "A", "B", "A - B", "95 % interval", "p", "wins", "losses", "ties"] in lines
     of_all = ["0.6000", "0.5000", "+0.1000", "+0.0600, +0.1100"]
-    assert ["all", "1,297", "321", *of_all, "0.0246", "1,234", "56", "7"] in lines
+    assert ["all", "1,297", "321", *of_all, "0.0123", "1,234", "56", "7"] in lines
     assert ["0-8 words", "1,100", "321", *of_all, "0.6000", "900", "150", "50"] in lines
     assert [
         "9-12 words",
@@ -387,12 +375,8 @@ def test_the_table_has_a_line_for_all_queries_and_for_every_part(capsys, monkeyp
     assert all(f"\n{start}" in shown for start in ("caption length", "  0-8 words", "beaten by", "  imagenet"))
     assert "–: no interval" not in shown
     assert "By image: A wins 300, loses 20, ties 1." in shown
-    assert "over the 3 pairs" in shown
-    assert sentence(found_with(paired(0.0123))) in shown
-    command._show(console(), found_with(paired()), 0.01, 1)
-    shown = capsys.readouterr().out
     assert "within each group." in shown
-    assert "pairs" not in shown
+    assert sentence(found_with(paired(0.0123))) in shown
 
 
 def test_the_arguments_and_their_defaults():
@@ -418,7 +402,7 @@ def test_the_arguments_and_their_defaults():
         "format": "json",
     }
     assert str(named["data"]) == "d"
-    for wrong in (["a", "--metric", "ndcg_at_5"], ["a", "--format", "csv"], []):
+    for wrong in (["a", "--metric", "ndcg_at_5"], ["a", "--format", "pdf"], []):
         with pytest.raises(SystemExit):
             parser.parse_args(wrong)
     assert "(default: 10000)" in parser.format_help()
@@ -432,9 +416,7 @@ def written(runs, capsys, *arguments: str) -> list[dict]:
 def test_the_command_passes_on_what_it_is_told(runs, capsys, tmp_path):
     a, b = (load_ranks(runs[name]) for name in ("good", "poor"))
     told = ("--metric", "recall_at_10", "--seed", "5", "--runs", str(runs["good"].folder.parents[1]))
-    assert written(runs, capsys, *told) == [
-        (lambda found: as_json(found, found.paired.p_value))(compare(a, b, "recall_at_10", resamples=100, seed=5))
-    ]
+    assert written(runs, capsys, *told) == [as_json(compare(a, b, "recall_at_10", resamples=100, seed=5))]
     for arguments in (["--runs", str(tmp_path / "work")], ["--task", "Other"], ["--content-id", "6"]):
         with pytest.raises(ResultsError):
             run("simulated/good", "simulated/poor", *arguments)
@@ -463,3 +445,55 @@ def test_fewer_than_a_hundred_resamples_and_a_single_model_are_refused(runs, cap
         run("simulated/good")
     assert "vehicle-search compare MODEL_A MODEL_B" in str(refused.value)
     assert len(written(runs, capsys)) == 1
+
+
+def effects() -> list[StratumEffect]:
+    return [
+        StratumEffect("caption length", "0-8 words", 1_100, 9, paired(0.01), 0.02),
+        StratumEffect("caption length", "9-12 words", 197, 9, paired(0.01, a=0.4), 0.02),
+        StratumEffect("beaten by", "=SUM(A1)", 40, 9, paired(0.7), 0.7),
+    ]
+
+
+def test_what_is_told_apart_has_the_colour_of_the_better_and_a_sign(capsys, monkeypatch):
+    as_terminal(monkeypatch, 200)
+    command.show(found_with(paired(0.001), effects()))
+    shown = capsys.readouterr().out
+    assert re.findall(r"\x1b\[(3\d)m *([+-]0.1000)", shown) == [("32", "+0.1000"), ("32", "+0.1000"), ("31", "-0.1000")]
+    assert re.search(r"=SUM\(A1\) +1,297 +321 +0.6000 +0.5000 +[+]0.1000", shown), "the last is not told apart"
+
+
+def test_two_models_in_markdown_latex_and_csv():
+    found = found_with(paired(0.0123), effects())
+    markdown = command.TEXT["markdown"](found).splitlines()
+    assert markdown[0] == r"**Some Title · mrr_at_10**"
+    assert "A: org/a, B: org/b" in markdown
+    assert "|  | queries | images | A | B | A - B | 95 % interval | p | wins | losses | ties |" in markdown
+    row = ["all", "1,297", "321", "0.6000", "0.5000", "+0.1000", "+0.0600, +0.1100", "0.0123", "1,234", "56", "7"]
+    assert f"| {' | '.join(row)} |" in markdown
+    assert sentence(found) in markdown
+    latex = command.TEXT["latex"](found).splitlines()
+    assert rf"{' & '.join(row)} \\" in latex
+    assert any(line.startswith("9-12 words & ") and " & $-$0.1000 & $-$0.1400, $-$0.0900 & " in line for line in latex)
+    assert f"% {sentence(found)}" in latex
+    rows = list(csv.DictReader(io.StringIO(command.TEXT["csv"](found))))
+    assert [row["label"] for row in rows] == ["all", "0-8 words", "9-12 words", "'=SUM(A1)"]
+    assert {key: rows[0][key] for key in ("model_b", "difference", "ci_low", "p_adjusted", "query_wins")} == {
+        "model_b": "org/b",
+        "difference": str(paired().difference.mean),
+        "ci_low": str(paired().difference.low),
+        "p_adjusted": "0.0123",
+        "query_wins": "1234",
+    }
+
+
+def test_the_command_writes_each_form(runs, capsys):
+    for form, start in (("markdown", "**"), ("latex", "% needs"), ("csv", "task,"), ("json", "[")):
+        assert run("simulated/good", "simulated/poor", "--resamples", "100", "--format", form) == 0
+        assert capsys.readouterr().out.startswith(start)
+
+
+def test_strata_by_caption_are_of_two_models(runs, tmp_path):
+    three = ("simulated/good", "simulated/poor", "simulated/twin-of-good")
+    with pytest.raises(UsageError, match="of two models"):
+        run(*three, "--data", str(tmp_path))
