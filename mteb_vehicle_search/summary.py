@@ -34,7 +34,7 @@ def show_summary(info: dict[str, Any], record: Path | None, ranks: Callable[[], 
         run = ranks() if ranks else None
         for line in [*_in_the_pool(run), *(caveats.of_run(run) if run else []), *caveats.of_texts(info)]:
             screen.print(f"\n{line}")
-        sys.stdout.write(f"\nrun record  {record}\n" if record else f"\n{SMOKE_TEST}\n")
+        sys.stdout.write(f"\nrun record  {record.absolute()}\n" if record else f"\n{SMOKE_TEST}\n")
 
     show_in_a_run(table)
 
@@ -48,7 +48,7 @@ def _in_the_pool(run: RunRanks | None) -> list[str]:
 
 def show_written(path: Path) -> None:
     """Print where mteb wrote the result of a run; never raises."""
-    show_in_a_run(lambda: sys.stdout.write(f"result      {path}\n"))
+    show_in_a_run(lambda: sys.stdout.write(f"result      {path.absolute()}\n"))
 
 
 def show_stored(content: dict[str, Any], path: Path, model: str) -> None:
@@ -59,7 +59,7 @@ def show_stored(content: dict[str, Any], path: Path, model: str) -> None:
         written = datetime.fromtimestamp(date, UTC).date().isoformat() if isinstance(date, (int, float)) else "unknown"
         info = {**scores.get("run", {}), "model_name": model}
         _print_scores(str(content["task_name"]), info, scores, {"measured on": written})
-        sys.stdout.write(f"\nstored in   {path}\nTo evaluate again, add --overwrite-strategy always.\n")
+        sys.stdout.write(f"\nstored in   {path.absolute()}\nTo evaluate again, add --overwrite-strategy always.\n")
 
     show_in_a_run(table)
 

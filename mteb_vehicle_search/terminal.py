@@ -224,12 +224,18 @@ def _print_table(console: Console, columns: Sequence[Sequence[str | Text]], left
     console.width = own
 
 
-def progress_bar(what: str, total: int | None, *, unit: str = "image", quiet: bool = False) -> tqdm:
-    """Return a bar on standard error; where that is a file, it says a line every half minute. Bytes are scaled."""
+def progress_bar(
+    what: str, total: int | None, *, unit: str = "image", quiet: bool = False, passing: bool = False
+) -> tqdm:
+    """Return a bar on standard error; where that is a file, it says a line every half minute. Bytes are scaled.
+
+    A `passing` bar is gone from a terminal when it is done.
+    """
     from tqdm.auto import tqdm
 
-    often_s = 0.1 if sys.stderr.isatty() else 30.0
-    shown = {"desc": what, "unit": unit, "unit_scale": unit == "B"}
+    is_terminal = sys.stderr.isatty()
+    often_s = 0.1 if is_terminal else 30.0
+    shown = {"desc": what, "unit": unit, "unit_scale": unit == "B", "leave": not (passing and is_terminal)}
     return tqdm(total=total, disable=quiet, mininterval=often_s, smoothing=0.1, **shown)
 
 

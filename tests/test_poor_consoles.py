@@ -158,6 +158,19 @@ def test_options_and_modes_stand_in_the_heading(tmp_path: Path, capsys: pytest.C
     assert "Dogs · m\n" in capsys.readouterr().out
 
 
+def test_what_was_written_is_named_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    summary.show_written(Path("out/T.json"))
+    assert capsys.readouterr().out == f"result      {tmp_path / 'out' / 'T.json'}\n"
+    content = {"task_name": "T", "scores": {"test": [{"ndcg_at_10": 0.5}]}}
+    summary.show_stored(content, Path("out/T.json"), "m")
+    shown = capsys.readouterr().out
+    assert f"stored in   {tmp_path / 'out' / 'T.json'}\n" in shown
+    assert shown.endswith("To evaluate again, add --overwrite-strategy always.\n")
+
+
 def test_what_is_shown_is_flushed_before_the_status_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def write(self, text: str) -> int:

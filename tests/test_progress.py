@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mteb_vehicle_search.terminal import Reporter
+from mteb_vehicle_search.terminal import Reporter, progress_bar
 
 
 def test_messages_go_to_standard_error_as_they_are(capsys):
@@ -77,3 +77,12 @@ def test_items_are_taken_only_when_they_are_wanted(quiet):
     assert next(tracked) == 0
     assert taken == [0]
     tracked.close()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "passing", "left"), [(True, True, False), (True, False, True), (False, True, True)]
+)
+def test_a_passing_bar_leaves_a_terminal_and_stays_in_a_file(monkeypatch, terminal, passing, left):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    with progress_bar("encode images", 2, passing=passing) as bar:
+        assert bar.leave is left

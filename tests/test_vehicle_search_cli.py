@@ -274,7 +274,7 @@ def test_run_registers_checks_the_data_and_runs(run: list[tuple[str, Any]]) -> N
         ("registered", None),
         ("checked", ["NFCorpus", "SciFact"], []),
         ("looked up", ("c/d", None, [])),
-        ("ran", ["vehicle-search", "run", "-t", "NFCorpus", "SciFact", "-m", "c/d"]),
+        ("ran", ["vehicle-search", "run", "-t", "NFCorpus", "SciFact", "--verbosity", "1", "-m", "c/d"]),
     ]
 
 
@@ -329,7 +329,26 @@ def test_what_follows_run_is_mtebs(run: list[tuple[str, Any]], capsys: pytest.Ca
     assert os.environ[terminal.DEBUG] == "0"
     assert cli.main(["--debug", "run", "-t", "NFCorpus", "-m", "c/d"]) == 0
     assert os.environ[terminal.DEBUG] == "1"
-    assert run[-1] == ("ran", ["vehicle-search", "run", "-t", "NFCorpus", "-m", "c/d"])
+    assert run[-1] == ("ran", ["vehicle-search", "run", "-t", "NFCorpus", "--verbosity", "1", "-m", "c/d"])
+
+
+@pytest.mark.parametrize(
+    ("words", "level", "bars"), [([], "1", False), (["-v"], "2", True), (["-v", "0"], "0", False), (["-v3"], "3", True)]
+)
+def test_a_run_is_quiet_unless_mtebs_log_is_asked_for(
+    run: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, words: list[str], level: str, bars: bool
+) -> None:
+    import mteb
+    from mteb.cli import build_cli
+
+    before, asked = mteb.evaluate, []
+    monkeypatch.setattr(build_cli, "main", lambda: asked.append((sys.argv, mteb.evaluate)))
+    assert cli.main(["run", *words, "-m", "c/d", "-t", "NFCorpus"]) == 0
+    ((argv, evaluate),) = asked
+    assert argv == ["vehicle-search", "run", "-t", "NFCorpus", "--verbosity", level, "-m", "c/d"]
+    assert (evaluate is before) is bars
+    assert bars or evaluate.keywords == {"show_progress_bar": False}  # type: ignore[attr-defined]
+    assert mteb.evaluate is before, "only for this run"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import os
 import sys
@@ -29,7 +30,12 @@ Beyond 'mteb run':
   --stream              Keep no vectors of images: whoever encodes them searches them (VEHICLE_SEARCH_STREAM=1). By
                         itself above 2,000,000 images.
   --dry-run             Say where that is, and how many workers fit, and run nothing.
+  -v, --verbosity [N]   mteb's log: alone or 2 its steps, 3 all of it, 0 nothing. Without it: a line of progress and the
+                        table, and warnings.
+
+A result that is there already is shown, not made again; --overwrite-strategy always makes it anew.
 """
+WARNINGS, STEPS = 1, 2
 
 
 def main(words: list[str]) -> int:
@@ -72,7 +78,9 @@ def main(words: list[str]) -> int:
             return 0
         if own.limit:
             rest = [*rest, *_smoke_test(asked, own.limit, stack)]
-        return _run_each(models, asked, rest)
+        if own.verbosity < STEPS:
+            stack.enter_context(_one_progress_line())
+        return _run_each(models, asked, [*rest, "--verbosity", str(own.verbosity)])
 
 
 def _own_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -83,7 +91,21 @@ def _own_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     parser.add_argument("--engine")
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("-v", "--verbosity", type=int, nargs="?", const=STEPS, default=WARNINGS)
     return parser.parse_known_args(words)
+
+
+@contextmanager
+def _one_progress_line() -> Iterator[None]:
+    """Let mteb show no bar of its own around those of the tasks."""
+    import mteb
+
+    evaluate = mteb.evaluate
+    mteb.evaluate = functools.partial(evaluate, show_progress_bar=False)
+    try:
+        yield
+    finally:
+        mteb.evaluate = evaluate
 
 
 @contextmanager

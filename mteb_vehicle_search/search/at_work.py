@@ -86,7 +86,7 @@ class ModelAtWork:
 
     def bar(self, total: int, what: str) -> Any:
         """Return a progress bar, to be shown as mteb was told."""
-        return progress_bar(what, total, quiet=self._quiet)
+        return progress_bar(what, total, quiet=self._quiet, passing=True)
 
     def shown(self, bar: Any, **given: Any) -> Shown:
         """Return what shows on a bar how the engine gets on."""

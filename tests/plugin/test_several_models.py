@@ -131,7 +131,7 @@ def test_what_there_is_not_is_said_before_the_first_one_is_loaded(
 ) -> None:
     assert run("-m", "toy/a", "-m", "toy/a.", "-m", LATE) == 1
     said = capfd.readouterr().err
-    assert said.index(f"{LATE} failed:") < said.index("Evaluating task")
+    assert said.index(f"{LATE} failed:") < said.index("encode images")
     assert "did you mean toy/a" in said
     assert len(loaded) == 1
 
