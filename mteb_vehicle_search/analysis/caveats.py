@@ -14,6 +14,8 @@ def of_table(table: dict[str, Any]) -> list[str]:
     """Return the lines below a table of the leaderboard, with the names of the models."""
     at_chance = ", ".join(row["name"] for row in table["rows"] if row["better_than_chance"] is False)
     lines = [f"{_chance((table['chance'] or {}).get(MAIN))}: {at_chance}."] if at_chance else []
+    for row in (row for row in table["rows"] if row["imported_from"]):
+        lines.append(f"{row['name']}: {_imported(row)}")
     for row in (row for row in table["rows"] if row["tied_queries"]):
         ties = _ties(row["tied_queries"], table["query_count"], row[MAIN], row[f"{MAIN}_if_first"])
         lines.append(f"{row['name']}: {ties}")
@@ -38,6 +40,16 @@ def of_texts(info: dict[str, Any]) -> list[str]:
     """Return the line on captions that the model read without their end, from the `run.json` of a run."""
     encoder = info.get("encoder") or {}
     return _cut(encoder.get("texts_cut"), encoder.get("texts"), encoder.get("context_tokens"))
+
+
+def _imported(told: dict[str, Any]) -> str:
+    """Return what is to be known of a run that another program made, from a row."""
+    line = f"imported from {told['imported_from']}, made elsewhere"
+    if told["depth"] is not None:
+        line += f", cut off at rank {told['depth']:,}: scores beyond are not known"
+    if told["missing_queries"]:
+        line += f"; {told['missing_queries']:,} queries are missing and count as 0"
+    return f"{line}."
 
 
 def _cut(cut: int | None, count: int | None, context: int | None) -> list[str]:

@@ -82,13 +82,15 @@ class Entry:
 
     @cached_property
     def interval(self) -> Interval | None:
-        """The mean nDCG@10 with its 95 % interval; None without ranks."""
-        return clustered_interval(self.ranks.scores("ndcg_at_10"), self.ranks.clusters) if self.ranks else None
+        """The mean nDCG@10 with its 95 % interval; None without ranks, or if they are cut off before the tenth."""
+        if not self.ranks or not self.ranks.knows("ndcg_at_10"):
+            return None
+        return clustered_interval(self.ranks.scores("ndcg_at_10"), self.ranks.clusters)
 
     @cached_property
     def pool(self) -> dict[str, Figure]:
         """Figures in the pool that the corpus was drawn from; none without ranks, or where it cannot be estimated."""
-        if not self.ranks or not self.ranks.arms or not self.ranks.one_relevant:
+        if not self.ranks or not self.ranks.arms or not self.ranks.one_relevant or not self.ranks.is_whole:
             return {}
         return pool_figures(self.ranks, POOL_FIGURES)
 
@@ -106,11 +108,18 @@ class Entry:
         # A fact that a file has in another type is not known.
         return {key: value if json_types(value) & {*types} else None for key, (types, value) in values.items()}
 
-    def score(self, key: str, of_ranks: Callable[[RunRanks], float]) -> float | None:
-        """Return a score of the result, or else what the ranks give."""
+    def score(self, key: str, of_ranks: Callable[[RunRanks], float | None]) -> float | None:
+        """Return a score of the result, or else what the ranks give, if they do."""
         if self.result and key in self.result.scores:
             return self.result.scores[key]
-        return round(of_ranks(self.ranks), 5) if self.ranks else None
+        found = of_ranks(self.ranks) if self.ranks else None
+        return None if found is None else round(found, 5)
+
+    @property
+    def imported(self) -> dict[str, Any]:
+        """What is known of the file that the run was imported from; empty if it was made here."""
+        told = self.info.get("imported")
+        return told if isinstance(told, dict) else {}
 
 
 LAST = 99
@@ -208,6 +217,10 @@ def _of_encoder(entry: Entry, key: str) -> Any:
     return (entry.info.get("encoder") or {}).get(key)
 
 
+def _imported(key: str) -> Value:
+    return lambda entry: entry.imported.get(key)
+
+
 def _run_or_meta(key: str) -> Value:
     return lambda entry: entry.meta.get(key) if entry.info.get(key) is None else entry.info[key]
 
@@ -252,8 +265,8 @@ def _fact(
 
 
 def _score(key: str) -> Column:
-    def of_ranks(ranks: RunRanks) -> float:
-        return float(ranks.scores(key).mean())
+    def of_ranks(ranks: RunRanks) -> float | None:
+        return float(ranks.scores(key).mean()) if ranks.knows(key) else None
 
     cell = Cell("scores", METRICS[key].heading, number(key), place=PLACES.get(key, LAST))
     return Column(key, *SCORE, lambda entry: entry.score(key, of_ranks), cell)
@@ -307,7 +320,7 @@ FACTS = [
         "median_rank",
         NUMBER,
         "of the relevant images",
-        lambda entry: entry.score("median_rank", lambda ranks: float(np.median(ranks.ranks))),
+        lambda entry: entry.score("median_rank", lambda ranks: ranks.median_rank),
         Cell("scores", "median rank", number("median_rank", "g"), place=5),
     ),
     Column(
@@ -326,7 +339,9 @@ FACTS = [
         "ndcg_at_10_if_first",
         NUMBER,
         "nDCG@10 if relevant images ranked first among their equals, not last; null if not known",
-        lambda entry: entry.ranks and _mean(entry.ranks.scores_if_first("ndcg_at_10")),
+        lambda entry: (
+            entry.ranks and entry.ranks.knows("ndcg_at_10") and _mean(entry.ranks.scores_if_first("ndcg_at_10"))
+        ),
     ),
     Column(
         "texts_cut",
@@ -403,6 +418,11 @@ FACTS = [
         "whether training data is known to hold Flickr30k",
         lambda entry: holds_flickr30k((entry.info if entry.ranks else entry.meta).get("training_datasets")),
         Cell("run", "Flickr30k seen", lambda row: KNOWN[row["flickr30k_in_training"]], left=True),
+    ),
+    Column("imported_from", TEXT, "the file that the run was imported from; null if made here", _imported("file")),
+    Column("depth", INTEGER, "the rank at which an imported run is cut off; null if it is not", _imported("depth")),
+    Column(
+        "missing_queries", INTEGER, "queries that an imported run lacks, which score 0", _imported("missing_queries")
     ),
     Column(
         "has_run_record", ("boolean",), "whether ranks by query were at hand", lambda entry: entry.ranks is not None

@@ -190,6 +190,7 @@ def equivalence(
     if general.arms:
         raise ResultsError(f"{general.record.folder}: mined distractors are no general ones; name a run without them.")
     _require_one_relevant(special)
+    special.require_whole()
     _require_one_relevant(general)
     first, second = (run.record.key for run in (special, general))
     if first.full_name != second.full_name:

@@ -33,6 +33,8 @@ from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.settings import runs_folder
 
 SIGNIFICANCE = 0.05
+# What is tested in the place of a score that is no mean over queries.
+TESTED = {"median_rank": "mrr_at_10"}
 
 
 class Leaderboard(NamedTuple):
@@ -95,9 +97,11 @@ def build_leaderboard(
 
 def _ranked(entries: list[Entry], sort: str) -> list[Entry]:
     runs = {at: entry.ranks for at, entry in enumerate(entries) if entry.ranks}
-    ranges = rank_ranges(runs, sort)
+    tested = TESTED.get(sort, sort)
+    ranges = rank_ranges({at: run for at, run in runs.items() if run.knows(tested)}, sort)
     # Those with other queries have no range, and are not tested together with the others.
-    better = dict(zip(ranges, better_than_chance([runs[at] for at in ranges])))
+    told = [at for at in ranges if runs[at].knows("ndcg_at_10")]
+    better = dict(zip(told, better_than_chance([runs[at] for at in told])))
     names = shown_names([entry.key for entry in entries])
     ranked = [
         replace(entry, name=names[at], ranked=ranges.get(at), better_than_chance=better.get(at))
@@ -151,7 +155,7 @@ def rank_ranges(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[i
     """
     if not runs:
         return {}
-    metric = "mrr_at_10" if metric == "median_rank" else metric
+    metric = TESTED.get(metric, metric)
     first = next(iter(runs.values()))
     keys = [key for key, run in runs.items() if run.asks_the_same(first)]
     scores = np.stack([runs[key].scores(metric) for key in keys], axis=1)

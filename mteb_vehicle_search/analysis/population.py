@@ -85,7 +85,7 @@ def sample_of(ranks: RunRanks) -> Sample:
     """Return what a run says of the far images of its pool.
 
     Raises:
-        ResultsError: The set was not drawn from a pool, or a query has several relevant images.
+        ResultsError: The set was not drawn from a pool, a query has several relevant images, or the run is cut off.
     """
     arms = require_arms(ranks)
     if not ranks.one_relevant:
@@ -93,6 +93,7 @@ def sample_of(ranks: RunRanks) -> Sample:
             f"{ranks.record.folder}: queries have several relevant images; ranks in a pool are estimated for exactly "
             "one."
         )
+    ranks.require_whole()
     groups = arms.of_arm("random")
     hits = np.stack([ranks.above[name] for name in groups], axis=1) if groups else np.zeros((len(ranks.ranks), 0), int)
     sizes = np.array([group.images for group in groups.values()], dtype=np.int64)

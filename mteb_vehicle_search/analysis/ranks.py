@@ -28,16 +28,22 @@ RERUN = "Run the model again."
 
 @dataclass(frozen=True)
 class RunRanks:
-    """The (query, relevant image) pairs of a run, sorted by query and relevant id; p pairs, q queries."""
+    """The (query, relevant image) pairs of a run, sorted by query and relevant id; p pairs, q queries.
+
+    A run that another program made, and that was imported, may be cut off: then `depth` is the rank as far as which it
+    is known which relevant images rank where. What it does not tell is asked for by `knows` and `require_whole`.
+    """
 
     record: RunRecord
     query_ids: np.ndarray  # str [p]
     relevant_ids: np.ndarray  # str [p]
-    ranks: np.ndarray  # int64 [p], 1 = best
+    ranks: np.ndarray  # int64 [p], 1 = best; the last of the corpus where only `depth` is known, which it is beyond
     above: dict[str, np.ndarray]  # source -> int64 [p], images of that source above the relevant one
     grades: np.ndarray  # int64 [p], how relevant each image is, 1 and above
     top_ids: list[list[str]]  # for each pair the ids of the query's best images, at most 10
     tied: np.ndarray | None = None  # int64 [p], images that are not relevant with the very same score; None: not known
+    depth: int | None = None  # None: all ranks are known
+    is_whole: bool = True  # whether it is known of all relevant images what ranks above them
 
     @cached_property
     def first(self) -> np.ndarray:
@@ -67,8 +73,55 @@ class RunRanks:
         links = coo_array((np.ones(len(query)), (query, image + len(queries))), shape=(size, size))
         return connected_components(links, directed=False)[1][: len(queries)]
 
+    def knows(self, metric: str) -> bool:
+        """Say whether the run is deep enough for one of `metrics.scored()`; a ResultsError if there is no such."""
+        cut = of_run(metric).cut
+        return self.depth is None or (cut is not None and cut <= self.depth)
+
+    def require_whole(self) -> None:
+        """Make sure that it is known what ranks above every relevant image.
+
+        Raises:
+            ResultsError: The run was imported, and is cut off.
+        """
+        if not self.is_whole:
+            raise ResultsError(
+                f"{self.record.folder}: {self.record.key.name} was imported from a run that does not tell everything "
+                f"above every relevant image{self._cut_off}; growth, pools and miners need that.",
+                "Import the whole ranking, or run the model here.",
+            )
+
+    @property
+    def _cut_off(self) -> str:
+        return f" (it is cut off at rank {self.depth:,})" if self.depth is not None else ""
+
+    @property
+    def median_rank(self) -> float | None:
+        """The median rank of the relevant images; None if the run is cut off before it."""
+        median = float(np.median(self.ranks))
+        if self.depth is None:
+            return median
+        nearest = np.where(self._beyond, self.depth + 1, self.ranks)
+        return median if float(np.median(nearest)) == median else None
+
+    @cached_property
+    def _beyond(self) -> np.ndarray:
+        """bool [p], the relevant images of which only the depth is known that they are beyond."""
+        column = self.record.queries().sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])["rank"]
+        return column.is_null().to_numpy()
+
     def scores(self, metric: str) -> np.ndarray:
-        """Return the metric of each query, float64 [q], by sorted query ids; raise a ResultsError if it is unknown."""
+        """Return the metric of each query, float64 [q], by sorted query ids.
+
+        Raises:
+            ResultsError: There is no such metric, or the run is cut off before its last rank.
+        """
+        if not self.knows(metric):
+            raise ResultsError(
+                f"{self.record.folder}: {self.record.key.name} was imported from a run{self._cut_off}, which does not "
+                f"tell {metric}.",
+                "Choose a metric of fewer ranks, or import a deeper run.",
+            )
         return of_run(metric).of_query(Grouped.of(self.query_ids, self.ranks, self.grades))
 
     @property
@@ -92,7 +145,12 @@ class RunRanks:
         return arms_of(self.record.info, self.record.folder)
 
     def above_of(self, names: Collection[str]) -> np.ndarray:
-        """Return how many images of these groups rank above each relevant one, int64 [p]."""
+        """Return how many images of these groups rank above each relevant one, int64 [p].
+
+        Raises:
+            ResultsError: The run does not tell that.
+        """
+        self.require_whole()
         return sum((self.above[name] for name in names), np.zeros(len(self.ranks), dtype=np.int64))
 
     @property
@@ -123,8 +181,10 @@ class RunRanks:
         """int64 [p], uncaptioned images above the relevant one.
 
         Raises:
-            ResultsError: A source holds captioned and uncaptioned images, so that they cannot be told apart.
+            ResultsError: A source holds captioned and uncaptioned images, so that they cannot be told apart, or the run
+                does not tell what is above.
         """
+        self.require_whole()
         total = np.zeros(len(self.ranks), dtype=np.int64)
         for name, counts in self.above.items():
             entry = self.record.info["sources"][name]
@@ -160,12 +220,16 @@ def load_ranks(record: RunRecord) -> RunRanks:
     _require_counts(record)
     _require_types(table, where)
     table = table.sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])
-    if any(table[name].null_count for name in ("query_id", "relevant_id", "rank")):
+    depth = _depth(record)
+    empty = ["query_id", "relevant_id", *(["rank"] if depth is None else [])]
+    if any(table[name].null_count for name in empty):
         raise ResultsError(f"{where / 'queries.parquet'} has empty cells.", RERUN)
     query_ids, relevant_ids = (np.asarray(table[name].to_pylist()) for name in ("query_id", "relevant_id"))
-    ranks = table["rank"].to_numpy().astype(np.int64)
-    above = {name: table[f"above_{name}"].to_numpy().astype(np.int64) for name in names}
-    wrong = (ranks < 1) | (ranks > int(record.info["corpus_size"])) | (sum(above.values()) + 1 != ranks)
+    ranks = _whole_numbers(table["rank"], int(record.info["corpus_size"]))
+    counted = ~np.any([table[f"above_{name}"].is_null().to_numpy() for name in names], axis=0)
+    above = {name: _whole_numbers(table[f"above_{name}"], 0) for name in names}
+    told = counted | (not isinstance(record.info.get("imported"), dict))
+    wrong = (ranks < 1) | (ranks > int(record.info["corpus_size"])) | (told & (sum(above.values()) + 1 != ranks))
     if wrong.any():
         at = int(np.argmax(wrong))
         raise ResultsError(f"{where}: query {query_ids[at]} has the impossible rank {ranks[at]}.", RERUN)
@@ -174,9 +238,30 @@ def load_ranks(record: RunRecord) -> RunRanks:
         raise ResultsError(f"{where}: query {query_ids[int(np.argmax(twice))]} occurs twice.", RERUN)
     # Records of earlier versions were of sets without grades.
     grades = table["grade"].to_numpy().astype(np.int64) if "grade" in table.column_names else np.ones_like(ranks)
-    tied = table["tied"].to_numpy().astype(np.int64) if "tied" in table.column_names else None
+    tied = _whole_numbers(table["tied"], 0) if "tied" in table.column_names else None
     arms_of(record.info, where)
-    return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, table["top_ids"].to_pylist(), tied)
+    top_ids, is_whole = table["top_ids"].to_pylist(), bool(counted.all())
+    return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, top_ids, tied, depth, is_whole)
+
+
+def _whole_numbers(column: pa.ChunkedArray, unknown: int) -> np.ndarray:
+    """Return a column as int64 with this number where it is empty."""
+    return column.fill_null(unknown).to_numpy().astype(np.int64)
+
+
+def _depth(record: RunRecord) -> int | None:
+    """Return how deep an imported run goes; None if it knows all ranks, as those that were made here.
+
+    Raises:
+        ResultsError: It is no number of ranks.
+    """
+    imported = record.info.get("imported")
+    depth = imported.get("depth") if isinstance(imported, dict) else None
+    if depth is not None and ("integer" not in json_types(depth) or depth < 1):
+        raise ResultsError(
+            f"{record.folder / 'run.json'}: the depth of what was imported is no number of ranks.", RERUN
+        )
+    return depth
 
 
 def require_same_queries(a: RunRanks, b: RunRanks) -> None:

@@ -87,9 +87,9 @@ def strata(a: RunRanks, b: RunRanks, queries: Sequence[Query] | None) -> dict[st
     for query, at in zip(ids, first.tolist()):
         rivals.append(len((set(a.top_ids[at]) & set(b.top_ids[at])) - relevant[query]))
         winners = {
-            _source(run, run.top_ids[at][0], captioned)
+            _source(run, run.top_ids[at][0], captioned) if run.top_ids[at] else "(no answer)"
             for run in (a, b)
-            if run.top_ids[at] and run.top_ids[at][0] not in relevant[query]
+            if (run.top_ids[at] and run.top_ids[at][0] not in relevant[query]) or not (run.top_ids[at] or run.is_whole)
         }
         beaten.append(" or ".join(sorted(winners)) if winners else "(none: both right)")
     divisions["rivals in both top tens"] = _binned(np.array(rivals), (0, 2, 5), "")

@@ -71,6 +71,8 @@ TYPES = {
         "versions": {"object"},
         "license": {"string", "null"},
         "flickr30k_in_training": {"boolean", "null"},
+        "imported_from": {"string", "null"},
+        **dict.fromkeys(("depth", "missing_queries"), {"integer", "null"}),
         "has_run_record": {"boolean"},
     },
     "REPORTED": {

@@ -72,6 +72,9 @@ FULL = {
     "versions": {"mteb": "2.26", "torch": "2.9"},
     "license": "mit",
     "flickr30k_in_training": True,
+    "imported_from": None,
+    "depth": None,
+    "missing_queries": None,
     "has_run_record": True,
 }
 SHOWN = {

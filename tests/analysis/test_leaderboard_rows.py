@@ -73,6 +73,7 @@ def test_a_row_of_a_run_alone():
         "versions": {"mteb": "2.26", "torch": "2.9"},
         "license": None,
         "flickr30k_in_training": True,
+        **dict.fromkeys(("imported_from", "depth", "missing_queries")),
         "has_run_record": True,
     }
     assert list(row["versions"]) == ["mteb", "torch"]
@@ -113,6 +114,7 @@ def test_a_row_of_a_result_alone():
         "versions": {"mteb": "2.27"},
         "license": "mit",
         "flickr30k_in_training": False,
+        **dict.fromkeys(("imported_from", "depth", "missing_queries")),
         "has_run_record": False,
     }
     assert row_of(result_of(scores={"ndcg_at_10": 0.5, "median_rank": 3.0}), None)["median_rank"] == 3.0
