@@ -63,6 +63,11 @@ COMMANDS = {
     ),
     "bias": Command("mteb_vehicle_search.analysis.bias", "tell how much miners favour models through what they mined"),
     "report": Command("mteb_vehicle_search.report.build", "write an HTML report of the runs, with the images"),
+    "export": Command("mteb_vehicle_search.exchange.export", "write a run for other programs: TREC, parquet"),
+    "import": Command("mteb_vehicle_search.exchange.importing", "take in a run that another program made"),
+    "submit": Command(
+        "mteb_vehicle_search.exchange.submission", "check results against the rules of mteb's repository"
+    ),
     "convert": Command(
         "mteb_vehicle_search.models.conversion", "turn a checkpoint of open_clip's trainer into a model"
     ),

@@ -35,7 +35,7 @@ def on_our_tasks(traceback: TracebackType | None) -> bool:
             return True
         if _module(frame) == MTEBS_COMMAND:
             asked = getattr(frame.f_locals.get("args"), "tasks", None) or []
-            if not {*asked}.isdisjoint(_ours(_tasks())):
+            if not {*asked}.isdisjoint(_ours(known_tasks())):
                 return True
     return False
 
@@ -49,7 +49,7 @@ def explained(error: BaseException) -> VehicleSearchError | None:
         where, its = (_module(frame), frame.f_code.co_name), frame.f_locals
         refused = isinstance(error, KeyError) and frame is frames[-1]
         if refused and where == ("mteb.get_tasks", "get_task"):
-            return unknown("task", its.get("task_name"), _tasks())
+            return unknown("task", its.get("task_name"), known_tasks())
         if refused and where == ("mteb.benchmarks.get_benchmark", "get_benchmark"):
             return unknown("benchmark", its.get("benchmark_name"), its.get("benchmark_registry", {}))
         if where == ("mteb.models.get_model_meta", "get_model"):
@@ -119,7 +119,7 @@ def _ours(known: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _tasks() -> dict[str, Any]:
+def known_tasks() -> dict[str, Any]:
     found = vars(sys.modules["mteb.tasks"]).values() if "mteb.tasks" in sys.modules else ()
     return {task.metadata.name: task for task in found if isinstance(task, type) and hasattr(task, "metadata")}
 

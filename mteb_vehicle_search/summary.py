@@ -64,6 +64,18 @@ def show_stored(content: dict[str, Any], path: Path, model: str) -> None:
     show_in_a_run(table)
 
 
+def show_imported(info: dict[str, Any], record: Path) -> None:
+    """Print the scores of a run that was imported, from its `run.json`, and where its record lies."""
+    told = info["imported"]
+    depth = "all known" if told["depth"] is None else f"known to {told['depth']:,}"
+    _print_scores(str(info["title"]), info, info["scores"], {"ranks": depth})
+    if told["missing_queries"]:
+        sys.stdout.write(
+            f"\n{told['missing_queries']:,} of {info['query_count']:,} queries are missing, and count as 0.\n"
+        )
+    sys.stdout.write(f"\nrun record  {record.absolute()}\n")
+
+
 def _print_scores(title: str, info: dict[str, Any], scores: dict[str, Any], last: dict[str, str]) -> None:
     def number(key: str, form: str = ".4f") -> str:
         return format(scores[key], form) if key in scores else "–"

@@ -79,7 +79,7 @@ def test_a_model_that_neither_mteb_nor_the_hub_has_is_one_line(monkeypatch: pyte
 
 
 def test_ours_come_first() -> None:
-    assert mistakes.nearest("VehicleImageSearch2", mistakes._tasks())[:2] == [
+    assert mistakes.nearest("VehicleImageSearch2", mistakes.known_tasks())[:2] == [
         "VehicleImageSearch",
         "VehicleImageSearchMini",
     ]

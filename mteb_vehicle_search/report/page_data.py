@@ -74,8 +74,10 @@ def models_of(entries: Sequence[Entry]) -> list[Model]:
     numbers = itertools.count()
     models = []
     for entry in entries:
-        number, growth = (next(numbers), growth_of(entry.ranks)) if entry.ranks else (None, None)
-        models.append(Model(entry.row["name"], entry.row, number, entry.ranks, growth, entry.pool or None))
+        # An imported run that is cut off has scores, and no ranks that could be shown.
+        ranks = entry.ranks if entry.ranks and entry.ranks.is_whole else None
+        number, growth = (next(numbers), growth_of(ranks)) if ranks else (None, None)
+        models.append(Model(entry.row["name"], entry.row, number, ranks, growth, entry.pool or None))
     return models
 
 

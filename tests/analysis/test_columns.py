@@ -72,7 +72,8 @@ TYPES = {
         "license": {"string", "null"},
         "flickr30k_in_training": {"boolean", "null"},
         "imported_from": {"string", "null"},
-        **dict.fromkeys(("depth", "missing_queries"), {"integer", "null"}),
+        "depth": {"integer", "null"},
+        "missing_queries": {"integer", "null"},
         "has_run_record": {"boolean"},
     },
     "REPORTED": {
