@@ -72,7 +72,7 @@ class Entry:
 
     @property
     def sources_id(self) -> str:
-        """What identifies the photographs that the pictures were made from; "" if neither tells."""
+        """What identifies the photographs that the images were made from; "" if neither tells."""
         return self.info.get("sources_id") or (self.result.sources_id if self.result else "")
 
     @property

@@ -21,7 +21,7 @@ TABLE = {
     "task": Field(("string",), "task name"),
     "title": Field(("string",), "of the evaluation set, for people"),
     "content_id": Field(("string",), "of the evaluation set; scores compare only within one"),
-    "images_id": Field(TEXT, "of the pictures that were searched; scores compare only within one"),
+    "images_id": Field(TEXT, "of the images that were searched; scores compare only within one"),
     "sources_id": Field(TEXT, "of the photographs that they were made from"),
     "corpus_size": Field(INTEGER, "images in the corpus"),
     "query_count": Field(INTEGER, "queries"),

@@ -18,9 +18,9 @@ TWO_RUNS = "they are of two runs"
 class Records:
     """Run records by preference, best first; their ranks are read once, and only if they are asked for."""
 
-    def __init__(self, records: Iterable[RunRecord], pictures: Pictures) -> None:
+    def __init__(self, records: Iterable[RunRecord], images: Pictures) -> None:
         self._records = {record.folder: record for record in records}
-        self.keys = {folder: pictures.complete(record.key) for folder, record in self._records.items()}
+        self.keys = {folder: images.complete(record.key) for folder, record in self._records.items()}
         self._ranks: dict[Path, RunRanks | ResultsError] = {}
 
     def fitting(self, key: RunKey, silent: frozenset[str]) -> list[Path]:
@@ -52,18 +52,18 @@ def pair_with_records(found: Found, known: Found, all_records: bool) -> tuple[li
     results come before others, newer ones before older ones.
     """
     every = [*found.records, *known.records]
-    pictures = Pictures([*(one.key for one in found.results), *(record.key for record in every)])
+    images = Pictures([*(one.key for one in found.results), *(record.key for record in every)])
     near = {record.folder for record in ([] if all_records else found.records)}
 
     def preference(record: RunRecord) -> tuple:
         return record.folder in near, str(record.info.get("finished") or ""), str(record.folder)
 
-    records = Records(sorted(every, key=preference, reverse=True), pictures)
+    records = Records(sorted(every, key=preference, reverse=True), images)
     entries: dict[RunKey, Entry] = {}
     # By folder, as a record may be tried for several results.
     damaged, of_others = {}, {}
     for result in sorted(found.results, key=lambda one: (one.date or "", str(one.path))):
-        entry = _with_record(result, pictures.complete(result.key), records, damaged, of_others)
+        entry = _with_record(result, images.complete(result.key), records, damaged, of_others)
         if before := entries.get(entry.key):
             reason = f"{result.path} is a newer result of the same run"
             found.skipped.append(Skipped(before.result.path, reason))  # type: ignore[union-attr]

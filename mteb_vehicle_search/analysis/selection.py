@@ -50,7 +50,7 @@ class Selection:
 
     Args:
         records: Those that can be named.
-        beside: Others that say which pictures there are.
+        beside: Others that say which images there are.
     """
 
     def __init__(self, records: Sequence[RunRecord], beside: Sequence[RunRecord] = ()) -> None:
@@ -146,15 +146,15 @@ def _shared_set(models: Sequence[str], found: list[list[RunRecord]], selection: 
 
 
 def _set_names(records: list[RunRecord], every: list[RunRecord], selection: Selection) -> list[str]:
-    """Return the sets of some of the runs, sorted: first digits, title of the newest, pictures where others differ."""
+    """Return the sets of some of the runs, sorted: first digits, title of the newest, images where others differ."""
     newest = sorted(records, key=lambda one: str(one.info.get("finished") or ""))
     titles = {SetKey.of(selection.key(record)): title_of(record.info) for record in newest}
     several = Counter(content_id for content_id, _ in {SetKey.of(selection.key(record)) for record in every})
-    pictures = {
+    images = {
         key: f", images id {key.images_id[:ID_DIGITS] or 'unknown'}" if several[key.content_id] > 1 else ""
         for key in titles
     }
-    return [f"{key.content_id[:ID_DIGITS]} ({titles[key]}{pictures[key]})" for key in sorted(titles)]
+    return [f"{key.content_id[:ID_DIGITS]} ({titles[key]}{images[key]})" for key in sorted(titles)]
 
 
 def _pixels(records: list[RunRecord], selection: Selection) -> str:

@@ -28,9 +28,9 @@ class SetKey(NamedTuple):
 
 
 class Pictures:
-    """The pictures that runs are known to have searched.
+    """The images that runs are known to have searched.
 
-    Earlier versions did not write down which: a run that does not tell is of the only known pictures of its content id,
+    Earlier versions did not write down which: a run that does not tell is of the only known images of its content id,
     and by itself where there are several or none.
     """
 
@@ -51,10 +51,10 @@ def title_of(info: Mapping[str, Any]) -> str:
 
 
 def other_pixels(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Say how the pictures of two runs or tables of one content id differ, from `images_id` and `sources_id`."""
+    """Say how the images of two runs or tables of one content id differ, from `images_id` and `sources_id`."""
     if not one.get("images_id") or not other.get("images_id"):
-        return "which pictures were searched is not written down"
+        return "which images were searched is not written down"
     if not one.get("sources_id") or not other.get("sources_id"):
         return "other pixels (whether of the same photographs is not written down)"
     same = one["sources_id"] == other["sources_id"]
-    return "the same photographs encoded otherwise" if same else "other pictures"
+    return "the same photographs encoded otherwise" if same else "other images"

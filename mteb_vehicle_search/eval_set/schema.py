@@ -163,7 +163,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def images_id(images: Iterable[tuple[str, str]]) -> str:
     """Return the sha256 (64 hex digits) of what is searched, from (id, sha256 of the bytes in hexadecimal) in order.
 
-    Of the JPEG bytes it says which pixels a run saw; of the sources' own bytes (`Provenance.sha256`) which pictures
+    Of the JPEG bytes it says which pixels a run saw; of the sources' own bytes (`Provenance.sha256`) which images
     they were made from, whatever encoder made them.
     """
     digest = hashlib.sha256()

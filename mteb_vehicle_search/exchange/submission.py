@@ -1,8 +1,8 @@
 """`vehicle-search submit --check`: what mteb's repository of results would refuse, and why, before anybody asks it.
 
 Its rules: `results/<organisation>__<model>/<revision>/<Task>.json` beside a `model_meta.json` of that name and
-revision; readable by mteb, with scores of the splits of the task; the model and the task in mteb itself; one dataset revision for
-a task; scores that it has already change by at most 0.001; files of at most 10 MB.
+revision; readable by mteb, with scores of the splits of the task; the model and the task in mteb itself; one dataset
+revision for a task; scores that it has already change by at most 0.001; files of at most 10 MB.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def from_functions(
         text: Texts -> theirs, of the same length.
         name: Of the model, such as "my-team/my-model"; without a "/" it is put into "local/".
         revision: Which of its versions this is, so that results of others never look like its results. By default a
-            digest of the vectors that it gives for two pictures and three texts, which it is asked for at once.
+            digest of the vectors that it gives for two images and three texts, which it is asked for at once.
 
     Raises:
         EncodeError: A function does not return one vector for each of its inputs.
@@ -120,7 +120,7 @@ class FunctionsEncoder(AbsEncoder):
 
 
 def _pictures() -> list[Image.Image]:
-    """Return pictures of two shapes that differ in every pixel."""
+    """Return images of two shapes that differ in every pixel."""
     made = []
     for width, height in PROBE_SIZES:
         row, column = np.mgrid[:height, :width]

@@ -12,7 +12,7 @@ from mteb_vehicle_search.errors import EncodeError
 
 
 def read_batches(inputs: Any) -> Iterator[tuple[str, list[Any]]]:
-    """Yield "image" with RGB pictures, or "text" with texts, for each batch of mteb's DataLoader.
+    """Yield "image" with RGB images, or "text" with texts, for each batch of mteb's DataLoader.
 
     Raises:
         EncodeError: A batch has neither, or there is none.

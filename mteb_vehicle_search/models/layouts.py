@@ -33,12 +33,12 @@ PREPROCESSING = frozenset(("preprocessor_config.json", "processor_config.json", 
 OF_SENTENCES = "config_sentence_transformers.json"
 SENTENCE_FILES = frozenset((MODULES, CONFIG, OF_SENTENCES, "chat_template.json"))
 
-# Model types with both methods that are no dual encoders of one picture and one text in one space.
+# Model types with both methods that are no dual encoders of one image and one text in one space.
 REFUSED_TYPES = {
-    "siglip2": "it takes pictures of any shape (NaFlex), which are not offered; the SigLIP 2 models of a fixed "
+    "siglip2": "it takes images of any shape (NaFlex), which are not offered; the SigLIP 2 models of a fixed "
     "resolution are of the type siglip",
-    "blip-2": "it gives several vectors for a picture",
-    "flava": "it gives a vector for each part of a picture and a text",
+    "blip-2": "it gives several vectors for an image",
+    "flava": "it gives a vector for each part of an image and a text",
     "owlvit": "it is a detector",
     "owlv2": "it is a detector",
 }
@@ -207,7 +207,7 @@ def _require_single_vectors(where: str, config: dict[str, Any], types: list[str]
         )
     if router := [one for one in types if one.rpartition(".")[2] in ROUTERS]:
         raise ModelLoadError(
-            f"{where}: a {router[0].rpartition('.')[2]} of sentence-transformers, which leads pictures and texts to "
+            f"{where}: a {router[0].rpartition('.')[2]} of sentence-transformers, which leads images and texts to "
             "models of their own, is not offered.",
             "mteb_vehicle_search.from_functions(image=…, text=…, name=…) evaluates any model.",
         )

@@ -176,6 +176,4 @@ def load_strictly(kind: Any, folder: Path, weights: Iterable[str], **given: Any)
 def _check_size(folder: Path, config: Any, size_px: int) -> None:
     stated = getattr(getattr(config, "vision_config", None), "image_size", size_px)
     if stated not in (size_px, [size_px, size_px], (size_px, size_px)):
-        raise ModelLoadError(
-            f"{folder}: the model sees pictures of {stated} px, but its preprocessing gives {size_px}."
-        )
+        raise ModelLoadError(f"{folder}: the model sees images of {stated} px, but its preprocessing gives {size_px}.")

@@ -30,7 +30,7 @@ RESCALE = 1 / 255
 
 
 class Preprocessing(NamedTuple):
-    """From a picture to what the tower takes: the square, and mean and deviation of its channels."""
+    """From an image to what the tower takes: the square, and mean and deviation of its channels."""
 
     crop: ShortestSideCrop
     mean: tuple[float, float, float]
@@ -45,7 +45,7 @@ def read_preprocessing(folder: Path, mode: str) -> Preprocessing:
     """
     path = next((folder / name for name in CONFIGS if (folder / name).is_file()), folder / CONFIGS[0])
     if not path.is_file():
-        raise ModelLoadError(f"{path} is missing: nothing says how pictures are prepared.")
+        raise ModelLoadError(f"{path} is missing: nothing says how images are prepared.")
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
         return _preprocessing(stated.get("image_processor", stated), mode)
@@ -89,7 +89,7 @@ def _crop(stated: dict[str, Any], kind: str, mode: str) -> ShortestSideCrop:
         raise ValueError(f"size is {size}, neither shortest_edge nor height and width")
     shortest = int(size["shortest_edge"])
     if side is None:
-        raise ValueError("pictures of other shapes than a square stay what they are (do_center_crop is not set)")
+        raise ValueError("images of other shapes than a square stay what they are (do_center_crop is not set)")
     if side > shortest:
         raise ValueError(f"crop_size {side} is more than the shortest edge of {shortest}")
     return LargerResizeCrop(side, mode, interpolation, shortest)

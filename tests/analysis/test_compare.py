@@ -109,7 +109,7 @@ def test_the_command_shows_a_table_and_a_sentence(runs, capsys, monkeypatch):
     ("sources", "what"),
     [
         ("5" * 64, "the same photographs encoded otherwise"),
-        ("6" * 64, "other pictures"),
+        ("6" * 64, "other images"),
         (None, r"other pixels \(whether of the same photographs is not written down\)"),
     ],
 )

@@ -285,9 +285,9 @@ class TestHowSetsDiffer:
         ("there", "here", "what"),
         [
             (("a", "s"), ("b", "s"), "the same photographs encoded otherwise"),
-            (("a", "s"), ("b", "t"), "other pictures"),
+            (("a", "s"), ("b", "t"), "other images"),
             (("a", "s"), ("b", None), "other pixels (whether of the same photographs is not written down)"),
-            (("a", "s"), (None, None), "which pictures were searched is not written down"),
+            (("a", "s"), (None, None), "which images were searched is not written down"),
         ],
     )
     def test_other_pixels_under_one_content_id_are_told(self, there, here, what):

@@ -528,7 +528,7 @@ def test_runs_over_other_pixels_have_tables_of_their_own(home, capsys):
     assert "images id 777777777777" in text
     start = "Not comparable with the table of images id 777777777777: one content id, but"
     assert f"{start} the same photographs encoded otherwise." in text
-    assert f"{start} other pictures." in text
+    assert f"{start} other images." in text
 
 
 def test_a_run_that_does_not_tell_its_pictures_joins_the_only_ones(home, write_result):

@@ -363,7 +363,7 @@ class TestFourRunsOfOneModel:
 
 
 class TestOtherPixels:
-    """Runs of one content id that searched other pictures."""
+    """Runs of one content id that searched other images."""
 
     @pytest.fixture
     def two(self, home) -> list[RunRecord]:
@@ -376,7 +376,7 @@ class TestOtherPixels:
         ("sources", "what"),
         [
             ("5" * 64, "the same photographs encoded otherwise"),
-            ("6" * 64, "other pictures"),
+            ("6" * 64, "other images"),
             (None, "other pixels (whether of the same photographs is not written down)"),
         ],
     )
@@ -413,5 +413,5 @@ class TestOtherPixels:
             assert folders(choose_runs(models)) == [told.folder, silent.folder]
         # Where there are two, nobody knows which.
         write("org/third", images_id="8" * 64)
-        with pytest.raises(ResultsError, match="which pictures were searched is not written down"):
+        with pytest.raises(ResultsError, match="which images were searched is not written down"):
             choose_runs(["org/good", "org/poor"])

@@ -277,7 +277,7 @@ def test_the_fast_way_cuts_where_the_exact_way_does(width):
         ({"size": {"height": 32, "width": 48}}, "32 x 48 is no square"),
         ({"size": {"height": 40, "width": 40}}, "crop_size 32 is not the size 40"),
         ({"size": {"shortest_edge": 30}}, "crop_size 32 is more than the shortest edge of 30"),
-        ({"do_center_crop": False}, "pictures of other shapes than a square stay what they are"),
+        ({"do_center_crop": False}, "images of other shapes than a square stay what they are"),
     ],
     ids=str,
 )
@@ -297,7 +297,7 @@ def test_a_preprocessing_that_is_not_offered_is_refused_with_the_reason(copy, ch
 def test_a_model_of_another_size_than_its_preprocessing_is_refused(copy):
     folder = copy("siglip2")
     changed_json(folder, "preprocessor_config.json", lambda c: c.update(size={"height": 40, "width": 40}))
-    with pytest.raises(ModelLoadError, match="sees pictures of 32 px, but its preprocessing gives 40"):
+    with pytest.raises(ModelLoadError, match="sees images of 32 px, but its preprocessing gives 40"):
         encoder(folder)
 
 
@@ -313,7 +313,7 @@ def test_a_model_of_another_size_than_its_preprocessing_is_refused(copy):
             lambda c: c.update(model_type="own_clip", auto_map={"AutoModel": "modeling.Own"}),
             "needs its own code, which is never run",
         ),
-        (lambda c: c.update(model_type="siglip2"), r"pictures of any shape \(NaFlex\)"),
+        (lambda c: c.update(model_type="siglip2"), r"images of any shape \(NaFlex\)"),
         (lambda c: c.update(model_type="flava"), "a vector for each part"),
         (lambda c: c.update(model_type="bert"), "is no dual encoder of transformers: its model_type is 'bert'"),
         (lambda c: c.update(transformers_weights="b.safetensors"), "names weights of its own"),
