@@ -87,7 +87,7 @@ def choose_eval_set(board: Leaderboard, data: Path | None = None) -> EvalSet:
             return here
         asked = f"{chosen_folder()}, another set beside it, or the embedded Mini"
     found = "; ".join(_what(board, table) for table in board.document["tables"])
-    if not any(entry.ranks for of_set in board.entries.values() for entry in of_set):
+    if not any(entry.ranks and entry.ranks.is_whole for of_set in board.entries.values() for entry in of_set):
         raise ResultsError(f"There is no run record of {asked}{': only ' if found else ''}{found}.", RUN_HINT)
     raise ResultsError(
         f"There is no run record of {asked}. There are {found}.",
@@ -100,7 +100,9 @@ def set_of(board: Leaderboard, eval_set: EvalSet) -> SetKey | None:
 
     Runs that do not tell which pictures they searched are taken where there are no others.
     """
-    with_ranks = [key for key, entries in board.entries.items() if any(entry.ranks for entry in entries)]
+    with_ranks = [
+        key for key, entries in board.entries.items() if any(entry.ranks and entry.ranks.is_whole for entry in entries)
+    ]
     of_content = [key for key in with_ranks if key.content_id == eval_set.content_id]
     # Telling the pictures takes a look at every image.
     wanted = ("", eval_set.images_id) if any(key.images_id for key in of_content) else ("",)

@@ -259,3 +259,22 @@ def test_sets_are_named_by_folder_or_task(eval_set):
     with pytest.raises(UsageError, match="no evaluation set 'Nothing' here") as refused:
         set_named("Nothing")
     assert "VehicleImageSearchMini" in str(refused.value)
+
+
+def test_the_page_lists_a_run_that_is_cut_off_and_shows_the_captions_of_whole_ones(tmp_path, eval_set, capsys):
+    for name, depth, seed in (("a/whole", None, 1), ("a/cut", 10, 2)):
+        imported(tmp_path, eval_set, drawn_lines(eval_set, depth, seed), name)
+    site = tmp_path / "site"
+    assert cli.main(["report", "--data", str(eval_set.folder), "--out", str(site)]) == 0
+    page = (site / "index.html").read_text(encoding="utf-8")
+    assert "a/whole" in page
+    assert "a/cut: imported from some.trec, made elsewhere, cut off at rank 10" in page
+    core = (site / "data" / "core.js").read_text(encoding="utf-8")
+    assert "a/whole" in core
+    assert "a/cut" not in core
+
+
+def test_a_page_of_cut_runs_alone_is_refused(tmp_path, eval_set, capsys):
+    imported(tmp_path, eval_set, drawn_lines(eval_set, 10), "a/cut")
+    assert cli.main(["report", "--data", str(eval_set.folder), "--out", str(tmp_path / "site")]) == 1
+    assert "no run record" in capsys.readouterr().err
