@@ -106,3 +106,16 @@ def test_every_listed_mistake_has_its_reason(path):
         assert wanted == set(entry)
         assert entry.get("reason", entry.get("note", "")).strip()
         assert entry.get("tests") != []
+
+
+def test_every_chosen_mistake_has_its_one_place_in_the_code():
+    root = BENCHMARKS.parent
+    sources = {f"/{path}": (root / path).read_text(encoding="utf-8") for path in mutants.product_files(root)}
+    stale = []
+    for path in sorted((BENCHMARKS / "chosen_mistakes").glob("*.toml")):
+        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["mistake"]:
+            own = [source for name, source in sources.items() if name.endswith(f"/{entry['file']}")]
+            found = [source.count(entry["old"]) for source in own]
+            if found != [1] or entry["old"] == entry["new"]:
+                stale.append(f"{path.name}: {entry['file']}: {entry['note']}: found {found}")
+    assert stale == []
