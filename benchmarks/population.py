@@ -123,8 +123,7 @@ def of_simple_samples(pool: Pooled, share: float, draws: int, seed: int) -> np.n
 
 def means(sample: Sample) -> np.ndarray:
     """Return the same estimates from any sample."""
-    found = Estimate.of(sample)
-    return np.array([found.expected(metric).mean() for metric in FIGURES])
+    return np.array([found.values.mean() for found in Estimate.of(sample).measured(FIGURES).values()])
 
 
 def synthetic(setting: Setting, pools: int) -> Iterator[Pooled]:

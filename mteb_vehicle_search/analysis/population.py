@@ -4,9 +4,8 @@ The corpus holds all captioned and all near images, and a random sample of the f
 1 + captioned + near + hits x far / sampled, is unbiased (Horvitz and Thompson, J. Am. Stat. Assoc. 47, 1952). Other
 figures are not linear: they are expectations over how many far images are above (`far_images.py`).
 
-Each figure has two intervals. `sampling` is for the pool that is there: the spread over which far images were sampled,
-by leaving out one of their replicates at a time (the delete-a-group jackknife; Kott, J. Off. Stat. 17, 2001), and what
-shrinking each query to what its like have adds. `interval` is for further captioned images like these, too.
+Each figure has two intervals. `sampling` is for the pool that is there: the spread over which far images were sampled
+(`far_sampling.py`). `interval` is for further captioned images like these, too.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 
 from mteb_vehicle_search.analysis.arms import Arms
 from mteb_vehicle_search.analysis.far_images import FarAbove, far_above
+from mteb_vehicle_search.analysis.far_sampling import Measured, SamplingError, measured
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.analysis.uncertainty import Interval, cluster_sums, clustered_interval, too_few
@@ -28,8 +28,6 @@ MEAN, MEDIAN = "mean_rank", "median_rank"
 FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "ndcg_at_10", "mrr", MEAN, MEDIAN)
 HEADINGS = {MEAN: "mean rank", MEDIAN: "median rank"}
 LEVEL = 0.95
-# Chosen by simulation, not derived; without it, 22 % are covered where hits are rarest (README.md).
-ASSUMED_HITS = 0.2
 BUILD_HINT = (
     "Build one whose distractors are a sample of a pool: vehicle-search-data build --preset mini-million, and run the "
     "model on it."
@@ -63,11 +61,6 @@ class Sample(NamedTuple):
     def complete(self) -> bool:
         """Whether all far images are in the corpus."""
         return int(self.sizes.sum()) == self.far
-
-    def without(self, replicate: int) -> Sample:
-        """Return the sample as it were without one of its replicates."""
-        others = np.arange(len(self.sizes)) != replicate
-        return self._replace(hits=self.hits[:, others], sizes=self.sizes[others])
 
 
 def require_arms(ranks: RunRanks) -> Arms:
@@ -118,7 +111,7 @@ def pool_figures(ranks: RunRanks, metrics: Sequence[str] = FIGURES, *, far: int 
 
 
 class Estimate(NamedTuple):
-    """The expectations of each query under one sample: how many far images are above, and their mean."""
+    """What one sample, which is not complete, says of all far images of the pool."""
 
     sample: Sample
     above: FarAbove
@@ -126,43 +119,41 @@ class Estimate(NamedTuple):
     @classmethod
     def of(cls, sample: Sample) -> Estimate:
         """Return the estimate from a sample that is not complete."""
-        sampled = int(sample.sizes.sum())
-        return cls(sample, far_above(sample.base, sample.hits.sum(axis=1), sampled, sample.far))
+        hits, alike = sample.hits.sum(axis=1), len(sample.base) / len(np.unique(sample.clusters))
+        return cls(sample, far_above(sample.base, hits, int(sample.sizes.sum()), sample.far, alike))
 
-    def expected(self, metric: str, middle: int = 0) -> np.ndarray:
-        """Return the expectation of each query's score, float64 [q]; `middle` is the median rank."""
-        if metric == MEAN:
-            scale = self.sample.far / self.sample.sizes.sum()
-            return 1.0 + self.sample.base + self.sample.hits.sum(axis=1) * scale
-        return self._integrated(self._scores(metric, middle))
-
-    def spread(self, metric: str, middle: int = 0) -> np.ndarray:
-        """Return what the sample leaves open of each query's score, as a variance, float64 [q]; 0 for mean ranks."""
-        if metric == MEAN:
-            return np.zeros(len(self.above.which))
-        score = self._scores(metric, middle)
-        return np.maximum(self._integrated(score**2) - self._integrated(score) ** 2, 0.0)
-
-    def _scores(self, metric: str, middle: int) -> np.ndarray:
-        """Return scores at the grid points for each distinct number of images that are above for certain."""
-        rank = 1.0 + np.unique(self.above.base)[:, None] + self.above.grid[None, :]
-        return (rank <= middle).astype(np.float64) if metric == MEDIAN else METRICS[metric].of_rank(rank)
-
-    def _integrated(self, scores: np.ndarray) -> np.ndarray:
-        _, of_base = np.unique(self.above.base, return_inverse=True)
-        # Beyond some number of images above, scores of the first ten are 0.
-        counted = int(scores.any(axis=0).sum())
-        posterior, scores = self.above.posterior[:, :counted], scores[:, :counted]
-        return np.einsum("ug,ug->u", posterior[self.above.row], scores[of_base])[self.above.which]
+    def measured(self, metrics: Sequence[str], middle: int = 0) -> dict[str, Measured]:
+        """Return the expectation of each query's score with the error of their mean; `middle` is the median rank."""
+        sample, share = self.sample, float(self.sample.sizes.sum() / self.sample.far)
+        scores = {metric: METRICS[metric].of_rank for metric in metrics if metric not in HEADINGS}
+        scores[MEDIAN] = lambda rank: (rank <= middle).astype(np.float64)
+        cut = [metric for metric in metrics if metric not in HEADINGS and METRICS[metric].cut]
+        found = {MEAN: _mean_rank(sample, share)}
+        for together in (cut, *([one] for one in metrics if one not in (*cut, MEAN))):
+            of_scores = measured(self.above, sample.hits, share, [scores[one] for one in together]) if together else []
+            found |= zip(together, of_scores)
+        return {metric: found[metric] for metric in metrics}
 
     def ranked_by(self, share: float) -> float:
         """Return the rank that this share of the queries has at most."""
-        weights = np.bincount(self.above.which).astype(np.float64)[:, None] * self.above.posterior[self.above.row]
-        ranks = (1 + self.above.base[:, None] + self.above.grid[None, :]).ravel()
+        groups = self.above.groups
+        weights = np.concatenate([(group.counts @ self.above.posterior(group)).ravel() for group in groups])
+        ranks = np.concatenate([(1 + group.bases[:, None] + self.above.grid[None, :]).ravel() for group in groups])
         order = np.argsort(ranks, kind="stable")
-        below = np.cumsum(weights.ravel()[order])
+        below = np.cumsum(weights[order])
         at = np.searchsorted(below, share * below[-1] * (1 - 1e-12))
         return float(ranks[order][min(int(at), len(order) - 1)])
+
+
+def _mean_rank(sample: Sample, share: float) -> Measured:
+    """Return the ranks that Horvitz and Thompson give; of the error of their mean all is from the replicates."""
+    sums, queries, replicates = sample.hits.sum(axis=0), len(sample.base), len(sample.sizes)
+    scale = replicates / max(replicates - 1, 1) * (1 - share) / (share * queries) ** 2
+    variance = scale * float(((sums - sums.mean()) ** 2).sum())
+    # Both grow with the hits; the first may be an image that is above one query.
+    above = float(sums.sum()) / (share * queries)
+    slope = variance / above if above else (1 - share) / (share * queries)
+    return Measured(1.0 + sample.base + sample.hits.sum(axis=1) / share, SamplingError(variance, variance, slope))
 
 
 def _figures(sample: Sample, ranks: np.ndarray, metrics: Sequence[str]) -> list[Figure]:
@@ -172,19 +163,14 @@ def _figures(sample: Sample, ranks: np.ndarray, metrics: Sequence[str]) -> list[
         return [_exact(metric, corpus[metric], ranks.astype(np.float64), sample.clusters, few) for metric in metrics]
     whole = Estimate.of(sample)
     middle = int(whole.ranked_by(0.5)) if MEDIAN in metrics else 0
-    replicates = len(sample.sizes)
-    parts = [Estimate.of(sample.without(one)) for one in range(replicates)] if replicates > 1 else []
-    found = []
-    for metric in metrics:
-        values, spread = whole.expected(metric, middle), whole.spread(metric, middle)
-        left_out = np.array([part.expected(metric, middle) for part in parts])
-        error = standard_error(left_out, spread, sample.sizes.sum() / sample.far, _of_one_hit(metric))
-        if few or error is None:
-            value = float(middle) if metric == MEDIAN else float(values.mean())
-            interval = sampling = Interval(value, None, None)
+    replicates, found = len(sample.sizes), []
+    for metric, (values, error) in whole.measured(metrics, middle).items():
+        mean = float(values.mean())
+        if few or replicates < 2:
+            interval = sampling = Interval(float(middle) if metric == MEDIAN else mean, None, None)
         else:
-            reach = _t(replicates - 1) * error
-            interval, sampling = _intervals(metric, values, sample.clusters, reach, whole.ranked_by)
+            alone = error.limits(mean, replicates, LEVEL)
+            interval, sampling = _intervals(metric, values, sample.clusters, alone, whole.ranked_by)
         found.append(Figure(metric, corpus[metric], interval, sampling))
     return found
 
@@ -195,37 +181,6 @@ def _of_ranks(ranks: np.ndarray, metric: str) -> float:
     return float(np.median(ranks) if metric == MEDIAN else METRICS[metric].of_rank(ranks).mean())
 
 
-def _of_one_hit(metric: str) -> float:
-    """Return the most that one image more above a relevant one takes from a score; nothing of a mean rank."""
-    if metric == MEAN:
-        return 0.0
-    if metric == MEDIAN:
-        return 1.0
-    ranks = np.arange(1.0, 102.0)
-    return float(-np.diff(METRICS[metric].of_rank(ranks)).min())
-
-
-def standard_error(left_out: np.ndarray, spread: np.ndarray, share: float, of_one_hit: float) -> float | None:
-    """Return the standard error of the mean of a score in the pool; None with fewer than two replicates.
-
-    `left_out` [r, q] are the scores without each replicate, `spread` [q] the posterior variances, `share` what of the
-    far images is in the sample. The jackknife is the variance of the mean, given the pool that is there. A posterior
-    variance is a query's squared error: its variance, which is in the jackknife already and which that of each query by
-    itself estimates, and what shrinking to the prior costs. Only the latter is added. Where next to none of the far
-    images is above, replicates do not differ, and one more would have stood for 1 / `share` images: it counts as
-    ASSUMED_HITS.
-    """
-    if len(left_out) < 2:
-        return None
-    replicates, queries = left_out.shape
-    scale = (replicates - 1) / replicates * (1 - share)
-    together = scale * ((left_out.mean(axis=1) - left_out.mean()) ** 2).sum()
-    each_alone = scale * ((left_out - left_out.mean(axis=0)) ** 2).sum() / queries**2
-    shrunk = max(float(spread.sum()) / queries**2 - each_alone, 0.0)
-    unseen = ASSUMED_HITS * (of_one_hit / share / queries) ** 2 * (1 - share)
-    return float(np.sqrt(together + shrunk + unseen))
-
-
 def _t(degrees: int) -> float:
     from scipy.special import stdtrit
 
@@ -233,9 +188,13 @@ def _t(degrees: int) -> float:
 
 
 def _intervals(
-    metric: str, values: np.ndarray, clusters: np.ndarray, reach: float, to_rank: Callable[[float], float]
+    metric: str,
+    values: np.ndarray,
+    clusters: np.ndarray,
+    alone: tuple[float, float],
+    to_rank: Callable[[float], float],
 ) -> tuple[Interval, Interval]:
-    """Return the interval over images and sampling, and that over sampling alone, which reaches as far on both sides.
+    """Return the interval over images and sampling, and that over sampling `alone`.
 
     The median's are of the share of queries up to it, read back as ranks (Woodruff, J. Am. Stat. Assoc. 47, 1952).
     """
@@ -247,8 +206,7 @@ def _intervals(
     if low is None or high is None:
         return images, images
     least, most = (1.0, np.inf) if metric == MEAN else (0.0, 1.0)
-    both = mean - float(np.hypot(mean - low, reach)), mean + float(np.hypot(high - mean, reach))
-    alone = mean - reach, mean + reach
+    both = mean - float(np.hypot(mean - low, mean - alone[0])), mean + float(np.hypot(high - mean, alone[1] - mean))
     ends = [tuple(float(np.clip(end, least, most)) for end in pair) for pair in (both, alone)]
     if metric == MEDIAN:
         mean, ends = to_rank(0.5), [_as_ranks(mean, pair, to_rank) for pair in ends]

@@ -15,16 +15,7 @@ from pool_worlds import MINERS, Pooled, drawn, tiny, usual
 from mteb_vehicle_search import summary
 from mteb_vehicle_search.analysis import population_table as command
 from mteb_vehicle_search.analysis.arms import arms_of, family_of, is_miner
-from mteb_vehicle_search.analysis.far_images import far_above
-from mteb_vehicle_search.analysis.population import (
-    ASSUMED_HITS,
-    FIGURES,
-    MEAN,
-    MEDIAN,
-    Interval,
-    pool_figures,
-    standard_error,
-)
+from mteb_vehicle_search.analysis.population import FIGURES, MEAN, MEDIAN, Interval, pool_figures
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.errors import ResultsError
@@ -181,21 +172,6 @@ def test_intervals_hold_the_estimate_and_that_over_images_is_wider():
         assert figure.metric == MEDIAN or outer.high - outer.low > inner.high - inner.low
 
 
-def test_a_standard_error_adds_to_the_jackknife_only_what_shrinking_costs():
-    left_out, share = np.random.default_rng(0).normal(size=(20, 50)) / 20, 0.25
-    jackknife = 19 * np.var(left_out.mean(axis=1)) * (1 - share)
-    alone = 19 * np.var(left_out, axis=0) * (1 - share)
-    assert standard_error(left_out, 0.9 * alone, share, 0.0) == pytest.approx(np.sqrt(jackknife))
-    shrunk = np.sqrt(jackknife + 0.5 * alone.sum() / 50**2)
-    assert standard_error(left_out, 1.5 * alone, share, 0.0) == pytest.approx(shrunk)
-    # What moves all queries alike does not average out.
-    together = np.repeat(left_out[:, :1], 50, axis=1)
-    assert standard_error(together, np.zeros(50), share, 0.0) == pytest.approx(np.sqrt(alone[0]))
-    same = standard_error(np.full((20, 50), 0.5), np.zeros(50), share, 0.5)
-    assert same == pytest.approx(np.sqrt(ASSUMED_HITS * (1 - share)) * 0.5 / share / 50)
-    assert standard_error(left_out[:1], alone, share, 0.5) is None
-
-
 def test_fewer_images_sampled_say_less():
     widths = [
         np.mean([np.ptp(pool_figures(sample(tiny(), n, share), ["mrr"])["mrr"].sampling[1:]) for n in range(5)])
@@ -204,21 +180,19 @@ def test_fewer_images_sampled_say_less():
     assert widths[0] > 1.5 * widths[1] > 1.5**2 * widths[2]
 
 
-def test_a_query_that_nothing_near_beats_has_few_far_images_above():
-    # Two kinds of queries with the same hits; those that many near images beat were beaten by far ones where seen.
-    base, hits = np.repeat([0, 9], 200), np.concatenate([np.repeat([0, 1], [198, 2]), np.repeat([0, 1], [20, 180])])
-    found = far_above(base, hits, 100, 1_000)
-    none = [int(found.which[at]) for at in (0, 200)]
-    first, second = (found.posterior[found.row[at]] @ found.grid for at in none)
-    assert first < 0.5 < 2 < second
-
-
-def test_what_the_hits_exclude_has_no_weight():
-    found = far_above(np.zeros(40, int), np.repeat([0, 1, 2, 7], 10), 8, 12)
-    for row, hits in zip(found.posterior, (0, 1, 2, 7)):
-        possible = (found.grid >= hits) & (found.grid <= 12 - 8 + hits)
-        assert row[~possible].sum() == 0
-        assert row.sum() == pytest.approx(1)
+def test_where_nothing_was_hit_something_may_still_be_above():
+    pool = tiny()
+    ranks = sample(pool._replace(far_above=pool.far_above * 0), 0)
+    found, queries = pool_figures(ranks, ["recall_at_1", "mrr", MEAN]), len(ranks.ranks)
+    for metric in ("recall_at_1", "mrr"):
+        figure = found[metric]
+        assert figure.pool == pytest.approx(figure.corpus, rel=0.01)
+        assert figure.sampling.low < figure.pool - 0.5 / queries
+        assert figure.sampling.high - figure.pool < 0.1 / queries
+    # As many as 1.96^2 of those that are not sampled may be above a query, each of which stands for far / sampled.
+    share = ranks.arms.sampled / ranks.arms.far
+    most = found[MEAN].corpus + 1.96**2 * (1 - share) / share / queries
+    assert found[MEAN].sampling[1:] == pytest.approx((found[MEAN].corpus, most), rel=1e-4)
 
 
 def test_too_few_images_or_replicates_have_no_interval():

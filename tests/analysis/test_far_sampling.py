@@ -1,0 +1,151 @@
+"""What hits in a sample say of all far images, and how far a mean score may be off: against sums, and against draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mteb_vehicle_search.analysis import far_images
+from mteb_vehicle_search.analysis.far_images import far_above
+from mteb_vehicle_search.analysis.far_sampling import SamplingError, _added, measured
+from mteb_vehicle_search.metrics import METRICS
+
+FAR, SAMPLED, REPLICATES = 4_000, 1_000, 20
+ABOVE_NONE = METRICS["recall_at_1"].of_rank
+MRR = METRICS["mrr"].of_rank
+
+
+def some_above(queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return images above for certain, and far ones above: more of these where there are more of those."""
+    generator = np.random.default_rng(seed)
+    base = generator.integers(0, 4, queries)
+    return base, generator.negative_binomial(0.3 * (1 + base), 0.2)
+
+
+def hits_of(above: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return hits by replicate, where no two queries share an image."""
+    chosen = [generator.multivariate_hypergeometric([k, FAR - k], SAMPLED)[0] for k in above]
+    return np.stack([np.bincount(generator.integers(0, REPLICATES, n), minlength=REPLICATES) for n in chosen])
+
+
+def test_a_query_that_nothing_near_beats_has_few_far_images_above():
+    # Two kinds of queries with the same hits; those that many near images beat were beaten by far ones where seen.
+    base, hits = np.repeat([0, 9], 200), np.concatenate([np.repeat([0, 1], [198, 2]), np.repeat([0, 1], [20, 180])])
+    found = far_above(base, hits, 100, 1_000)
+    first, second = (found.posterior(group)[0] @ found.grid for group in found.groups)
+    assert first < 0.5 < 2 < second
+
+
+def test_what_the_hits_exclude_has_no_weight():
+    found = far_above(np.zeros(40, int), np.repeat([0, 1, 2, 7], 10), 8, 12)
+    posterior = found.posterior(found.groups[0])
+    for hits in (0, 1, 2, 7):
+        row = posterior[np.searchsorted(found.values, hits)]
+        possible = (found.grid >= hits) & (found.grid <= 12 - 8 + hits)
+        assert row[~possible].sum() == 0
+        assert row.sum() == pytest.approx(1)
+
+
+def test_the_shapes_of_all_groups_follow_a_law_and_more_queries_leave_less_open():
+    left_open = []
+    for queries in (400, 40_000):
+        base, above = some_above(queries)
+        hits = np.random.default_rng(1).binomial(above, 0.25)
+        values, counts = np.arange(hits.max() + 1), np.zeros((4, hits.max() + 1))
+        np.add.at(counts, (base, hits), 1.0)
+        shapes, covariance = far_images._shapes(values, np.arange(4), counts, np.arange(4))
+        left_open.append(np.sqrt(np.diag(covariance)))
+    assert shapes == pytest.approx(0.3 * np.arange(1, 5), rel=0.2)
+    assert (left_open[1] < left_open[0] / 2).all()
+    assert (left_open[0] > 0.05).all()
+
+
+def test_without_any_hit_all_shapes_are_as_likely_as_before():
+    counts = np.full((2, 1), 30.0)
+    shapes, covariance = far_images._shapes(np.arange(1), np.arange(2), counts, np.arange(2))
+    prior = far_images.FACTORS[:, None, None] * np.array([1.0, 2.0]) ** far_images.POWERS[:, None]
+    assert shapes == pytest.approx(prior.reshape(-1, 2).mean(axis=0))
+    assert np.diag(covariance).min() > 1
+
+
+def test_captions_of_one_image_may_say_the_same_of_shapes():
+    base, above = some_above(200)
+    hits = np.random.default_rng(1).binomial(above, 0.25)
+    one, five = (far_above(base, hits, SAMPLED, FAR, alike) for alike in (1.0, 5.0))
+    assert np.allclose(5 * one.log_shapes, five.log_shapes)
+    small, great = (measured(found, hits[:, None], 0.25, [MRR])[0].error.variance for found in (one, five))
+    assert small < great
+
+
+@pytest.mark.parametrize("score", [ABOVE_NONE, MRR])
+def test_what_a_query_adds_is_what_the_sum_is_more_with_it(monkeypatch, score):
+    monkeypatch.setattr(far_images, "_shapes", lambda *_: (np.array([0.3]), np.zeros((1, 1))))
+    hits = np.repeat([0, 1, 2, 3, 6], [1_700, 150, 100, 30, 20])
+
+    def total(more: list[int]) -> tuple[float, np.ndarray]:
+        found = far_above(np.zeros(len(hits) + len(more), int), np.append(hits, more).astype(int), SAMPLED, FAR)
+        group = found.groups[0]
+        scores = score(1.0 + group.bases[:, None] + found.grid[None, :])[None]
+        expected, added, _ = _added(found, group, found.posterior(group), scores)
+        return float((group.counts * expected).sum()), added[0, 0]
+
+    before, added = total([])
+    for more in (0, 1, 2, 5):
+        assert total([more])[0] - before == pytest.approx(added[more], rel=0.05, abs=0.01)
+
+
+def test_by_how_much_a_sum_changes_with_the_shape(monkeypatch):
+    base, hits = np.zeros(500, int), np.repeat([0, 1, 2, 3], [420, 50, 20, 10])
+    sums = []
+    for log_shape in (-1.01, -0.99, -1.0):
+        monkeypatch.setattr(far_images, "_shapes", lambda *_: (np.exp([log_shape]), np.eye(1)))  # noqa: B023
+        found = far_above(base, hits, SAMPLED, FAR)
+        group = found.groups[0]
+        expected, _, by_shape = _added(found, group, found.posterior(group), MRR(1.0 + found.grid[None, None, :]))
+        sums.append(float((group.counts * expected).sum()))
+    assert by_shape[0] == pytest.approx((sums[1] - sums[0]) / 0.02, rel=0.01)
+    error = measured(found, hits[:, None], 0.25, [MRR])[0].error
+    monkeypatch.setattr(far_images, "_shapes", lambda *_: (np.exp([-1.0]), np.zeros((1, 1))))
+    known = measured(far_above(base, hits, SAMPLED, FAR), hits[:, None], 0.25, [MRR])[0].error
+    assert error.variance - known.variance == pytest.approx((by_shape[0] / 500) ** 2)
+
+
+def test_the_variance_is_that_of_draws():
+    base, above = some_above(200)
+    generator, means, variances = np.random.default_rng(2), [], []
+    for _ in range(40):
+        hits = hits_of(above, generator)
+        estimate = far_above(base, hits.sum(axis=1), SAMPLED, FAR)
+        found = measured(estimate, hits, SAMPLED / FAR, [ABOVE_NONE, MRR])
+        means.append([one.values.mean() for one in found])
+        variances.append([one.error.variance for one in found])
+    # 39 degrees of freedom: a ratio outside has a chance of 1 in 100 at most.
+    ratio = np.mean(variances, axis=0) / np.var(means, axis=0, ddof=1)
+    assert (ratio > 0.65).all()
+    assert (ratio < 1.7).all()
+
+
+def test_queries_that_share_images_vary_together():
+    base, above = some_above(60)
+    base, hits = np.tile(base, 20), np.tile(hits_of(above, np.random.default_rng(3)), (20, 1))
+    estimate = far_above(base, hits.sum(axis=1), SAMPLED, FAR)
+    shared = measured(estimate, hits, 0.25, [MRR])[0].error
+    # As many hits of each query, but in any replicate: of other images.
+    apart = measured(estimate, np.random.default_rng(5).permuted(hits, axis=1), 0.25, [MRR])[0].error
+    assert shared.variance > 0.8 * shared.replicated > 3 * apart.variance
+    assert apart.variance > 0.5 * apart.replicated
+
+
+def test_a_variance_that_is_well_known_has_the_quantile_of_the_normal_distribution():
+    assert SamplingError(0.04, 0.0, 0.0).limits(0.5, 20, 0.95) == pytest.approx((0.5 - 0.392, 0.5 + 0.392), abs=1e-4)
+    # Of Student's with 19 degrees of freedom.
+    assert SamplingError(0.04, 0.04, 0.0).limits(0.5, 20, 0.95) == pytest.approx((0.5 - 0.4186, 0.5 + 0.4186), abs=1e-4)
+
+
+def test_limits_are_where_the_variance_would_be_that_great():
+    error = SamplingError(0.0004, 0.0, -0.02)
+    for limit in error.limits(0.5, 20, 0.95):
+        assert abs(limit - 0.5) == pytest.approx(1.96 * np.sqrt(0.0004 - 0.02 * (limit - 0.5)), rel=1e-4)
+    # Nothing was hit: by chance, of 3.8 images that there may be.
+    low, high = SamplingError(0.0, 0.0, -0.01).limits(0.5, 20, 0.95)
+    assert (low, high) == pytest.approx((0.5 - 0.01 * 1.96**2, 0.5), rel=1e-3)
