@@ -32,11 +32,19 @@ from simulated_runs import (  # noqa: E402  # pyright: ignore[reportMissingImpor
     CAPTIONS,
     DISTRACTORS,
     IMAGES,
-    MODELS,
     SimulatedModel,
     write_run,
 )
 
+SITES = (2, 3, 6, 20)
+
+
+def simulated(count: int) -> list[SimulatedModel]:
+    """Return so many models, from good to poor."""
+    return [SimulatedModel(f"simulated/model-{n + 1:02}", -9.6 + 0.15 * n) for n in range(count)]
+
+
+MODELS = simulated(max(SITES))
 LIMITS = {"MB, two models": 60, "s to open": 2, "ms to filter": 100}
 FILTERS = {
     "model": MODELS[2].name,
@@ -90,6 +98,8 @@ def record(model: SimulatedModel, eval_set: EvalSet) -> RunRecord:
             "content_id": eval_set.content_id,
             "model_name": model.name,
             "model_revision": model.revision,
+            "n_parameters": 20_000_000 * (1 + MODELS.index(model) * 7 % 20) ** 2,
+            "images_per_s": 900.0 / (1 + MODELS.index(model) * 7 % 20),
         },
     )
 

@@ -25,7 +25,9 @@ from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.known import chosen_folder, sets_here
 from mteb_vehicle_search.files import new_folder
-from mteb_vehicle_search.report.page_data import arm_counts, gather, models_of, pool_lines, script_data
+from mteb_vehicle_search.report.page_data import arm_counts, gather, models_of, pool_lines
+from mteb_vehicle_search.report.pairs import pairs_of
+from mteb_vehicle_search.report.scripts import script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
 
 MARKER = "vehicle-search-report.json"
@@ -160,10 +162,11 @@ def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
     table, models = _table_of(board, key), models_of(board.entries[key])
     runs = [model.ranks for model in models if model.ranks]
     rows = gather(eval_set, runs)
-    parts = strengths([rows.texts[at] for at in runs[0].first.tolist()], runs)
+    captions = [rows.texts[at] for at in runs[0].first.tolist()]
+    parts, pairs = strengths(captions, runs), pairs_of(captions, runs)
     shutil.copytree(STATIC, folder / "assets")
     (folder / "data").mkdir()
-    files = script_data(eval_set, rows, models, parts)
+    files = script_data(eval_set, rows, models, parts, pairs)
     core = files.pop("core")
     for name, value in files.items():
         (folder / "data" / f"{name}.js").write_bytes(script(name, value))

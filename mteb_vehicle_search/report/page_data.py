@@ -5,15 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from mteb_vehicle_search.analysis import strata as by_part
 from mteb_vehicle_search.analysis.arms import ARMS, is_miner
 from mteb_vehicle_search.analysis.columns import Entry, Row
-from mteb_vehicle_search.analysis.compare import require_same_queries
 from mteb_vehicle_search.analysis.corpus_growth import (
     TRUSTED_FACTOR,
     GrowthPoint,
@@ -27,14 +22,10 @@ from mteb_vehicle_search.analysis.corpus_growth import (
 from mteb_vehicle_search.analysis.dependence import dependence_of
 from mteb_vehicle_search.analysis.population import Figure
 from mteb_vehicle_search.analysis.population_table import how_sampled, kinship, sentence
-from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks
+from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks, require_same_queries
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.report import suspects
-from mteb_vehicle_search.report.thumbnails import picture_of
-from mteb_vehicle_search.report.twins import grid_of, near
 
-BLOCK = 256
 # Beyond the searched corpus more sizes than the command prints, so that the curve has a shape.
 BEYOND = (2, 5, TRUSTED_FACTOR)
 FAR = (100_000, 300_000, 3_000_000)
@@ -187,90 +178,6 @@ def _captioned_above(run: RunRanks) -> list[int] | None:
         return None
 
 
-def script_data(
-    eval_set: EvalSet, rows: Rows, models: Sequence[Model], parts: dict[str, list[by_part.Part]]
-) -> dict[str, Any]:
-    """Return what the page's scripts read, by file name: `core` at once, the rest when it is needed."""
-    shown = [model for model in models if model.number is not None]
-    facts = {row["corpus-id"]: row for row in eval_set.provenance().to_pylist()}
-    labels = [_label(facts[image]) for image in rows.shown]
-    classes = sorted(set(labels))
-    place = {name: n for n, name in enumerate(classes)}
-    groups = by_part.groups(rows.texts)
-    core = {
-        "block": BLOCK,
-        "models": [model.name for model in shown],
-        "ids": rows.ids,
-        "texts": rows.texts,
-        "relevant": rows.relevant,
-        "ranks": rows.ranks,
-        "wrong": rows.wrong,
-        "loss": [_losses(rows, m) for m in range(len(shown))],
-        "classes": classes,
-        "classOf": [place[label] for label in labels],
-        "groups": [{"title": title, "labels": list(of_title)} for title, of_title in groups.items()],
-        "groupsOf": _masks(groups, len(rows.ids)),
-        "growth": [_curve(model.name, model.growth) for model in shown if model.growth],
-        "strengths": [{"title": title, "parts": [p._asdict() for p in found]} for title, found in parts.items()],
-    }
-    files: dict[str, Any] = {"core": core, "images": rows.shown, "suspects": _suspects(eval_set, rows, shown, facts)}
-    for start in range(0, len(rows.ids), BLOCK):
-        part = slice(start, start + BLOCK)
-        files[f"block{start // BLOCK}"] = {
-            "top": [top[part] for top in rows.tops],
-            "scores": [[_rounded(top) for top in scores[part]] for scores in rows.top_scores],
-            "score": [_rounded(scores[part]) for scores in rows.scores],
-            "captioned": [above and above[part] for above in rows.captioned_above],
-        }
-    return files
-
-
-def _label(fact: dict[str, Any]) -> str:
-    """Return the first name of an image's class, or what else is known of it."""
-    return fact["class_name"].split(",")[0].strip() or ("captioned picture" if fact["captioned"] else "distractor")
-
-
-def _rounded(scores: Sequence[float]) -> list[float]:
-    return [round(score, 4) for score in scores]
-
-
-def _losses(rows: Rows, model: int) -> list[float | None]:
-    """Return by how much the best wrong image outscores the relevant one; negative if it does not."""
-    given = zip(rows.wrong[model], rows.tops[model], rows.top_scores[model], rows.scores[model], strict=True)
-    return [round(scores[top.index(wrong)] - own, 4) if wrong >= 0 else None for wrong, top, scores, own in given]
-
-
-def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
-    """Return for each row the groups that it is in, one bit each in the order of all labels."""
-    masks = [0] * count
-    for bit, at in enumerate(at for parts in groups.values() for at in parts.values()):
-        for row in at:
-            masks[row] |= 1 << bit
-    return masks
-
-
-def _suspects(
-    eval_set: EvalSet, rows: Rows, shown: Sequence[Model], facts: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    known = (facts[image]["perceptual_hash"] for image in rows.shown)
-    hashes = [int(digits, 16) if digits else None for digits in known]
-    # The set's own rule says what a near duplicate is there: drawings look alike sooner than photographs.
-    bits = eval_set.manifest.get("preset", {}).get("duplicates", {}).get("max_distance", 4)
-
-    @cache
-    def colours(image: int) -> np.ndarray:
-        return grid_of(picture_of(rows.shown[image], eval_set.jpeg(rows.shown[image])))
-
-    electorate = suspects.voters([model.ranks for model in shown if model.ranks])
-    return {
-        "voters": [one._asdict() for one in electorate],
-        "agreed": [one._asdict() for one in suspects.agreed(rows.relevant, rows.ranks, rows.wrong, electorate)],
-        "hashed": any(known is not None for known in hashes),
-        "near": [one._asdict() for one in near(rows.relevant, rows.tops, hashes, bits, colours)],
-        "same": suspects.same_text(rows.ids, rows.texts),
-    }
-
-
 def growth_of(run: RunRanks) -> Growth:
     """Return the growth curve of nDCG@10 with its check; a run that has none says why."""
     if run.arms:
@@ -291,11 +198,3 @@ def _growth_in_a_pool(run: RunRanks) -> Growth:
         return Growth(points, [how_known(point, searched(run)) for point in points], None, "")
     except VehicleSearchError as error:
         return Growth([], [], None, error.message)
-
-
-def _curve(model: str, found: Growth) -> dict[str, Any]:
-    points = [
-        [point.corpus_size, *(None if value is None else round(value, 5) for value in point.interval), kind]
-        for point, kind in zip(found.points, found.kinds)
-    ]
-    return {"model": model, "points": points}

@@ -26,8 +26,8 @@ def site(eval_set, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report site")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VEHICLE_SEARCH_HOME", str(folder / "home"))
-        for model in MODELS:
-            write_run(eval_set, model)
+        for number, model in enumerate(MODELS):
+            write_run(eval_set, model, about={"n_parameters": 10 ** (6 + number), "images_per_s": 100.0 / (1 + number)})
         build_report(build_leaderboard([folder / "home"]), eval_set, folder / "site")
     return folder / "site"
 

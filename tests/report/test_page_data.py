@@ -22,14 +22,22 @@ from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.analysis.vehicle_names import vehicles
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.report import page_data as data
-from mteb_vehicle_search.report.page_data import Growth, Model, Rows, gather, growth_of, models_of, script_data
+from mteb_vehicle_search.report import page_data, scripts
+from mteb_vehicle_search.report.page_data import Growth, Model, Rows, gather, growth_of, models_of
+from mteb_vehicle_search.report.scripts import script_data
 from mteb_vehicle_search.report.thumbnails import picture_of
 
 # Two full blocks of the page's data and the beginning of a third.
-QUERIES = 2 * 256 + 40
-TWO_RELEVANT = (0, 100, 255, 300, QUERIES - 1)
+QUERIES = 2 * 512 + 40
+TWO_RELEVANT = (0, 100, 511, 600, QUERIES - 1)
 NAMES = ["first", "second", "short"]
+ROW = {
+    "ndcg_at_10": 0.5,
+    "ndcg_at_10_ci_low": 0.4,
+    "ndcg_at_10_ci_high": 0.6,
+    "n_parameters": 1000,
+    "images_per_s": 7.5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,7 @@ def page(tmp_path_factory):
 
 def models(*runs: RunRanks, growth: Growth | None = None) -> list[Model]:
     """Return the models of runs, as far as the scripts' data look at them."""
-    return [Model(run.record.info["model_name"], {}, number, run, growth) for number, run in enumerate(runs)]
+    return [Model(run.record.info["model_name"], ROW, number, run, growth) for number, run in enumerate(runs)]
 
 
 def kept(model: int) -> int:
@@ -63,16 +71,16 @@ def wrong_image(world, scores, model: int, query: str) -> int | None:
     return next((image for image in top if image not in world.relevant[query]), None)
 
 
-def blocks(files) -> list[dict]:
-    """Return the data files of the queries, in order."""
-    names = [name for name in files if name.startswith("block")]
-    assert names == [f"block{number}" for number in range(len(names))]
+def blocks(files, model: int = 0) -> list[dict]:
+    """Return the files of a model's top tens, in order."""
+    names = [name for name in files if name.startswith(f"top{model}_")]
+    assert names == [f"top{model}_{number}" for number in range(len(names))]
     return [files[name] for name in names]
 
 
 def joined(files, key: str, model: int) -> list:
-    """Return the entries of a model in all blocks."""
-    return list(itertools.chain.from_iterable(block[key][model] for block in blocks(files)))
+    """Return the entries of a model in all its blocks."""
+    return list(itertools.chain.from_iterable(block[key] for block in blocks(files, model)))
 
 
 # The rows
@@ -101,22 +109,22 @@ def test_ranks_are_those_of_a_plain_count(page):
     world, scores, _, files = page
     for model in range(len(NAMES)):
         expected = [int((scores[model][query] > scores[model][query][right]).sum()) + 1 for query, right in world.rows]
-        assert files["core"]["ranks"][model] == expected
+        assert files[f"model{model}"]["ranks"] == expected
 
 
 def test_the_best_wrong_image_is_relevant_to_no_row_of_the_query(page):
     world, scores, _, files = page
     for model in range(len(NAMES)):
         expected = [wrong_image(world, scores, model, query) for query, _ in world.rows]
-        found = [world.images.index(files["images"][n]) if n >= 0 else None for n in files["core"]["wrong"][model]]
+        found = [world.images.index(files["images"][n]) if n >= 0 else None for n in files[f"model{model}"]["wrong"]]
         assert found == expected
-    assert -1 in files["core"]["wrong"][2]
+    assert -1 in files["model2"]["wrong"]
 
 
 def test_the_loss_is_what_the_best_wrong_image_is_ahead(page):
     world, scores, _, files = page
     for model in range(len(NAMES)):
-        for (query, right), loss in zip(world.rows, files["core"]["loss"][model], strict=True):
+        for (query, right), loss in zip(world.rows, files[f"model{model}"]["loss"], strict=True):
             wrong = wrong_image(world, scores, model, query)
             if wrong is None:
                 assert loss is None
@@ -129,53 +137,72 @@ def test_the_first_image_of_all_can_be_the_best_wrong_one():
     rows = empty._replace(
         wrong=[[0, -1, 2]], tops=[[[1, 0], [0], [2, 1]]], top_scores=[[[0.5, 0.4], [0.9], [0.3, 0.2]]]
     )
-    assert data._losses(rows._replace(scores=[[0.5, 0.9, 0.2]]), 0) == [-0.1, None, 0.1]
+    assert scripts._losses(rows._replace(scores=[[0.5, 0.9, 0.2]]), 0) == [-0.1, None, 0.1]
 
 
 # Blocks
 
 
-def test_every_query_has_its_place_in_a_block_of_256(page):
+def test_every_query_has_its_place_in_a_block_of_512_of_each_model(page):
     world, _, _, files = page
     rows = len(world.rows)
-    assert files["core"]["block"] == data.BLOCK == 256
-    lengths = [len(block["top"][0]) for block in blocks(files)]
-    assert lengths == [256, 256, rows - 512]
-    for block, length in zip(blocks(files), lengths):
-        assert set(block) == {"top", "scores", "score", "captioned"}
-        for value in block.values():
-            assert [len(of_model) for of_model in value] == [length] * len(NAMES)
+    assert files["core"]["block"] == scripts.BLOCK == 512
+    for model in range(len(NAMES)):
+        for block, length in zip(blocks(files, model), [512, 512, rows - 1024], strict=True):
+            assert {key: len(value) for key, value in block.items()} == dict.fromkeys(
+                ("images", "scores", "score"), length
+            )
 
 
 def test_blocks_hold_the_best_images_with_their_scores_to_the_last_query(page):
     world, scores, _, files = page
     for model in range(len(NAMES)):
         tops = [best(scores[model][query], kept(model)) for query, _ in world.rows]
-        found = joined(files, "top", model)
+        found = joined(files, "images", model)
         assert [[files["images"][n] for n in top] for top in found] == [[world.images[n] for n in top] for top in tops]
-        expected = [
-            [round(float(scores[model][query][n]), 4) for n in top] for (query, _), top in zip(world.rows, tops)
-        ]
-        assert joined(files, "scores", model) == expected
+        expected = [[round(float(scores[model][q][n]), 4) for n in top] for (q, _), top in zip(world.rows, tops)]
+        drops = joined(files, "scores", model)
+        summed = [[round((2 * top[0] - sum(top[: n + 1])) * 1e-4, 4) for n in range(len(top))] for top in drops]
+        assert summed == expected
         own = [round(float(scores[model][query][right]), 4) for query, right in world.rows]
-        assert joined(files, "score", model) == own
+        assert [round(score * 1e-4, 4) for score in joined(files, "score", model)] == own
 
 
-def test_blocks_tell_how_many_captioned_images_are_above(page):
+def test_models_tell_how_many_captioned_images_are_above(page):
     world, scores, _, files = page
     captioned = np.array([fact["captioned"] for fact in world.facts])
     for model in range(len(NAMES)):
         expected = [
             int(((scores[model][query] > scores[model][query][right]) & captioned).sum()) for query, right in world.rows
         ]
-        assert joined(files, "captioned", model) == expected
+        assert files[f"model{model}"]["captioned"] == expected
 
 
 def test_a_full_last_block_is_followed_by_no_empty_one(tmp_path):
-    world = write_world(tmp_path / "set", 256)
+    world = write_world(tmp_path / "set", 512)
     run = write_scored_run(world, "a", draw_scores(world, 0))
     files = script_data(world.eval_set, gather(world.eval_set, [run]), models(run), {})
-    assert [len(block["top"][0]) for block in blocks(files)] == [256]
+    assert [len(block["images"]) for block in blocks(files)] == [512]
+
+
+def test_every_image_has_its_source_and_every_model_its_cost(page):
+    world, _, _, files = page
+    core = files["core"]
+    sources = [world.facts[world.images.index(image)]["source"] for image in files["images"]]
+    assert [core["sources"][place] for place in core["sourceOf"]] == sources
+    assert core["costs"] == [{"score": 0.5, "low": 0.4, "high": 0.6, "parameters": 1000, "rate": 7.5}] * 3
+    wrong = {core["classes"][core["classOf"][n]] for m in range(3) for n in files[f"model{m}"]["wrong"] if n >= 0}
+    assert core["wrongClasses"] == sorted(wrong)
+    assert core["gains"] == [round(1 / math.log2(1 + rank), 5) for rank in range(1, 11)]
+
+
+def test_what_was_judged_stands_beside_its_query_and_image(page):
+    world, _, rows, _ = page
+    query, right = world.rows[-1]
+    shown, row = rows.shown.index(world.images[right]), len(world.rows) - 1
+    assert rows.ids.count(query) == 2
+    judged = scripts._judged(rows, {(query, world.images[right]): 2, (query, "not/shown"): 3, ("gone", "x"): 1})
+    assert judged == {row - 1: {shown: 2}, row: {shown: 2}}
 
 
 # Classes, groups, suspects, charts
@@ -184,12 +211,12 @@ def test_a_full_last_block_is_followed_by_no_empty_one(tmp_path):
 def test_every_image_has_the_first_name_of_its_class(page):
     world, _, _, files = page
     core = files["core"]
-    assert core["classes"] == ["captioned picture", "distractor", "moped", "trailer truck"]
+    assert core["classes"] == ["captioned image", "distractor", "moped", "trailer truck"]
     assert len(core["classOf"]) == len(files["images"])
     for image, place in zip(files["images"], core["classOf"]):
         fact = world.facts[world.images.index(image)]
         name = {"moped": "moped", "trailer truck, tractor trailer": "trailer truck"}.get(fact["class_name"])
-        assert core["classes"][place] == (name or ("captioned picture" if fact["captioned"] else "distractor"))
+        assert core["classes"][place] == (name or ("captioned image" if fact["captioned"] else "distractor"))
 
 
 @pytest.mark.parametrize(
@@ -198,12 +225,12 @@ def test_every_image_has_the_first_name_of_its_class(page):
         ("moped", False, "moped"),
         ("moped", True, "moped"),
         (" police van , paddy wagon", False, "police van"),
-        ("", True, "captioned picture"),
+        ("", True, "captioned image"),
         ("", False, "distractor"),
     ],
 )
 def test_labels(class_name, captioned, label):
-    assert data._label({"class_name": class_name, "captioned": captioned}) == label
+    assert scripts._label({"class_name": class_name, "captioned": captioned}) == label
 
 
 def test_the_bits_of_a_row_name_the_groups_that_it_is_in(page):
@@ -320,7 +347,8 @@ def test_suspects_have_their_lists_and_who_votes(page):
     assert set(found) == {"voters", "agreed", "hashed", "near", "same"}
     rows = world.rows
     assert [voter["votes"] for voter in found["voters"]] == [True] * len(NAMES)
-    mrr = [float(np.mean(1 / np.array(ranks))) for ranks in core["ranks"]]
+    ranks, wrong = ([files[f"model{m}"][key] for m in range(len(NAMES))] for key in ("ranks", "wrong"))
+    mrr = [float(np.mean(1 / np.array(of_model))) for of_model in ranks]
     assert [voter["weight"] for voter in found["voters"]] == pytest.approx(mrr)
     assert found["agreed"]
     for one in found["agreed"]:
@@ -330,10 +358,10 @@ def test_suspects_have_their_lists_and_who_votes(page):
         votes = [
             (model, row)
             for model, row in itertools.product(range(len(NAMES)), one["rows"])
-            if core["wrong"][model][row] == one["image"] and core["ranks"][model][row] > 1
+            if wrong[model][row] == one["image"] and ranks[model][row] > 1
         ]
         assert len({model for model, _ in votes}) == one["models"]
-        assert np.median([core["ranks"][model][row] for model, row in votes]) == one["rank"]
+        assert np.median([ranks[model][row] for model, row in votes]) == one["rank"]
         share = sum(mrr[model] for model, _ in votes) / (one["captions"] * sum(mrr))
         assert one["agreement"] == pytest.approx(share, abs=1e-4)
     same = {}
@@ -359,17 +387,17 @@ def test_charts_get_their_points_and_parts(small):
         {
             "title": "Length",
             "parts": [
-                {"label": "short", "queries": 3, "images": 2, "scores": [(0.5, None, None)]},
-                {"label": "long", "queries": 9, "images": 5, "scores": [(0.25, 0.0, 0.75)]},
+                {"label": "short", "queries": 3, "images": 2, "scores": [[0.5, None, None]]},
+                {"label": "long", "queries": 9, "images": 5, "scores": [[0.25, 0.0, 0.75]]},
             ],
         }
     ]
-    points = [[8, 0.9, 0.8, 1.0, "exact"], [20, 0.12346, 0.01235, 0.23457, "measured"]]
-    points.append([21, 0.1, None, None, "exact"])
+    points = [[0, 0.9, 0.8, 1.0, "exact"], [12, 0.12346, 0.01235, 0.23457, "measured"]]
+    points.append([13, 0.1, None, None, "exact"])
     assert core["growth"] == [{"model": "a", "points": points}]
     assert set(core) == {
-        *("block", "models", "ids", "texts", "relevant", "ranks", "wrong", "loss", "classes", "classOf"),
-        *("groups", "groupsOf", "growth", "strengths"),
+        *("block", "models", "costs", "ids", "texts", "relevant", "classes", "classOf", "sources", "sourceOf"),
+        *("wrongClasses", "gains", "groups", "groupsOf", "growth", "strengths", "judged"),
     }
 
 
@@ -438,7 +466,7 @@ def test_models_have_the_names_of_their_rows_and_are_numbered_where_they_have_ra
 def test_a_curve_of_dependent_distractors_carries_the_warning(tmp_path, monkeypatch):
     world = write_world(tmp_path / "set", 16, captioned=8, distractors=50)
     run = write_scored_run(world, "a", draw_scores(world, 0))
-    monkeypatch.setattr(data, "dependence_of", lambda ranks: Dependence(2.61, None, 50))
+    monkeypatch.setattr(page_data, "dependence_of", lambda ranks: Dependence(2.61, None, 50))
     assert growth_of(run).warning == Dependence(2.61, None, 50).warning != ""
 
 
@@ -464,8 +492,8 @@ def test_runs_that_cannot_tell_captioned_images_have_no_such_numbers(tmp_path):
     rows = gather(world.eval_set, runs)
     assert rows.captioned_above[0] is not None
     assert rows.captioned_above[1] is None
-    (block,) = blocks(script_data(world.eval_set, rows, models(*runs), {}))
-    assert block["captioned"] == [rows.captioned_above[0], None]
+    files = script_data(world.eval_set, rows, models(*runs), {})
+    assert [files[f"model{m}"]["captioned"] for m in range(2)] == [rows.captioned_above[0], None]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 "use strict";
-// What all parts of the page share: data, elements, pictures, scripts that are loaded when needed.
+// What all parts of the page share: data, elements, images, scripts that are loaded when needed.
 
 const core = VS.core;
 const byId = (id) => document.getElementById(id);
 const count = (n) => n.toLocaleString("en");
 const plural = (n, what) => `${count(n)} ${n === 1 ? what : what.endsWith("y") ? `${what.slice(0, -1)}ies` : `${what}s`}`;
-const colour = (model) => `var(--model-${model % 6})`;
 
 /** Make an element; properties are set, never parsed, and children are nodes or text. */
 function make(tag, properties = {}, ...children) {
@@ -20,11 +19,21 @@ function make(tag, properties = {}, ...children) {
 const caption = (row, tag = "span") => make(tag, { className: "caption", dir: "auto" }, core.texts[row]);
 
 const classOf = (image) => core.classes[core.classOf[image]];
+const sourceOf = (image) => core.sources[core.sourceOf[image]];
+const button = (text, onclick, properties = {}) => make("button", { type: "button", onclick, ...properties }, text);
+const hidden = (text) => make("span", { className: "unseen" }, text);
+
+/** The part of a model's name that tells most, where there is little room. */
+function shortName(model) {
+  const own = (name) => name.replace(/^[^[]*\//, ""), name = core.models[model], short = own(name);
+  const told = core.models.filter((other) => own(other) === short).length > 1 ? name : short;
+  return told.length > 26 ? `${told.slice(0, 25)}…` : told;
+}
 
 const EDGE = 2;
 
-/** Picture number n, cut out of its sheet, in a square frame; sizes are known, so nothing jumps when it arrives. */
-function picture(n, label) {
+/** Image number n, cut out of its sheet, in a square frame; sizes are known, so nothing jumps when it arrives. */
+function frame(n, label) {
   const { tile, columns, perSheet, sizes } = core.thumbs;
   // The encoder smears the neighbours over the edges; they are left out.
   const width = Math.floor(sizes[n] / 256) - 2 * EDGE, height = (sizes[n] % 256) - 2 * EDGE, longest = Math.max(width, height);
@@ -56,7 +65,7 @@ function picture(n, label) {
 const loading = new Map();
 function load(name) {
   if (!loading.has(name)) {
-    loading.set(name, new Promise((resolve, reject) => {
+    loading.set(name, VS[name] ? Promise.resolve(VS[name]) : new Promise((resolve, reject) => {
       const failed = () => reject(new Error(`data/${name}.js cannot be read`));
       document.head.append(make("script", { src: `data/${name}.js`, onload: () => resolve(VS[name]), onerror: failed }));
     }));

@@ -3,6 +3,9 @@
 {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
+  // A link to a query leads far down: nothing is shown until it is there, so that nothing jumps.
+  if (location.hash.includes("=")) root.dataset.waiting = "";
+  addEventListener("load", () => { delete root.dataset.waiting; });
   const stored = () => { try { return localStorage.getItem("vehicle-search-theme"); } catch { return null; } };
   const show = (theme) => {
     root.dataset.theme = theme;
