@@ -63,6 +63,9 @@ COMMANDS = {
     ),
     "bias": Command("mteb_vehicle_search.analysis.bias", "tell how much miners favour models through what they mined"),
     "report": Command("mteb_vehicle_search.report.build", "write an HTML report of the runs, with the images"),
+    "query": Command(
+        "mteb_vehicle_search.plugin.query", "search a set for any text or image, and look at what is found"
+    ),
     "export": Command("mteb_vehicle_search.exchange.export", "write a run for other programs: TREC, parquet"),
     "import": Command("mteb_vehicle_search.exchange.importing", "take in a run that another program made"),
     "submit": Command(
