@@ -33,15 +33,19 @@ class SamplingError(NamedTuple):
 
         The error is that which would be there if such a mean were the true one (Wilson, J. Am. Stat. Assoc. 22, 1927):
         where few far images are above, few are sampled by chance, and the variance seems as low as the score high.
-        Quantiles are Student's; the degrees of freedom are by Satterthwaite (Biometrics Bull. 2, 1946).
+        Quantiles are Student's; the degrees of freedom are by Satterthwaite (Biometrics Bull. 2, 1946). Towards means
+        of fewer hits half a hit is spared, which is what the slope stands for, since hits are whole (Yates, J. R. Stat.
+        Soc. Suppl. 1, 1934): without, one that comes by chance excludes that next to none are above.
         """
         from scipy.special import stdtrit
 
         ratio = max(self.variance / self.replicated, 1.0) if self.replicated else np.inf
         squared = float(stdtrit(min((replicates - 1) * ratio**2, 1e9), (1 + level) / 2)) ** 2
-        middle = squared * self.slope / 2
-        half = float(np.sqrt(middle**2 + squared * self.variance))
-        return mean + middle - half, mean + middle + half
+        skew = abs(self.slope)
+        middle, spared = squared * skew / 2, min(skew / 2, self.variance**0.5)
+        more = middle + float(np.sqrt(middle**2 + squared * self.variance))
+        fewer = spared - middle + float(np.sqrt(middle**2 + squared * max(self.variance - skew**2 / 2, 0.0)))
+        return (mean - more, mean + fewer) if self.slope < 0 else (mean - fewer, mean + more)
 
 
 class Measured(NamedTuple):

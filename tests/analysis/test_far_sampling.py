@@ -143,9 +143,16 @@ def test_a_variance_that_is_well_known_has_the_quantile_of_the_normal_distributi
 
 
 def test_limits_are_where_the_variance_would_be_that_great():
-    error = SamplingError(0.0004, 0.0, -0.02)
-    for limit in error.limits(0.5, 20, 0.95):
-        assert abs(limit - 0.5) == pytest.approx(1.96 * np.sqrt(0.0004 - 0.02 * (limit - 0.5)), rel=1e-4)
+    error, mirrored = SamplingError(0.0004, 0.0, -0.02), SamplingError(0.0004, 0.0, 0.02)
+    low, high = error.limits(0.5, 20, 0.95)
+    assert 0.5 - low == pytest.approx(1.96 * np.sqrt(0.0004 - 0.02 * (low - 0.5)), rel=1e-4)
+    # Half a hit less, where there are fewer.
+    assert high - 0.5 - 0.01 == pytest.approx(1.96 * np.sqrt(0.0004 - 0.02 * (high - 0.5)), rel=1e-4)
+    assert mirrored.limits(0.5, 20, 0.95) == pytest.approx((1 - high, 1 - low))
+    # Of one hit: there may be next to none, or as many as five or six.
+    low, high = SamplingError(0.0001, 0.0, -0.01).limits(0.5, 20, 0.95)
+    assert 4.5 < (0.5 - low) / 0.01 < 5
+    assert 0.9 < (high - 0.5) / 0.01 < 1
     # Nothing was hit: by chance, of 3.8 images that there may be.
     low, high = SamplingError(0.0, 0.0, -0.01).limits(0.5, 20, 0.95)
     assert (low, high) == pytest.approx((0.5 - 0.01 * 1.96**2, 0.5), rel=1e-3)
