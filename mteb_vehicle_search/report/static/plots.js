@@ -97,6 +97,6 @@ function addChart(figure, name, paint, ...shows) {
     if (chart) showValues(figure, chart, points);
   };
   onState((before) => { if (changed(before, ...shows)) redraw(); });
-  new ResizeObserver(() => { if (state && figure.clientWidth !== width) redraw(); }).observe(figure);
+  new ResizeObserver(() => { if (state && figure.clientWidth && figure.clientWidth !== width) redraw(); }).observe(figure);
   charts.push({ figure, name });
 }

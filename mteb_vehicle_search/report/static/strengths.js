@@ -37,7 +37,7 @@ const partNames = (parts, aim) => Plot.text(parts, {
     });
     const chart = plot({
       width, height: 30 + parts.length * (ROW_PX + step * models.length),
-      marginTop: 22, marginLeft: narrow ? 150 : 160, marginRight: 14 + Math.min(names, 0.34 * width), marginBottom: 6,
+      marginTop: 22, marginLeft: narrow ? 150 : 178, marginRight: 14 + Math.min(names, 0.34 * width), marginBottom: 6,
       style: { ...STYLE, fontSize: narrow ? "12px" : "13px" },
       x: { domain: [0, end] }, y: { type: "band", domain: parts.map(({ label }) => label), axis: null, padding: 0 }, marks,
     });

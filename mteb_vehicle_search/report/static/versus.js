@@ -42,7 +42,7 @@
     const reach = Math.max(0.02, ...VS.pairs.parts.flatMap((one) => one.parts.flatMap((part) =>
       between(part.differences, a, b).slice(0, 3).map((value) => Math.abs(value ?? 0)))));
     const chart = plot({
-      width, height: 30 + 17 * rows.length, marginTop: 22, marginLeft: narrow ? 150 : 160, marginRight: 14, marginBottom: 6,
+      width, height: 30 + 17 * rows.length, marginTop: 22, marginLeft: narrow ? 150 : 178, marginRight: 14, marginBottom: 6,
       style: { ...STYLE, fontSize: narrow ? "12px" : "13px" },
       x: { domain: [-reach, reach] }, y: { type: "band", domain: rows.map(({ label }) => label), axis: null, padding: 0 },
       marks: [
