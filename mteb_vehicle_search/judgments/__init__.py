@@ -7,8 +7,21 @@ Merging what several people judged on several machines is putting their files in
 from __future__ import annotations
 
 from mteb_vehicle_search.judgments.judgment import Judgment
-from mteb_vehicle_search.judgments.reading import Judgments, read_judgments
+from mteb_vehicle_search.judgments.reading import Judgments, Known, Problem, read_judgments
 from mteb_vehicle_search.judgments.sample import Sample, Unit, read_sample, write_sample
-from mteb_vehicle_search.judgments.store import JudgeFile
+from mteb_vehicle_search.judgments.store import JUDGMENTS_HELP, JudgeFile, judgments_folder
 
-__all__ = ["JudgeFile", "Judgment", "Judgments", "Sample", "Unit", "read_judgments", "read_sample", "write_sample"]
+__all__ = [
+    "JUDGMENTS_HELP",
+    "JudgeFile",
+    "Judgment",
+    "Judgments",
+    "Known",
+    "Problem",
+    "Sample",
+    "Unit",
+    "judgments_folder",
+    "read_judgments",
+    "read_sample",
+    "write_sample",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -17,6 +16,7 @@ GRADES = {NO: "no", PARTLY: "partly", RELEVANT: "yes", UNKNOWN: "cannot tell"}
 # Images whose answer is known, shown among the others: a caption's own image, and any image of the corpus.
 CHECKS = ("known", "random")
 PERSON, MODEL = "person", "model"
+LONGEST_S = 1e9
 JUDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
@@ -55,6 +55,11 @@ class Judgment:
         """Raise a ResultsError if a field says what cannot be."""
         if wrong := next((said for said in _problems(self)), None):
             raise ResultsError(f"A judgment cannot have {wrong}.")
+
+    @property
+    def moment(self) -> datetime:
+        """When it was, as a time that compares with those of other zones."""
+        return datetime.fromisoformat(self.at)
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -97,7 +102,7 @@ def _problems(one: Judgment) -> Any:
         yield f"the grade {one.grade!r}: there are {', '.join(map(str, sorted(GRADES)))}"
     if not JUDGE.fullmatch(one.judge):
         yield f"the judge {one.judge!r}: letters, digits and ._@+- only, at most 64"
-    if not (math.isfinite(one.seconds) and one.seconds >= 0):
+    if not 0 <= one.seconds <= LONGEST_S:
         yield f"seconds {one.seconds!r}"
     if one.check not in ("", *CHECKS):
         yield f"the check {one.check!r}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,12 +72,20 @@ class Judgments:
         return found
 
 
-def read_judgments(folder: Path, content_id: str | None = None) -> Judgments:
+class Known(NamedTuple):
+    """The ids of an evaluation set."""
+
+    queries: Collection[str]
+    images: Collection[str]
+
+
+def read_judgments(folder: Path, content_id: str | None = None, known: Known | None = None) -> Judgments:
     """Read the samples and the judges' files of a folder; what cannot be used is named, and the rest is used.
 
     Args:
         folder: See `store.judgments_folder`; need not exist.
         content_id: Of the evaluation set; samples and judgments of another one are not used. None: any.
+        known: Its ids; judgments of other captions and images are not used. None: any.
     """
     problems: list[Problem] = []
     samples = {}
@@ -85,25 +93,25 @@ def read_judgments(folder: Path, content_id: str | None = None) -> Judgments:
         try:
             sample = read_sample(path)
         except ResultsError as error:
-            problems.append(Problem(path, 0, error.message))
+            problems.append(Problem(path, 0, error.message.removeprefix(f"{path} ")))
             continue
-        if content_id in (None, sample.content_id):
-            samples[sample.id] = sample
+        pairs = ((unit.query, image) for unit in sample.units for image in unit.images)
+        if wrong := next(filter(None, (_foreign(sample.content_id, pair, content_id, known) for pair in pairs)), ""):
+            problems.append(Problem(path, 0, wrong))
         else:
-            problems.append(Problem(path, 0, f"it is of another evaluation set, {sample.content_id[:12]}"))
-    last: dict[tuple[str, str, str], tuple[Path, Judgment]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        for one in _lines(path, content_id, problems):
-            key = (one.judge, *one.pair)
-            before = last.get(key)
-            # In one file the order of lines counts, whatever its clock said; between files only clocks can tell.
-            if before is None or before[0] == path or before[1].at <= one.at:
-                last[key] = (path, one)
-    lines = tuple(one for _, one in last.values() if one.grade is not None and one.kind == PERSON)
+            samples[sample.id] = sample
+    last: dict[tuple[str, str, str], Judgment] = {}
+    for path in sorted(folder.glob("[!.]*.jsonl")):
+        # In one file the order of lines counts, whatever its clock said; between files only clocks can tell.
+        of_file = {(one.judge, *one.pair): one for one in _lines(path, content_id, known, problems)}
+        for key, one in of_file.items():
+            if key not in last or last[key].moment <= one.moment:
+                last[key] = one
+    lines = tuple(one for one in last.values() if one.grade is not None and one.kind == PERSON)
     return Judgments(folder, samples, lines, tuple(problems))
 
 
-def _lines(path: Path, content_id: str | None, problems: list[Problem]) -> Iterator[Judgment]:
+def _lines(path: Path, content_id: str | None, known: Known | None, problems: list[Problem]) -> Iterator[Judgment]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -117,7 +125,17 @@ def _lines(path: Path, content_id: str | None, problems: list[Problem]) -> Itera
         except ResultsError as error:
             problems.append(Problem(path, number, error.message))
             continue
-        if content_id in (None, one.content_id):
-            yield one
+        if wrong := _foreign(one.content_id, one.pair, content_id, known):
+            problems.append(Problem(path, number, wrong))
         else:
-            problems.append(Problem(path, number, f"it is of another evaluation set, {one.content_id[:12]}"))
+            yield one
+
+
+def _foreign(of: str, pair: tuple[str, str], content_id: str | None, known: Known | None) -> str:
+    """Return why a pair of an evaluation set, `of`, is of another one than is asked for; "" if it is not."""
+    if content_id not in (None, of):
+        return f"it is of another evaluation set, {of[:12]}"
+    for what, one, ids in zip(("caption", "image"), pair, known or ()):
+        if one not in ids:
+            return f"there is no {what} {one!r} in the evaluation set"
+    return ""

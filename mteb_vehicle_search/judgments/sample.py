@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mteb_vehicle_search.files import write_whole
 
 SCHEMA_VERSION = 1
 AGAIN = "Draw a new one: vehicle-search judge"
+# One unit of so many is judged by two people.
+TWICE = 10
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,19 @@ class Sample:
     planned: int
     checks: Mapping[str, tuple[str, ...]]
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits of what is in it, but for how many units are planned."""
         content = {**asdict(self), "planned": None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def for_two(self, unit: Unit) -> bool:
+        """Tell whether a unit is for two judges: every tenth is, at random, which tells how well people agree."""
+        return hashlib.sha256(f"{self.id}/two/{unit.query}".encode()).digest()[0] * TWICE < 256
+
+    def shown(self, unit: Unit) -> int:
+        """Return how many images a judge of the unit is shown: those in question, and checks."""
+        return len(unit.images) + len(self.checks.get(unit.query, ()))
 
 
 def sample_path(folder: Path, sample: str) -> Path:
@@ -98,7 +109,7 @@ def read_sample(path: Path) -> Sample:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, told = content.pop("schema_version"), content.pop("id")
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ResultsError(f"{path} is not a sample: {type(error).__name__} {error}.", AGAIN) from error
     if version != SCHEMA_VERSION:
         raise ResultsError(f"{path} has schema version {version}; this package reads {SCHEMA_VERSION}.")
@@ -117,4 +128,15 @@ def _sample(content: dict[str, Any]) -> Sample:
         for unit in content.pop("units")
     )
     checks = {query: tuple(images) for query, images in content.pop("checks").items()}
-    return Sample(**{**content, "runs": tuple(content["runs"]), "units": units, "checks": checks})
+    sample = Sample(**{**content, "runs": tuple(content["runs"]), "units": units, "checks": checks})
+    texts = [sample.content_id, sample.images_id, *sample.runs, *sample.strata]
+    counts = [sample.seed, sample.queries, sample.clusters, sample.planned, *sample.strata.values()]
+    for unit in units:
+        texts += [unit.query, unit.cluster, unit.stratum, *unit.known, *unit.images]
+        counts += [unit.captions, unit.turn]
+    texts += [image for images in checks.values() for image in images]
+    if not all(isinstance(one, str) for one in texts) or not all(type(one) is int and one >= 0 for one in counts):
+        raise TypeError("a field of it has another type")
+    if not all(unit.images and unit.stratum in sample.strata for unit in units) or sample.planned > len(units):
+        raise ValueError("its units are not of its strata, or not as many as are planned")
+    return sample
