@@ -1,6 +1,7 @@
 """Every test works in its own world: no user data, no hub, no network."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,17 @@ def isolated(tmp_path_factory, monkeypatch):
             monkeypatch.delenv(name, raising=False)
     # Set, so that what `--debug` makes of it ends with the test.
     monkeypatch.setenv("VEHICLE_SEARCH_DEBUG", "0")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless chromium."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()

@@ -1,8 +1,7 @@
-"""One site and one browser for all tests of the page."""
+"""One site for all tests of the page."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +29,6 @@ def site(eval_set, tmp_path_factory) -> Path:
             write_run(eval_set, model, about={"n_parameters": 10 ** (6 + number), "images_per_s": 100.0 / (1 + number)})
         build_report(build_leaderboard([folder / "home"]), eval_set, folder / "site")
     return folder / "site"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A headless chromium."""
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

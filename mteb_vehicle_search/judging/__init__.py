@@ -1,0 +1,1 @@
+"""Judging: the local page on which people say which images are right."""

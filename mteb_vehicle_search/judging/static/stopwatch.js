@@ -1,0 +1,30 @@
+// Seconds that an image is looked at: by a clock that does not jump, and not while the page or the image is hidden.
+
+export class Stopwatch {
+  constructor() {
+    Object.assign(this, { running: false, since: null, before: 0 });
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.goOn()));
+  }
+
+  start() {
+    this.running = true;
+    this.before = 0;
+    this.since = document.hidden ? null : performance.now();
+  }
+
+  pause() {
+    if (this.since !== null) this.before += performance.now() - this.since;
+    this.since = null;
+  }
+
+  goOn() {
+    if (this.running && this.since === null && !document.hidden) this.since = performance.now();
+  }
+
+  /** End; returns the seconds since `start`, less the pauses, in thousandths. */
+  stop() {
+    this.pause();
+    this.running = false;
+    return Math.round(this.before) / 1000;
+  }
+}

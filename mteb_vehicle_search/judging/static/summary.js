@@ -1,0 +1,46 @@
+// What was said so far, and how the checks went.
+
+const NAMES = { 1: "No", 2: "Partly", 3: "Yes", 0: "Cannot tell" };
+const CHECKS = { known: "captions’ own images, graded “yes”", random: "random images, graded “no”" };
+
+function element(name, text, ...children) {
+  const made = Object.assign(document.createElement(name), { textContent: text });
+  made.append(...children);
+  return made;
+}
+
+function duration(seconds) {
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 1) return `${Math.round(seconds)} s`;
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function gradeRow(grade, given, total) {
+  const row = element("tr", "", element("th", NAMES[grade]), element("td", String(given)));
+  row.firstChild.scope = "row";
+  const bar = document.createElement("meter");
+  Object.assign(bar, { min: 0, max: Math.max(1, total), value: given });
+  bar.setAttribute("aria-label", `${given} of ${total}`);
+  row.append(element("td", "", bar));
+  return row;
+}
+
+/** Fill the summary; `done` says whether everything is judged. */
+export function showSummary({ grades, seconds, checks, progress }, done) {
+  const of = (id) => document.getElementById(id);
+  of("summary-title").textContent = done ? "Everything is judged" : "So far";
+  const left = progress.of_decisions - progress.decisions;
+  of("summary-lead").textContent = done
+    ? "Every answer is stored. U takes back the last one; Finish ends the program."
+    : `Every answer is stored; ${left} of ${progress.of_decisions} decisions are left. ` +
+      "Finish ends the program; the same command goes on from here, also on another day.";
+  const total = Object.values(grades).reduce((sum, count) => sum + count, 0);
+  of("grades").replaceChildren(...[3, 2, 1, 0].map((grade) => gradeRow(grade, grades[grade], total)));
+  const facts = [["Captions", `${progress.units} of ${progress.of_units}`], ["Time", duration(seconds)]];
+  if (progress.seconds !== null) facts.push(["A decision", `${progress.seconds.toFixed(1)} s (median)`]);
+  if (progress.halfWidth !== null) facts.push(["Corrected score", `± ${progress.halfWidth.toFixed(3)}`]);
+  for (const [kind, [passed, answered]] of Object.entries(checks)) {
+    if (answered) facts.push(["Checks", `${passed} of ${answered} ${CHECKS[kind]}`]);
+  }
+  of("facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+}
