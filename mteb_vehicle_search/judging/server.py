@@ -218,10 +218,11 @@ class Page:
 
     async def known(self, request: Request) -> Response:
         """Return one of the images that are relevant by the labels."""
-        known = self.session.units[self._item(request).unit].known
-        number = request.path_params["number"]
+        item, number = self._item(request), request.path_params["number"]
+        known = self.session.units[item.unit].known
         if number >= len(known):
             raise HTTPException(404, "There is no such image.")
+        self.session.look(item)
         return await self._jpeg(known[number])
 
     def _item(self, request: Request) -> Item:

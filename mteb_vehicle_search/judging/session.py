@@ -155,8 +155,12 @@ class Session:
         return None if said is None else said.grade
 
     def looked(self, unit: Unit) -> bool:
-        """Tell whether the judge answered anything of a unit after a look at the caption's own image."""
+        """Tell whether the judge has looked at the caption's own image, as far as answers tell or `look` was told."""
         return unit.query in self._looked
+
+    def look(self, item: Item) -> None:
+        """Note that the judge looks at the own image of an item's caption."""
+        self._looked.add(item.query)
 
     @property
     def position(self) -> int:

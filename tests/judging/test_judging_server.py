@@ -179,6 +179,18 @@ def test_the_images_are_those_of_the_set(client, session, eval_set):
         assert client.get(f"/known/{item.key}/0").content == eval_set.jpeg(known)
 
 
+def test_who_asked_for_the_own_image_has_looked(client, session):
+    first, other = session.items[0], session.items[-1]
+    assert client.get(f"/known/{first.key}/1").status_code == 404
+    send(client, first, 1)
+    client.get(f"/known/{first.key}/0")
+    send(client, session.items[1], 1)
+    send(client, other, 1)
+    assert [line["shown_known"] for line in lines(session)] == [False, True, False]
+    looked = [unit["looked"] for unit in client.get("/api/session").json()["units"]]
+    assert looked == [True, False, False, False, False]
+
+
 def test_the_page_is_told_nothing_of_checks_models_and_own_images(client, session):
     given = client.get("/api/session", params={"tab": "one"})
     assert set(given.json()["items"][0]) == {"key", "unit", "grade"}

@@ -30,14 +30,29 @@ export class Images {
   }
 }
 
-/** Lay an image out in its stage: as large as fits, or (zoomed) each stored pixel as a square of whole device pixels. */
-export function fit(image, stage, zoomed) {
-  const [width, height] = [image.naturalWidth, image.naturalHeight];
-  const room = Math.min(stage.clientWidth / width, stage.clientHeight / height);
-  const dense = devicePixelRatio || 1;
-  const factor = zoomed ? Math.max(1, Math.floor(room * dense)) / dense : room;
-  image.style.width = `${width * factor}px`;
-  image.style.height = `${height * factor}px`;
-  image.classList.toggle("pixels", zoomed);
-  return Math.round(factor * dense);
+// How many device pixels a stored one is wide, if each is to be a square of whole ones.
+const whole = (room, dense) => Math.max(1, Math.floor(room * dense));
+
+function roomFor(image, stage) {
+  return Math.min(stage.clientWidth / image.naturalWidth, stage.clientHeight / image.naturalHeight);
+}
+
+/** Lay the image of a stage out: as large as fits, or (zoomed) each stored pixel as a square of whole device pixels. */
+export function fitAll(stage, zoomed) {
+  for (const image of stage.querySelectorAll("img")) {
+    if (!image.naturalWidth || !stage.clientWidth) continue;
+    const room = roomFor(image, stage), dense = devicePixelRatio || 1;
+    const factor = zoomed ? whole(room, dense) / dense : room;
+    image.style.width = `${image.naturalWidth * factor}px`;
+    image.style.height = `${image.naturalHeight * factor}px`;
+    image.classList.toggle("pixels", zoomed);
+  }
+}
+
+/** Say how large the image of a stage is, and how much it is enlarged if that is a whole number. */
+export function scaleOf(stage, zoomed) {
+  const image = stage.querySelector("img");
+  if (!image?.naturalWidth) return image ? "Loading" : "";
+  const size = `${image.naturalWidth} × ${image.naturalHeight} pixels`;
+  return zoomed ? `${size}, × ${whole(roomFor(image, stage), devicePixelRatio || 1)}` : size;
 }

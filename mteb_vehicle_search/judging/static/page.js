@@ -1,11 +1,11 @@
 // The page: what is shown, and what keys and buttons do.
 
-import { Images, fit } from "./images.js";
+import { Images, fitAll, scaleOf } from "./images.js";
 import { Notice } from "./notice.js";
 import { Queue } from "./queue.js";
 import { finish, getSession, getSummary, sendAnswer } from "./server.js";
 import { Session } from "./session.js";
-import { showSummary } from "./summary.js";
+import { showFigures, showSummary } from "./summary.js";
 import { Stopwatch } from "./stopwatch.js";
 
 const AHEAD = 5;
@@ -25,18 +25,21 @@ function show(name) {
 }
 
 function showNext() {
-  const item = session.next;
-  if (item === null) return openSummary();
+  if (session.next === null) return openSummary();
+  showItem(session.next);
+  for (const next of session.ahead(AHEAD)) imageOf(next);
+  drawState();
+}
+
+function showItem(item) {
   show("decision");
   shown = item;
   const unit = session.unit(item), [at, of] = session.place(item);
   if ($("caption").textContent !== unit.caption) $("caption").textContent = unit.caption;
   $("place").textContent = `Caption ${item.unit + 1} of ${session.units.length}, image ${at} of ${of}`;
-  $("announce").textContent = `Decision ${session.position + 1}. ${unit.caption}`;
+  $("announce").textContent = `Decision ${session.items.indexOf(item) + 1}. ${unit.caption}`;
   revealKnown(false);
   placeImage(item);
-  for (const next of session.ahead(AHEAD)) imageOf(next);
-  drawState();
 }
 
 const imageOf = (item) => images.get(`/image/${item.key}`, "The image to be judged");
@@ -47,7 +50,7 @@ function placeImage(item) {
   $("stage").replaceChildren(image);
   watch.stop();
   if (image.shown) return imageIsThere();
-  $("scale").textContent = "Loading";
+  layOut();
   image.ready.then((can) => {
     if (shown !== item || !$("stage").contains(image)) return;
     return can ? imageIsThere() : imageIsMissing(item);
@@ -65,7 +68,7 @@ async function imageIsMissing(item) {
   const sorry = document.createElement("p");
   sorry.textContent = "This image cannot be shown.";
   $("stage").replaceChildren(sorry);
-  $("scale").textContent = "";
+  layOut();
   unseen = true;
   watch.start();
   drawState();
@@ -78,15 +81,8 @@ function imageIsThere() {
 }
 
 function layOut() {
-  for (const stage of document.querySelectorAll(".stage")) {
-    for (const image of stage.querySelectorAll("img")) {
-      if (!image.naturalWidth) continue;
-      const factor = fit(image, stage, zoomed);
-      if (stage.id !== "stage") continue;
-      const size = `${image.naturalWidth} × ${image.naturalHeight} pixels`;
-      $("scale").textContent = zoomed ? `${size}, × ${factor}` : size;
-    }
-  }
+  for (const stage of document.querySelectorAll(".stage")) fitAll(stage, zoomed);
+  $("scale").textContent = scaleOf($("stage"), zoomed);
   $("zoom").setAttribute("aria-pressed", zoomed);
 }
 
@@ -148,34 +144,16 @@ function drawState() {
   }
   $("undo").disabled = !session.before || Boolean(trouble);
   $("finish").disabled = unsaved > 0;
-  drawFigures();
+  showFigures(progress);
   drawNotice();
-}
-
-function drawFigures() {
-  const { decisions, of_decisions, units, of_units, seconds, halfWidth } = progress;
-  $("bar").max = of_decisions;
-  $("bar").value = decisions;
-  const parts = [`${decisions} of ${of_decisions} decisions saved`, `${units} of ${of_units} captions`];
-  if (seconds !== null) parts.push(`${seconds.toFixed(1)} s each`);
-  if (halfWidth !== null) parts.push(`corrected score ± ${halfWidth.toFixed(3)}`);
-  $("figures").replaceChildren(...parts.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
 }
 
 // Trouble: the unsaved answer stands on the screen, and nothing else can be answered before it is saved.
 
 function changed() {
   const held = queue.trouble && session.byKey.get(queue.waiting[0].key);
-  if (held && view !== "farewell") holdOn(held);
+  if (held && held !== shown) showItem(held);
   drawState();
-}
-
-function holdOn(item) {
-  show("decision");
-  if (shown === item && $("stage").firstChild) return;
-  shown = item;
-  $("caption").textContent = session.unit(item).caption;
-  placeImage(item);
 }
 
 const REMEDIES = { elsewhere: "Go on here", useless: "Leave this answer out" };

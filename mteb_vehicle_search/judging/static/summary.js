@@ -44,3 +44,14 @@ export function showSummary({ grades, seconds, checks, progress }, done) {
   }
   of("facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
+
+/** Say how far the judge is, below the decision and in the bar. */
+export function showFigures({ decisions, of_decisions, units, of_units, seconds, halfWidth }) {
+  const bar = document.getElementById("bar");
+  bar.max = of_decisions;
+  bar.value = decisions;
+  const parts = [`${decisions} of ${of_decisions} decisions saved`, `${units} of ${of_units} captions`];
+  if (seconds !== null) parts.push(`${seconds.toFixed(1)} s each`);
+  if (halfWidth !== null) parts.push(`corrected score ± ${halfWidth.toFixed(3)}`);
+  document.getElementById("figures").replaceChildren(...parts.map((text) => element("span", text)));
+}
