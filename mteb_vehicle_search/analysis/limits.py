@@ -84,20 +84,32 @@ def _wilson(
     mean: np.ndarray, deviations: np.ndarray, counts: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the lower and upper limits [m]."""
-    # scipy takes a tenth of a second to import; whoever reads tables only does without.
-    from scipy.special import stdtrit
-
     c = len(deviations)
     squares, fourths = (deviations**2).sum(axis=0), (deviations**4).sum(axis=0)
     # The images that the variance rests on: those that differ if all differ by as much (0 if none does).
     seen = squares**2 / np.where(fourths > 0, fourths, 1.0)
     # Uneven images count as so many even ones (Kish, "Survey Sampling", 1965, section 11.7).
     images = counts.sum(axis=0) ** 2 / (counts**2).sum(axis=0)
-    spread = mean * (1 - mean)
-    share = squares / (c * max(c - 1, 1)) / np.where(spread > 0, spread, 1.0)
-    weight = ASSUMED_IMAGES / (seen + ASSUMED_IMAGES)
-    n = 1 / ((1 - weight) * share + weight / images)
-    t2 = stdtrit(np.maximum(images - 1, 1.0), (1 + level) / 2) ** 2
+    return wilson(mean, squares / (c * max(c - 1, 1)), seen, images, np.maximum(images - 1, 1.0), level)
+
+
+def wilson(
+    mean: np.ndarray, variance: np.ndarray, seen: np.ndarray, images: np.ndarray, degrees: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and upper limits [m] of means in [0, 1] with a variance that rests on `seen` of the images."""
+    # scipy takes a tenth of a second to import; whoever reads tables only does without.
+    from scipy.special import stdtrit
+
+    spread, n = mean * (1 - mean), worth(mean, variance, seen, images)
+    t2 = stdtrit(degrees, (1 + level) / 2) ** 2
     middle = (mean + t2 / (2 * n)) / (1 + t2 / n)
     reach = np.sqrt(t2 * spread / n + (t2 / (2 * n)) ** 2) / (1 + t2 / n)
     return np.clip(middle - reach, 0.0, mean), np.clip(middle + reach, mean, 1.0)
+
+
+def worth(mean: np.ndarray, variance: np.ndarray, seen: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Return as how many independent values of 0 or 1 means are worth, [m]."""
+    spread = mean * (1 - mean)
+    share = variance / np.where(spread > 0, spread, 1.0)
+    weight = ASSUMED_IMAGES / (seen + ASSUMED_IMAGES)
+    return 1 / ((1 - weight) * share + weight / images)
