@@ -1,8 +1,8 @@
 """The judging page: milliseconds from a key to the next image, in headless chromium, and from an answer to the disk.
 
-    python benchmarks/judging_page.py [--items N] [--data FOLDER]
+    python benchmarks/judging_page.py [--items N] [--think MS] [--data FOLDER]
 
-A judge who takes `--think` milliseconds for each of the items, drawn from Mini or the evaluation set in a folder. "Next"
+A judge takes `--think` milliseconds for each of the items, drawn from Mini or another set. "Next"
 ends when the next image is laid out and a frame with it is due; "saved" when the server has said that the answer is on
 the disk. The exit code says whether the median of "next" is at most 50 ms.
 """
