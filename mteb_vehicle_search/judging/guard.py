@@ -76,9 +76,10 @@ class Guard:
             return 403, "Only the page itself may ask."
         if not token_given and not self._same(_cookie(headers.get("cookie", ""), self.cookie)):
             return 403, STRANGER
-        if method == "POST" and not headers.get("content-length", "").isdecimal():
+        length = headers.get("content-length", "" if method == "POST" else "0")
+        if not length.isdecimal():
             return 411, "How long is it?"
-        if int(headers.get("content-length", "0")) > BODY_BYTES:
+        if int(length) > BODY_BYTES:
             return 413, "No answer is as long."
         return None
 

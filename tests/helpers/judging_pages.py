@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--second", action="store_true")
     args = parser.parse_args()
     session = session_of(EvalSet.open(args.set), args.judgments, args.judge, args.second)
-    print(serve(session, port=args.port, open_browser=False, half_width=lambda: 0.0412))
+    print(serve(session, port=args.port, open_browser=False))
 
 
 if __name__ == "__main__":

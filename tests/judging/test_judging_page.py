@@ -153,6 +153,22 @@ def test_one_press_is_one_answer_and_unseen_images_have_none(serve, visit):
     assert len(on_disk(served.folder, served.session)[0]) == 6
 
 
+def test_reading_the_guide_is_not_judging(serve, visit):
+    served = serve(units=1, each=2, checks=0)
+    page = visit(served.url, guide=True)
+    until(page, "() => document.querySelector('#stage img').shown")
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Escape")
+    press(page, "1")
+    shown(page)
+    page.keyboard.press("?")
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Escape")
+    press(page, "1")
+    all_saved(page)
+    assert [one.seconds < 1.5 for one in read_judgments(served.folder).lines] == [True, True]
+
+
 def test_zoom_to_stored_pixels_and_the_own_image(serve, visit):
     served = serve(units=2, each=2, checks=0)
     page = visit(served.url, device_scale_factor=2)

@@ -13,7 +13,7 @@ const GRADE_KEYS = new Set(["0", "1", "2", "3"]);
 const $ = (id) => document.getElementById(id);
 
 const images = new Images();
-const watch = new Stopwatch();
+const watch = new Stopwatch(() => $("guide").open);
 const notice = new Notice($("notice"));
 let session, queue, progress, view = "", shown = null, zoomed = false, unseen = false, known = 0, complaint = null;
 

@@ -1,15 +1,17 @@
 // Seconds that an image is looked at: by a clock that does not jump, and not while the page or the image is hidden.
 
 export class Stopwatch {
-  constructor() {
-    Object.assign(this, { running: false, since: null, before: 0 });
+  /** @param {() => boolean} covered tells whether something lies over the image */
+  constructor(covered) {
+    Object.assign(this, { covered, running: false, since: null, before: 0 });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.goOn()));
   }
 
   start() {
     this.running = true;
     this.before = 0;
-    this.since = document.hidden ? null : performance.now();
+    this.since = null;
+    this.goOn();
   }
 
   pause() {
@@ -18,7 +20,7 @@ export class Stopwatch {
   }
 
   goOn() {
-    if (this.running && this.since === null && !document.hidden) this.since = performance.now();
+    if (this.running && this.since === null && !document.hidden && !this.covered()) this.since = performance.now();
   }
 
   /** End; returns the seconds since `start`, less the pauses, in thousandths. */
