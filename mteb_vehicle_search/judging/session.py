@@ -18,11 +18,8 @@ from typing import NamedTuple
 from mteb_vehicle_search.errors import ResultsError, UsageError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.judgments import Judgment, Judgments, Sample, Unit
-from mteb_vehicle_search.judgments.judgment import GRADES, JUDGE, NO, RELEVANT
+from mteb_vehicle_search.judgments.judgment import FAILED, GRADES, JUDGE
 from mteb_vehicle_search.judgments.sample import AGAIN
-
-# What a grade of a check must be for the judge to pass it.
-PASSED = {"known": RELEVANT, "random": NO}
 
 
 class Item(NamedTuple):
@@ -242,8 +239,8 @@ class Session:
         answered = list(self._answered())
         grades = Counter(said.grade for _, said in answered)
         checks = {}
-        for kind, wanted in PASSED.items():
-            of_kind = [said.grade == wanted for item, said in answered if item.check == kind]
+        for kind, failed in FAILED.items():
+            of_kind = [said.grade != failed for item, said in answered if item.check == kind]
             checks[kind] = (sum(of_kind), len(of_kind))
         total = sum(said.seconds for _, said in answered)
         return Summary(self.judge, self.progress(), {grade: grades[grade] for grade in GRADES}, total, checks)

@@ -15,6 +15,8 @@ UNKNOWN, NO, PARTLY, RELEVANT = 0, 1, 2, 3
 GRADES = {NO: "no", PARTLY: "partly", RELEVANT: "yes", UNKNOWN: "cannot tell"}
 # Images whose answer is known, shown among the others: a caption's own image, and any image of the corpus.
 CHECKS = ("known", "random")
+# The grade by which a judge fails such a check.
+FAILED = {"known": NO, "random": RELEVANT}
 PERSON, MODEL = "person", "model"
 LONGEST_S = 1e9
 JUDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")

@@ -230,7 +230,12 @@ def test_progress_and_summary(eval_set, tmp_path):
     assert said.grades == {1: 1, 2: 15, 3: 1, 0: 0}
     assert said.seconds == sum(range(17))
     assert said.checks == {"known": (1, 1), "random": (1, 1)}
-    for kind, wrong in (("known", 2), ("random", 0)):
+    for item in one.items:
+        if item.check:
+            say(one, item.key, None)
+            say(one, item.key, 2)
+    assert one.summary().checks == {"known": (1, 1), "random": (1, 1)}
+    for kind, wrong in (("known", 1), ("random", 3)):
         item = next(item for item in one.items if item.check == kind)
         say(one, item.key, None)
         say(one, item.key, wrong)

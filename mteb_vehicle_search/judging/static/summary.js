@@ -1,7 +1,7 @@
 // What was said so far, and how the checks went.
 
 const NAMES = { 1: "No", 2: "Partly", 3: "Yes", 0: "Cannot tell" };
-const CHECKS = { known: "captions’ own images, graded “yes”", random: "random images, graded “no”" };
+const CHECKS = { known: "captions’ own images were not refused", random: "random images were not accepted" };
 
 function element(name, text, ...children) {
   const made = Object.assign(document.createElement(name), { textContent: text });
