@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mteb_vehicle_search.analysis.chance import better_than_chance, random_scores
@@ -23,7 +24,18 @@ def of_table(table: dict[str, Any]) -> list[str]:
         lines += [
             f"{row['name']}: {line}" for line in _cut(row["texts_cut"], table["query_count"], row["context_tokens"])
         ]
-    return lines
+    return [*lines, *_corrected(table["rows"])]
+
+
+def _corrected(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what corrected scores are, and why some rows have none."""
+    judged = max((row["corrected_units"] or 0 for row in rows), default=0)
+    about = (
+        f"Corrected: without the images above the known one that people judged right, by {judged:,} judged captions; "
+        "the interval is for further images, judged by people like these."
+    )
+    lacking = [f"{row['name']}: not corrected: {row['corrected_why']}." for row in rows if row["corrected_why"]]
+    return [*([about] if judged else []), *lacking]
 
 
 def of_run(run: RunRanks) -> list[str]:

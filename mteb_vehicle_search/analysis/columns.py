@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis.arms import family_of
+from mteb_vehicle_search.analysis.corrected import Corrected
 from mteb_vehicle_search.analysis.fields import INTEGER, NUMBER, TEXT, Field, is_text, json_types
 from mteb_vehicle_search.analysis.population import Figure, pool_figures
 from mteb_vehicle_search.analysis.ranks import RunRanks
@@ -40,7 +41,7 @@ class Entry:
 
     The result is mteb's, the ranks are of the run that gave it; one of the two may be missing. The key is what both
     tell. In a table the entry has a name that no other has there, its range of ranks and whether it is better than
-    chance (None without ranks).
+    chance (None without ranks). `corrected` is its nDCG@10 by the judgments at hand; None without any.
     """
 
     result: Result | None
@@ -49,6 +50,7 @@ class Entry:
     name: str = ""
     ranked: RankRange | None = None
     better_than_chance: bool | None = None
+    corrected: Corrected | None = None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -253,7 +255,19 @@ def _pool_interval(row: Row) -> str:
     return Interval(0.0, row["pool_ndcg_at_10_ci_low"], row["pool_ndcg_at_10_ci_high"]).ends()
 
 
-def _of_pool(heading: str, text: Text) -> Cell:
+def _of_corrected(of: Callable[[Corrected], float | None]) -> Value:
+    def value(entry: Entry) -> float | None:
+        found = of(entry.corrected) if entry.corrected and not entry.corrected.why else None
+        return None if found is None else round(found, 5)
+
+    return value
+
+
+def _corrected_interval(row: Row) -> str:
+    return Interval(0.0, row["corrected_ndcg_at_10_ci_low"], row["corrected_ndcg_at_10_ci_high"]).ends()
+
+
+def _optional(heading: str, text: Text) -> Cell:
     return Cell("scores", heading, text, optional=True)
 
 
@@ -360,14 +374,14 @@ FACTS = [
         NUMBER,
         "nDCG@10 in the whole pool that the corpus was drawn from, estimated; null if it was not drawn from one",
         _in_pool("ndcg_at_10"),
-        _of_pool("nDCG@10 in the pool", number("pool_ndcg_at_10")),
+        _optional("nDCG@10 in the pool", number("pool_ndcg_at_10")),
     ),
     Column(
         "pool_ndcg_at_10_ci_low",
         NUMBER,
         "its 95 % interval over images and over what was sampled; null if there are too few images",
         _pool_end("low"),
-        _of_pool("its interval", _pool_interval),
+        _optional("its interval", _pool_interval),
     ),
     Column("pool_ndcg_at_10_ci_high", NUMBER, "its upper end", _pool_end("high")),
     Column(
@@ -375,14 +389,66 @@ FACTS = [
         NUMBER,
         "R@1 in the pool, estimated",
         _in_pool("recall_at_1"),
-        _of_pool("R@1 in the pool", number("pool_recall_at_1")),
+        _optional("R@1 in the pool", number("pool_recall_at_1")),
     ),
     Column(
         "pool_mean_rank",
         NUMBER,
         "mean rank in the pool, an unbiased estimate",
         _in_pool("mean_rank"),
-        _of_pool("mean rank in the pool", number("pool_mean_rank", ",.1f")),
+        _optional("mean rank in the pool", number("pool_mean_rank", ",.1f")),
+    ),
+    Column(
+        "corrected_ndcg_at_10",
+        NUMBER,
+        "nDCG@10 without the images that people judged right, estimated; null if nothing was judged, or not enough",
+        _of_corrected(lambda of: of.value),
+        _optional("corrected nDCG@10", number("corrected_ndcg_at_10")),
+    ),
+    Column(
+        "corrected_ndcg_at_10_ci_low",
+        NUMBER,
+        "its 95 % interval for further images, judged by people like these",
+        _of_corrected(lambda of: of.interval and of.interval.low),
+        _optional("corrected interval", _corrected_interval),
+    ),
+    Column(
+        "corrected_ndcg_at_10_ci_high",
+        NUMBER,
+        "its upper end",
+        _of_corrected(lambda of: of.interval and of.interval.high),
+    ),
+    Column(
+        "corrected_ndcg_at_10_judging_low",
+        NUMBER,
+        "its 95 % interval for these images: what their judges would find in all of them",
+        _of_corrected(lambda of: of.judging and of.judging.low),
+    ),
+    Column(
+        "corrected_ndcg_at_10_judging_high",
+        NUMBER,
+        "its upper end",
+        _of_corrected(lambda of: of.judging and of.judging.high),
+    ),
+    Column(
+        "corrected_ndcg_at_10_partly",
+        NUMBER,
+        "the same if images judged partly right counted as right",
+        _of_corrected(lambda of: of.partly),
+        _optional("partly as yes", number("corrected_ndcg_at_10_partly")),
+    ),
+    Column(
+        "corrected_units",
+        INTEGER,
+        "the judged captions that it rests on",
+        lambda entry: entry.corrected.units if entry.corrected and not entry.corrected.why else None,
+        _optional("judged captions", number("corrected_units", ",d")),
+    ),
+    Column(
+        "corrected_why",
+        TEXT,
+        "why there is no corrected score though there are judgments of the set; null if there is one",
+        lambda entry: entry.corrected.why or None if entry.corrected else None,
     ),
     Column(
         "miner_family",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.compare_corrected import CorrectedPair
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.ranks import RunRanks, require_same_queries
 from mteb_vehicle_search.analysis.sets import title_of
@@ -41,7 +42,7 @@ class StratumEffect(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two runs on one evaluation set, by names that differ."""
+    """Two runs on one evaluation set, by names that differ; and as corrected, where there are judgments of the set."""
 
     model_a: str
     model_b: str
@@ -51,6 +52,7 @@ class Comparison(NamedTuple):
     metric: str
     paired: Paired
     effects: list[StratumEffect]
+    corrected: CorrectedPair | None = None
 
 
 def compare(

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mteb_vehicle_search.analysis import matrix_table
+from mteb_vehicle_search.analysis import compare_corrected, judgments_at_hand, matrix_table
 from mteb_vehicle_search.analysis.compare import SIGNIFICANCE, Comparison, compare, sentence
 from mteb_vehicle_search.analysis.markup import (
     LATEX_NEEDS,
@@ -47,6 +47,8 @@ def show(found: Comparison) -> None:
     for note in _notes(found):
         screen.print(note)
     screen.print(f"\n{sentence(found)}\n")
+    for said in _corrected(found):
+        screen.print(f"{said}\n")
 
 
 def _table(found: Comparison) -> TextTable:
@@ -93,18 +95,23 @@ def _notes(found: Comparison) -> list[str]:
     return [*notes, *([TOO_FEW_NOTE] if any(too_few(effect.images) for effect in found.effects) else [])]
 
 
+def _corrected(found: Comparison) -> list[str]:
+    """Return what judgments make of it; nothing if there are none."""
+    return [compare_corrected.sentence(found.corrected)] if found.corrected else []
+
+
 def to_markdown(found: Comparison) -> str:
     """Return a comparison in Markdown."""
     title = f"**{escape_markdown(f'{found.title} · {found.metric}')}**"
     models = [f"{letter}: {escape_markdown(name)}" for letter, name in (("A", found.model_a), ("B", found.model_b))]
-    said = [line for note in (sentence(found), *_notes(found)) for line in (escape_markdown(note), "")]
+    said = [line for note in (sentence(found), *_corrected(found), *_notes(found)) for line in (escape_markdown(note), "")]
     return "\n".join([title, "", ", ".join(models), "", *markdown_lines(_table(found)), *said[:-1]]) + "\n"
 
 
 def to_latex(found: Comparison) -> str:
     """Return a comparison as a LaTeX `tabular`, and what is said of it as comments."""
     title = f"{found.title} · {found.metric}: A {found.model_a}, B {found.model_b}"
-    comments = [latex_comment(text) for text in (title, sentence(found), *_notes(found))]
+    comments = [latex_comment(text) for text in (title, sentence(found), *_corrected(found), *_notes(found))]
     return "\n".join([LATEX_NEEDS, *comments, *latex_lines(_table(found))])
 
 
@@ -127,6 +134,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         **plain(found.paired),
         "p_adjusted": found.paired.p_value,  # of one pair
         "sentence": sentence(found),
+        "corrected": found.corrected and compare_corrected.as_json(found.corrected),
         "strata": [{**effect._asdict(), "paired": plain(effect.paired)} for effect in found.effects],
     }
 
@@ -176,6 +184,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("table", *TEXT), default="table", help="latex needs the package booktabs (default: table)"
     )
+    judgments_at_hand.add_arguments(parser)
     add_selection_arguments(parser)
 
 
@@ -190,15 +199,23 @@ def main(args: argparse.Namespace) -> int:
     records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
     runs = [load_ranks(record) for record in records]
     chosen = {"resamples": args.resamples, "seed": args.seed}
+    source = judgments_at_hand.source_of(args)
     if len(runs) > 2:
         matrix = all_pairs(runs, args.metric, **chosen)
+        ordered = [runs[at] for at in matrix.order]
+        corrected, problems = compare_corrected.corrected_pairs(ordered, args.metric, source, **chosen)
+        matrix = matrix._replace(corrected=tuple(corrected))
+        sys.stderr.writelines(f"skipped {problem}\n" for problem in problems)
         if args.format == "table":
             matrix_table.show(matrix)
         else:
             sys.stdout.write(matrix_table.TEXT[args.format](matrix))
         return 0
     queries = queries_of(str(records[0].info["content_id"]), args.data)
+    corrected, problems = compare_corrected.corrected_pairs(runs, args.metric, source, **chosen)
+    sys.stderr.writelines(f"skipped {problem}\n" for problem in problems)
     found = compare(runs[0], runs[1], args.metric, queries=queries, **chosen)
+    found = found._replace(corrected=corrected[0] if corrected else None)
     if args.format != "table":
         sys.stdout.write(TEXT[args.format](found))
         return 0

@@ -82,7 +82,7 @@ def completed(document: Any) -> Any:
         later = ("preprocess", "rank_last", "better_than_chance", "tied_queries")
         later = (*later, "ndcg_at_10_if_first", "ndcg_at_10_ci_images", "texts_cut", "context_tokens", "miner_family")
         later = (*later, "imported_from", "depth", "missing_queries")
-        later = (*later, *(key for key in row_columns() if key.startswith("pool_")))
+        later = (*later, *(key for key in row_columns() if key.startswith(("pool_", "corrected_"))))
         return {"name": old.get("model"), "options": {}, **dict.fromkeys(later), **renamed}
 
     def table(old: dict[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis import formats
+from mteb_vehicle_search.analysis import formats, judgments_at_hand
 from mteb_vehicle_search.analysis.chance import better_than_chance, random_scores
 from mteb_vehicle_search.analysis.column_choice import add_columns_argument
 from mteb_vehicle_search.analysis.columns import Entry, RankRange, Row
+from mteb_vehicle_search.analysis.corrected import JudgedSample, corrected
 from mteb_vehicle_search.analysis.document import SCHEMA_VERSION, completed, violations
+from mteb_vehicle_search.analysis.judgments_at_hand import USUAL, Source
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.pairing import pair_with_records
 from mteb_vehicle_search.analysis.ranks import RunRanks
@@ -52,7 +54,12 @@ def sortable() -> tuple[str, ...]:
 
 
 def build_leaderboard(
-    results: list[Path] | None = None, *, runs: Path | None = None, task: str | None = None, sort: str = "ndcg_at_10"
+    results: list[Path] | None = None,
+    *,
+    runs: Path | None = None,
+    task: str | None = None,
+    sort: str = "ndcg_at_10",
+    judgments: Source = USUAL,
 ) -> Leaderboard:
     """Read results, only those of `task` if given, and return the leaderboard, best first by the score `sort`.
 
@@ -61,6 +68,9 @@ def build_leaderboard(
             directory if there is one, and all run records.
         runs: Folder of run records; the default one if None. With `results` given, its records only add to those
             results (ranks, rates); they do not make rows of their own.
+        task: A name of a task.
+        sort: One of `sortable()`.
+        judgments: Where those are that correct nDCG@10; by default those at hand.
 
     Raises:
         ResultsError: Nothing usable is left; says what was skipped.
@@ -85,7 +95,11 @@ def build_leaderboard(
             "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip",
         )
     by_task = sorted(tables, key=lambda key: (_newest(tables[key]).task, key))
-    entries = {key: _ranked(tables[key], sort) for key in by_task}
+    at_hand = judgments_at_hand.judgments_of([key.content_id for key in by_task], judgments)
+    skipped += [
+        Skipped(one.path, f"line {one.line}: {one.reason}" if one.line else one.reason) for one in at_hand.problems
+    ]
+    entries = {key: _ranked(_corrected(tables[key], at_hand.of(key.content_id)), sort) for key in by_task}
     document = {
         "schema_version": SCHEMA_VERSION,
         "sorted_by": sort,
@@ -93,6 +107,13 @@ def build_leaderboard(
         "reported": reported,
     }
     return Leaderboard(document, skipped, entries, found.others + known.others)
+
+
+def _corrected(entries: list[Entry], judged: list[JudgedSample] | None) -> list[Entry]:
+    """Return the entries with their corrected scores, if there are judgments of their set."""
+    if judged is None:
+        return entries
+    return [replace(entry, corrected=corrected(entry.ranks, judged)) if entry.ranks else entry for entry in entries]
 
 
 def _ranked(entries: list[Entry], sort: str) -> list[Entry]:
@@ -193,11 +214,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=(*formats.TABLES, *formats.FILES), default="table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of the terminal")
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help=RUNS_HELP)
+    judgments_at_hand.add_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Print or write the leaderboard; return the exit code."""
-    board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort)
+    judgments = judgments_at_hand.source_of(args)
+    board = build_leaderboard(args.results or None, runs=args.runs, task=args.task, sort=args.sort, judgments=judgments)
     sys.stderr.writelines(f"{line}\n" for line in left_out(board))
     if args.format == "table" and args.out is None:
         formats.show(board.document, args.columns)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mteb_vehicle_search.analysis.compare_corrected import CorrectedPair
 from mteb_vehicle_search.analysis.limits import FEWEST_IMAGES, difference_limits
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.ranks import RunRanks, require_same_queries
@@ -59,6 +60,8 @@ class Matrix(NamedTuple):
         letters: Of each model; two models share a letter if, and only if, they are not told apart.
         pairs: (0, 1), (0, 2), ... (1, 2), ...
         resamples: Random sign flips behind a p-value.
+        order: Which of the runs that were given each model is.
+        corrected: The pairs as corrected by judgments; none if there are no judgments of the set.
     """
 
     task: str
@@ -72,6 +75,8 @@ class Matrix(NamedTuple):
     letters: tuple[str, ...]
     pairs: tuple[Pair, ...]
     resamples: int
+    order: tuple[int, ...] = ()
+    corrected: tuple[CorrectedPair, ...] = ()
 
     def pair(self, one: int, other: int) -> Pair:
         """Return the pair of two places in either order; its difference is first place less second, of the names."""
@@ -113,6 +118,7 @@ def all_pairs(
         letters=letters(len(runs), ((one.a, one.b) for one in pairs if one.better is not None)),
         pairs=pairs,
         resamples=resamples,
+        order=tuple(order),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mteb_vehicle_search.analysis import compare_corrected
 from mteb_vehicle_search.analysis.markup import (
     LATEX_NEEDS,
     TextTable,
@@ -69,7 +70,9 @@ def notes(matrix: Matrix) -> list[str]:
             f"{matrix.resamples:,} sign flips are too few for so many pairs: no adjusted p can be below {least:.2g}. "
             f"Use --resamples {100 * pairs}."
         )
-    return [*found, *([TOO_FEW_NOTE] if too_few(matrix.images) else [])]
+    found += [TOO_FEW_NOTE] if too_few(matrix.images) else []
+    corrected = zip(matrix.pairs, matrix.corrected)
+    return [*found, *(f"{one.a + 1} - {one.b + 1}: {compare_corrected.sentence(pair)}" for one, pair in corrected)]
 
 
 def _models(matrix: Matrix) -> TextTable:
@@ -156,6 +159,10 @@ def as_json(matrix: Matrix) -> dict[str, Any]:
                 "better": None if pair.better is None else names[pair.better],
             }
             for pair in matrix.pairs
+        ],
+        "corrected": [
+            {"a": names[pair.a], "b": names[pair.b], "corrected": compare_corrected.as_json(one)}
+            for pair, one in zip(matrix.pairs, matrix.corrected)
         ],
     }
 

@@ -392,6 +392,8 @@ def test_the_arguments_and_their_defaults():
         "runs": None,
         "task": None,
         "content_id": None,
+        "judgments": None,
+        "no_judgments": False,
     }
     given = ["--metric", "recall_at_1", "--data", "d", "--resamples", "500", "--seed", "4", "--format", "json"]
     named = vars(parser.parse_args(["a", *given]))

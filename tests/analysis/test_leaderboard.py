@@ -649,23 +649,11 @@ def test_the_arguments_and_their_defaults():
         "format": "table",
         "out": None,
         "runs": None,
+        "judgments": None,
+        "no_judgments": False,
     }
-    given = [
-        "a",
-        "b",
-        "--task",
-        "T",
-        "--sort",
-        "median_rank",
-        "--columns",
-        "date,device",
-        "--format",
-        "csv",
-        "--out",
-        "o",
-        "--runs",
-        "r",
-    ]
+    given = ["a", "b", "--task", "T", "--sort", "median_rank", "--columns", "date,device", "--format", "csv"]
+    given = [*given, "--out", "o", "--runs", "r", "--no-judgments"]
     assert vars(parser.parse_args(given)) == {
         "results": [Path("a"), Path("b")],
         "task": "T",
@@ -674,6 +662,8 @@ def test_the_arguments_and_their_defaults():
         "format": "csv",
         "out": Path("o"),
         "runs": Path("r"),
+        "judgments": None,
+        "no_judgments": True,
     }
     for format in ("table", "markdown", "json", "csv"):
         assert parser.parse_args(["--format", format]).format == format

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.judged_intervals import Sampled
+from mteb_vehicle_search.analysis.judged_intervals import Sampled, difference_interval, score_intervals
 from mteb_vehicle_search.analysis.judged_sample import Frame
+from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.metrics import METRICS
 
 CAPTIONS, RIVALS, TOP = 5, 40, 10
@@ -101,11 +102,17 @@ class World(NamedTuple):
         """int64 [q], the image of each query."""
         return np.repeat(np.arange(len(self.chosen)), CAPTIONS)
 
-    def sampled(self, of: People, model: int) -> Sampled:
-        """Return a model's score and what judging says of it."""
-        raw, best = (values[model][self.chosen].ravel() for values in (of.raw, of.best))
-        at = self.frame.query[self.frame.judged]
-        said = of.judged[:, model][:, self.chosen].reshape(2, -1)[:, at] - raw[at]
+    def sampled(self, of: People, model: int, other: int | None = None, swap: np.ndarray | None = None) -> Sampled:
+        """Return a model's score and what judging says of it; another's for the images of `swap`, bool [c]."""
+
+        def values(of_models: np.ndarray) -> np.ndarray:
+            own = of_models[model][self.chosen]
+            if other is not None and swap is not None:
+                own = np.where(swap[:, None], of_models[other][self.chosen], own)
+            return own.ravel()
+
+        raw, best, at = values(of.raw), values(of.best), self.frame.query[self.frame.judged]
+        said = np.stack([values(judge)[at] for judge in of.judged]) - raw[at]
         twice = self.asked.all(axis=0)
         given = np.where(self.asked[0], said[0], said[1])
         noise = np.where(twice, (said[0] - said[1]) ** 2 / 4, np.nan)
@@ -158,3 +165,62 @@ def _turns(generator: np.random.Generator, frame: Frame, budget: int):
         budget -= left
         if budget <= 0:
             return
+
+
+class Coverage(NamedTuple):
+    """How often intervals hold the truth, by model [m], with their mean half-widths.
+
+    Attributes:
+        these: Those for the images that are there.
+        further: Those for further images.
+        difference: That of the best model against an average one.
+        told_apart: How often two equal models are.
+        half_these, half_further: Half the widths, on average.
+        bias: Of all models' estimates together, in standard errors.
+    """
+
+    these: np.ndarray
+    further: np.ndarray
+    difference: float
+    told_apart: float
+    half_these: float
+    half_further: float
+    bias: float
+
+
+def coverage(
+    of: People, images: int, budget: int, worlds: int, *, seed: int, judges: int = 2, models: int = len(QUALITIES)
+) -> Coverage:
+    """Return what many worlds show of the intervals."""
+    generator, rows, pairs = np.random.default_rng(seed), [], []
+    further = (of.judged.mean(axis=0) if judges == 2 else of.judged[0]).mean(axis=(-1, -2))
+    for _ in range(worlds):
+        world = drawn(generator, of, images, budget, judges=judges)
+        sampled = [world.sampled(of, model) for model in range(len(QUALITIES))]
+        row = []
+        for model in range(models):
+            both, judging = score_intervals(sampled[model], world.clusters, world.frame)
+            answer = world.answer(of, model)
+            held = judging.low - 1e-12 <= answer <= judging.high + 1e-12
+            row.append((held, both.low <= further[model] <= both.high, _half(judging), _half(both), both.mean - answer))
+        rows.append(row)
+        # So many images are not quite equal on average; exchanging the two at random makes models that are.
+        swap = generator.random(images) < 0.5
+        equal = [world.sampled(of, *pair, swap) for pair in (EQUAL, EQUAL[::-1])]
+        of_pair = (sampled[:2], equal)
+        (first, _), (_, p_value) = (
+            difference_interval(a, b, world.clusters, world.frame, resamples=500) for a, b in of_pair
+        )
+        pairs.append((first.low <= further[0] - further[1] <= first.high, p_value < 0.05))
+    found = np.array(rows, dtype=float)
+    errors = found[:, :, 4].mean(axis=1)
+    bias = float(errors.mean() / (errors.std(ddof=1) / np.sqrt(worlds)))
+    means = found.mean(axis=0)
+    difference, told_apart = np.mean(pairs, axis=0).tolist()
+    return Coverage(
+        means[:, 0], means[:, 1], difference, told_apart, float(means[:, 2].mean()), float(means[:, 3].mean()), bias
+    )
+
+
+def _half(interval: Interval) -> float:
+    return (interval.high - interval.low) / 2

@@ -1,0 +1,148 @@
+"""Corrected scores as `leaderboard` and `compare` show them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from judged_runs import by_chance, lines_of, sample_of, write_judgments
+from simulated_runs import CONTENT_ID
+
+from mteb_vehicle_search import cli
+from mteb_vehicle_search.analysis.corrected import corrected, corrected_difference
+from mteb_vehicle_search.analysis.document import completed, violations
+from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
+from mteb_vehicle_search.analysis.ranks import load_ranks
+from mteb_vehicle_search.judgments import read_judgments
+
+KEYS = [
+    *("corrected_ndcg_at_10", "corrected_ndcg_at_10_ci_low", "corrected_ndcg_at_10_ci_high"),
+    *("corrected_ndcg_at_10_judging_low", "corrected_ndcg_at_10_judging_high", "corrected_ndcg_at_10_partly"),
+    *("corrected_units", "corrected_why"),
+]
+
+
+@pytest.fixture
+def ranks(runs):
+    return {name: load_ranks(record) for name, record in runs.items()}
+
+
+@pytest.fixture
+def judged(ranks, home):
+    """40 captions judged for good and poor; twin-of-good has other images in question."""
+    sample = sample_of([ranks["good"], ranks["poor"]])
+    return write_judgments(sample, lines_of(sample, 40, by_chance(0.2)))
+
+
+def printed(capsys, *arguments: str) -> str:
+    assert cli.main([*arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_leaderboard_has_what_judgments_at_hand_say(judged, ranks, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    document = json.loads(printed(capsys, "leaderboard", "--format", "json"))
+    rows = {row["model"].partition("/")[2]: row for row in document["tables"][0]["rows"]}
+    judgments = read_judgments(judged, CONTENT_ID)
+    for name in ("good", "poor"):
+        found, row = corrected(ranks[name], judgments), rows[name]
+        figures = [found.value, *found.interval[1:], *found.judging[1:], found.partly]
+        assert [row[key] for key in KEYS[:6]] == [round(figure, 5) for figure in figures]
+        assert (row["corrected_units"], row["corrected_why"]) == (40, None)
+        assert found.value > row["ndcg_at_10"]
+    lacking = corrected(ranks["twin-of-good"], judgments)
+    assert [rows["twin-of-good"][key] for key in KEYS] == [*[None] * 7, lacking.why]
+    shown = printed(capsys, "leaderboard")
+    assert "corrected nDCG@10" in shown
+    assert f"{rows['good']['corrected_ndcg_at_10']:.4f}" in shown
+    about = (
+        "Corrected: without the images above the known one that people judged right, by 40 judged captions; the "
+        "interval is for further images, judged by people like these."
+    )
+    assert about in shown
+    assert f"simulated/twin-of-good: not corrected: {lacking.why}." in shown
+    markdown = printed(capsys, "leaderboard", "--format", "markdown")
+    assert "| judged captions |" in markdown
+    assert about in markdown
+    table = csv.DictReader(io.StringIO(printed(capsys, "leaderboard", "--format", "csv")))
+    assert {row["corrected_units"] for row in table} == {"40", ""}
+
+
+def test_scores_by_the_labels_alone(judged, capsys):
+    plain = printed(capsys, "leaderboard", "--no-judgments", "--format", "json")
+    rows = json.loads(plain)["tables"][0]["rows"]
+    assert {row[key] for row in rows for key in KEYS} == {None}
+    assert "corrected" not in printed(capsys, "leaderboard", "--no-judgments").lower()
+    (judged / "ada.jsonl").unlink()
+    for path in judged.glob("sample-*"):
+        path.unlink()
+    judged.rmdir()
+    assert printed(capsys, "leaderboard", "--format", "json") == plain
+
+
+def test_an_earlier_file_is_completed(judged):
+    document = build_leaderboard().document
+    earlier = json.loads(json.dumps(document))
+    for row in earlier["tables"][0]["rows"]:
+        for key in KEYS:
+            del row[key]
+    found = completed(earlier)
+    assert violations(document) == violations(found) == []
+    assert {row[key] for row in found["tables"][0]["rows"] for key in KEYS} == {None}
+
+
+def test_judgments_lie_where_one_says(ranks, tmp_path, capsys):
+    sample = sample_of([*ranks.values()])
+    write_judgments(sample, lines_of(sample, 30, by_chance(0.2)), tmp_path / "elsewhere")
+    rows = json.loads(printed(capsys, "leaderboard", "--judgments", str(tmp_path / "elsewhere"), "--format", "json"))
+    assert {row["corrected_units"] for row in rows["tables"][0]["rows"]} == {30}
+    (tmp_path / "empty").mkdir()
+    for command in (["leaderboard"], ["compare", "simulated/good", "simulated/poor"]):
+        assert cli.main([*command, "--judgments", str(tmp_path / "empty")]) == 1
+        assert f"holds no judgments of the evaluation set {CONTENT_ID[:12]}." in capsys.readouterr().err.replace(
+            "\n", " "
+        )
+
+
+def test_damaged_lines_and_those_of_another_set_are_named_and_the_rest_is_used(judged, capsys):
+    lines = (judged / "ada.jsonl").read_bytes().splitlines(keepends=True)
+    other = lines[0].replace(CONTENT_ID.encode(), b"7" * 64)
+    (judged / "bob.jsonl").write_bytes(b"{broken\n" + other)
+    for command in (
+        ["leaderboard", "--format", "json"],
+        ["compare", "simulated/good", "simulated/poor", "--format", "json"],
+    ):
+        assert cli.main(command) == 0
+        out, err = capsys.readouterr()
+        assert "bob.jsonl" in err
+        assert "it is not JSON" in err
+        assert f"it is of another evaluation set, {'7' * 12}" in err
+        assert '"corrected' in out
+
+
+def test_compare_says_the_corrected_difference_beneath(judged, ranks, capsys):
+    (found,) = json.loads(printed(capsys, "compare", "simulated/good", "simulated/poor", "--format", "json"))
+    judgments = read_judgments(judged, CONTENT_ID)
+    difference, p_value = corrected_difference(ranks["good"], ranks["poor"], judgments)
+    assert found["corrected"]["difference"] == difference._asdict()
+    assert found["corrected"]["p_value"] == found["corrected"]["p_adjusted"] == p_value
+    assert found["corrected"]["a"]["value"] == corrected(ranks["good"], judgments).value
+    shown = " ".join(printed(capsys, "compare", "simulated/good", "simulated/poor").split())
+    assert "Corrected by 40 judged captions: ndcg_at_10 " in shown
+    assert f"a difference of {difference.mean:+.4f} (95 % interval {difference.ends('+.4f', ' to ')}, p " in shown
+    assert shown.index("is better than") < shown.index("Corrected by")
+
+
+def test_compare_of_three_says_where_there_is_no_corrected_difference(judged, capsys):
+    models = [f"simulated/{name}" for name in ("good", "twin-of-good", "poor")]
+    found = json.loads(printed(capsys, "compare", *models, "--format", "json"))
+    assert [one["corrected"]["p_adjusted"] is None for one in found] == [True, False, True]
+    assert found[0]["corrected"]["why"].startswith("There is no corrected difference: ")
+    assert "simulated/twin-of-good has in question were not judged" in found[0]["corrected"]["why"]
+    shown = printed(capsys, "compare", *models)
+    assert shown.count("There is no corrected difference: ") == 2
+    assert "orrected" not in printed(capsys, "compare", *models, "--no-judgments")
+    (raw,) = json.loads(printed(capsys, "compare", models[0], models[2], "--no-judgments", "--format", "json"))
+    assert raw["corrected"] is None
