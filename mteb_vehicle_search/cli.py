@@ -63,6 +63,12 @@ COMMANDS = {
     ),
     "bias": Command("mteb_vehicle_search.analysis.bias", "tell how much miners favour models through what they mined"),
     "report": Command("mteb_vehicle_search.report.build", "write an HTML report of the runs, with the images"),
+    "judge": Command(
+        "mteb_vehicle_search.judging.command",
+        "judge what models rank above the known images, on a local page",
+        "Scores are then corrected by it, with intervals. It says first what it takes and buys; stop at any time.",
+    ),
+    "judgments": Command("mteb_vehicle_search.judging.status", "tell what was judged, check it, and export it"),
     "query": Command(
         "mteb_vehicle_search.plugin.query", "search a set for any text or image, and look at what is found"
     ),

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import Any, get_type_hints
 
 from mteb_vehicle_search.errors import ResultsError
@@ -92,8 +93,14 @@ class Judgment:
             raise ResultsError(f"it lacks a field: {error}") from error
 
 
+@cache
+def _types() -> dict[str, Any]:
+    # Every line is checked by them.
+    return get_type_hints(Judgment)
+
+
 def _problems(one: Judgment) -> Any:
-    for name, kind in get_type_hints(Judgment).items():
+    for name, kind in _types().items():
         value = getattr(one, name)
         wanted = (int, float) if kind is float else kind
         if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):

@@ -58,17 +58,23 @@ class Judgments:
         return found
 
     def judged(self, sample: Sample) -> list[Judged]:
-        """Return the units of a sample that somebody judged as a whole, in their order.
+        """Return the units of a sample that somebody judged as a whole, and all before them in turn and stratum.
 
-        Who judged which image for which sample does not matter; an image may be in question in several.
+        Who judged which image for which sample does not matter; an image may be in question in several. But what was
+        judged out of order, for a sample of other runs, is no random part of this one until its turn comes.
         """
-        found = []
+        found, ended = [], set()
         for unit in sample.units:
+            place = unit.turn, unit.stratum
+            if place in ended:
+                continue
             by_image = [self.grades.get((unit.query, image), {}) for image in unit.images]
             judges = sorted(set.intersection(*map(set, by_image))) if by_image else []
             if judges:
                 given = {judge: {i: of[judge] for i, of in zip(unit.images, by_image)} for judge in judges}
                 found.append(Judged(unit, given))
+            else:
+                ended.add(place)
         return found
 
 

@@ -134,3 +134,13 @@ def test_a_sample_of_unknown_images_is_not_used(tmp_path):
     found = read_judgments(tmp_path, CONTENT_ID, Known({"q0", "q1"}, {"a"}))
     assert found.samples == {}
     assert [one.reason for one in found.problems] == ["there is no image 'z' in the evaluation set"]
+
+
+def test_what_was_judged_out_of_order_waits_for_its_turn(tmp_path):
+    """A judged caption of another sample is not drawn at random from this one: it was complete by its images."""
+    units = (unit("q0", "a"), unit("q1", "b"), unit("q2", "c"), unit("q3", "d", stratum="4-10, alone"))
+    drawn = sample(*units, strata={"2-3, alone": 3, "4-10, alone": 1})
+    put(tmp_path, "ada", judgment("q0", "a"), judgment("q2", "c"), judgment("q3", "d"))
+    assert [one.unit.query for one in read_judgments(tmp_path).judged(drawn)] == ["q0", "q3"]
+    put(tmp_path, "bob", judgment("q1", "b", judge="bob"))
+    assert [one.unit.query for one in read_judgments(tmp_path).judged(drawn)] == ["q0", "q1", "q2", "q3"]
