@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--second", action="store_true")
     args = parser.parse_args()
+    # A shell that runs the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     session = session_of(EvalSet.open(args.set), args.judgments, args.judge, args.second)
     print(serve(session, port=args.port, open_browser=False))
 

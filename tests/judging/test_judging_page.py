@@ -184,8 +184,13 @@ def test_zoom_to_stored_pixels_and_the_own_image(serve, visit):
     assert not page.locator("#known").is_visible()
     page.keyboard.press("r")
     page.wait_for_selector("#known:not([hidden]) img")
+    until(page, "() => document.querySelector('#known img').shown")
+    # A server that was started again in between does not know.
+    served.session._looked.clear()
     press(page, "1")
     assert not page.locator("#known").is_visible()
+    all_saved(page)
+    assert read_judgments(served.folder).lines[0].shown_known
     # It stays zoomed until the next press.
     assert page.locator("#zoom").get_attribute("aria-pressed") == "true"
 
@@ -374,3 +379,37 @@ def test_a_finished_page_has_no_key_anymore(serve, visit):
     served.thread.join(10)
     assert on_disk(served.folder, served.session)[1] == 2
     assert server.guide()[1] == read_judgments(served.folder).lines[0].guide
+
+
+def test_an_answer_that_the_program_has_no_use_for_can_be_left_out(serve, visit, monkeypatch):
+    served = serve(units=2, each=2, checks=0)
+    page = visit(served.url)
+    first = shown(page)
+
+    def unknown(*given, **named):
+        raise KeyError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.session, "judgment", unknown)
+        page.keyboard.press("1")
+        page.wait_for_selector("#notice:not([hidden])")
+    assert "no such item" in page.inner_text("#notice")
+    page.click("#notice button")
+    page.wait_for_selector("#notice", state="hidden")
+    assert press(page, "3") == first
+    all_saved(page)
+    assert on_disk(served.folder, served.session) == ({first: 3}, 1)
+    visit.problems[:] = [text for text in visit.problems if "404" not in text]
+
+
+def test_nothing_to_judge(serve, visit):
+    served = serve(units=1, planned=0)
+    page = visit(served.url)
+    assert page.inner_text("#summary-title") == "Everything is judged"
+    assert not page.locator("#guide").is_visible()
+    page.keyboard.press("1")
+    page.keyboard.press("u")
+    page.keyboard.press("r")
+    page.click("#finish")
+    served.thread.join(10)
+    assert served.summary.progress == (0, 0, 0, 0, None)

@@ -123,14 +123,8 @@ function undo() {
   showNext();
 }
 
-function saved(item, reply) {
+function saved(reply) {
   progress = reply.progress;
-  // Another tab said something else of it, which stands.
-  const own = session.byKey.get(item.key);
-  if (own && own.grade !== reply.grade && !queue.waiting.some((one) => one.key === item.key)) {
-    own.grade = reply.grade;
-    showNext();
-  }
 }
 
 function drawState() {

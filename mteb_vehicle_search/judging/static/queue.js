@@ -4,7 +4,7 @@ export class Queue {
   /**
    * @param {string} name of the session: what a reload of this tab finds again
    * @param {(answer: object) => Promise<object>} send
-   * @param {{ saved: (answer, reply) => void, changed: () => void }} tell
+   * @param {{ saved: (reply: object) => void, changed: () => void }} tell
    */
   constructor(name, send, tell) {
     Object.assign(this, { name: `unsaved ${name}`, send, tell, sending: false, trouble: null });
@@ -34,6 +34,7 @@ export class Queue {
 
   /** Give up the answer that the server has no use for. */
   drop() {
+    this.trouble = null;
     this.waiting.shift();
     this.keep();
   }
@@ -50,9 +51,9 @@ export class Queue {
       }
       // Not before: nothing may be answered meanwhile.
       this.trouble = null;
-      const answer = this.waiting.shift();
+      this.waiting.shift();
+      this.tell.saved(reply);
       this.keep();
-      this.tell.saved(answer, reply);
     }
     if (!this.waiting.length) this.trouble = null;
     this.sending = false;
