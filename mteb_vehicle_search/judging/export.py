@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict
+from statistics import median_low
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mteb_vehicle_search.analysis.judged_ranks import judged_pairs
 from mteb_vehicle_search.judgments import Judgment, Judgments
+from mteb_vehicle_search.judgments.judgment import UNKNOWN
 
 SCHEMA = pa.schema(
     [
@@ -27,13 +28,13 @@ SCHEMA = pa.schema(
 def as_qrels(judgments: Judgments) -> bytes:
     """Return TREC qrels, sorted: caption, 0, image, grade; of several judges the median, of two the lower one.
 
-    A pair that nobody could tell is left out: qrels have no grade for it.
+    "Cannot tell" is no grade there; a pair of which nobody could is left out.
     """
-    return "".join(f"{query} 0 {image} {grade}\n" for (query, image), grade in _graded(judgments)).encode()
-
-
-def _graded(judgments: Judgments) -> list[tuple[tuple[str, str], int]]:
-    return sorted((pair, grade) for pair, grade in judged_pairs(judgments).items() if grade)
+    lines = []
+    for (query, image), said in sorted(judgments.grades.items()):
+        if grades := [grade for grade in said.values() if grade != UNKNOWN]:
+            lines.append(f"{query} 0 {image} {median_low(grades)}\n")
+    return "".join(lines).encode()
 
 
 def as_parquet(judgments: Judgments) -> bytes:

@@ -47,6 +47,8 @@ def main(args: argparse.Namespace) -> int:
     form = args.format or ACTIONS[args.action][0]
     if form not in ACTIONS[args.action]:
         raise UsageError(f"{args.action} has no format {form}.", f"There are {' and '.join(ACTIONS[args.action])}.")
+    if args.out and form == "table":
+        raise UsageError("A table is only printed.", "Add --format json for a file, or leave --out away.")
     found = list(_folders(args.data, args.judgments))
     if not found:
         raise ResultsError(
