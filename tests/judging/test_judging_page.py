@@ -402,6 +402,27 @@ def test_an_answer_that_the_program_has_no_use_for_can_be_left_out(serve, visit,
     visit.problems[:] = [text for text in visit.problems if "404" not in text]
 
 
+def test_an_acknowledgement_that_is_cut_off_is_none(serve, visit):
+    served = serve(units=2, each=2, checks=0)
+    page = visit(served.url)
+    first = shown(page)
+    page.route("**/api/answer", lambda route: route.fulfill(status=200, body=route.fetch().text()[:9]))
+    page.keyboard.press("2")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert "does not answer" in page.inner_text("#notice")
+    assert shown_but_locked(page) == first
+    page.unroute("**/api/answer")
+    # It tries again by itself.
+    page.wait_for_selector("#notice", state="hidden")
+    assert shown(page) == served.session.items[1].key
+    assert on_disk(served.folder, served.session) == ({first: 2}, 1)
+
+
+def shown_but_locked(page):
+    assert page.locator(".grades [aria-disabled=true]").count() == 4
+    return page.locator("#stage img").get_attribute("src").rpartition("/")[2]
+
+
 def test_nothing_to_judge(serve, visit):
     served = serve(units=1, planned=0)
     page = visit(served.url)
