@@ -110,6 +110,11 @@ def test_undo_over_captions_and_from_the_summary(serve, visit):
     page.wait_for_selector("#decision:not([hidden])")
     press(page, "0")
     page.wait_for_selector("#summary:not([hidden])")
+    # Where there are no keys.
+    assert page.inner_text("#go-on") == "Take back the last answer"
+    page.click("#go-on")
+    press(page, "0")
+    page.wait_for_selector("#summary:not([hidden])")
     assert sorted(on_disk(served.folder, served.session)[0].values()) == [0, 1, 2, 2]
 
 
@@ -426,8 +431,9 @@ def shown_but_locked(page):
 def test_nothing_to_judge(serve, visit):
     served = serve(units=1, planned=0)
     page = visit(served.url)
-    assert page.inner_text("#summary-title") == "Everything is judged"
+    assert page.inner_text("#summary-title") == "Nothing to judge"
     assert not page.locator("#guide").is_visible()
+    assert not page.locator("#go-on").is_visible()
     page.keyboard.press("1")
     page.keyboard.press("u")
     page.keyboard.press("r")

@@ -202,13 +202,16 @@ async function openSummary() {
     const done = session.next === null;
     showSummary(await getSummary(), done);
     show("summary");
-    $("go-on").hidden = done;
+    $("go-on").textContent = done ? "Take back the last answer" : "Go on judging";
+    $("go-on").hidden = done && !session.before;
     $("summary-title").focus();
   } catch (trouble) {
     complain(trouble, openSummary);
   }
   drawState();
 }
+
+const goOn = () => (session.next ? showNext() : undo());
 
 async function end() {
   if (queue.size) return;
@@ -254,7 +257,7 @@ function connect() {
     button.addEventListener("click", () => answer(Number(button.dataset.grade)));
   }
   const { u, z, r } = ACTIONS;
-  const clicks = { undo: u, zoom: z, reveal: r, "open-guide": openGuide, stop: openSummary, "go-on": showNext, finish: end };
+  const clicks = { undo: u, zoom: z, reveal: r, "open-guide": openGuide, stop: openSummary, "go-on": goOn, finish: end };
   for (const [id, act] of Object.entries(clicks)) $(id).addEventListener("click", act);
   $("guide").addEventListener("close", () => { watch.goOn(); drawState(); });
   addEventListener("resize", layOut);

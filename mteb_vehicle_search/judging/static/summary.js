@@ -25,15 +25,17 @@ function gradeRow(grade, given, total) {
   return row;
 }
 
+function headings({ decisions, of_decisions }, done) {
+  if (!of_decisions) return ["Nothing to judge", "Others have judged all of it. Finish ends the program."];
+  if (done) return ["Everything is judged", "Every answer is stored. Finish ends the program."];
+  return ["So far", `Every answer is stored; ${of_decisions - decisions} of ${of_decisions} decisions are left. ` +
+    "Finish ends the program; the same command goes on from here, also on another day."];
+}
+
 /** Fill the summary; `done` says whether everything is judged. */
 export function showSummary({ grades, seconds, checks, progress }, done) {
   const of = (id) => document.getElementById(id);
-  of("summary-title").textContent = done ? "Everything is judged" : "So far";
-  const left = progress.of_decisions - progress.decisions;
-  of("summary-lead").textContent = done
-    ? "Every answer is stored. U takes back the last one; Finish ends the program."
-    : `Every answer is stored; ${left} of ${progress.of_decisions} decisions are left. ` +
-      "Finish ends the program; the same command goes on from here, also on another day.";
+  [of("summary-title").textContent, of("summary-lead").textContent] = headings(progress, done);
   const total = Object.values(grades).reduce((sum, count) => sum + count, 0);
   of("grades").replaceChildren(...[3, 2, 1, 0].map((grade) => gradeRow(grade, grades[grade], total)));
   const facts = [["Captions", `${progress.units} of ${progress.of_units}`], ["Time", duration(seconds)]];
