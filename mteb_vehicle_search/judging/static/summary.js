@@ -18,8 +18,8 @@ function duration(seconds) {
 function gradeRow(grade, given, total) {
   const row = element("tr", "", element("th", NAMES[grade]), element("td", String(given)));
   row.firstChild.scope = "row";
-  const bar = document.createElement("meter");
-  Object.assign(bar, { min: 0, max: Math.max(1, total), value: given });
+  const bar = document.createElement("progress");
+  Object.assign(bar, { max: Math.max(1, total), value: given });
   bar.setAttribute("aria-label", `${given} of ${total}`);
   row.append(element("td", "", bar));
   return row;
