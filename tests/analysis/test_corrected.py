@@ -96,7 +96,17 @@ def test_none_found_right_in_some_leaves_a_width():
     # Of n even captions, at most about 3 / n of the gain.
     gain = (Judgeable(run).best("ndcg_at_10") - run.scores("ndcg_at_10")).mean()
     assert 2 / 60 < (found.judging.high - found.raw) / gain < 5 / 60
-    assert found.interval.high > found.judging.high
+    by_labels = clustered_interval(run.scores("ndcg_at_10"), run.clusters)
+    assert found.interval.low == pytest.approx(by_labels.low)
+    assert found.interval.high > max(found.judging.high, by_labels.high + 0.001)
+    # So it does in a difference, which needs no judged image to be right.
+    other = run_of([2, 1, 5, 3, 12] * 40, "b/b")
+    both = sample_of([run, other])
+    difference, _ = corrected_difference(run, other, judgments_of(both, lines_of(both, 60, lambda *_: 1)))
+    raw = paired_comparison(run.scores("ndcg_at_10"), other.scores("ndcg_at_10"), run.clusters).difference
+    assert difference.mean == pytest.approx(raw.mean, abs=1e-12)
+    assert difference.low < raw.low - 1e-5
+    assert raw.high + 1e-5 < difference.high
 
 
 def test_partly_counts_where_it_is_asked_for():
