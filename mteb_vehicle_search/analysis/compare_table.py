@@ -104,7 +104,8 @@ def to_markdown(found: Comparison) -> str:
     """Return a comparison in Markdown."""
     title = f"**{escape_markdown(f'{found.title} · {found.metric}')}**"
     models = [f"{letter}: {escape_markdown(name)}" for letter, name in (("A", found.model_a), ("B", found.model_b))]
-    said = [line for note in (sentence(found), *_corrected(found), *_notes(found)) for line in (escape_markdown(note), "")]
+    notes = (sentence(found), *_corrected(found), *_notes(found))
+    said = [line for note in notes for line in (escape_markdown(note), "")]
     return "\n".join([title, "", ", ".join(models), "", *markdown_lines(_table(found)), *said[:-1]]) + "\n"
 
 
