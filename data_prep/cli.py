@@ -1,4 +1,4 @@
-"""`vehicle-search-data`: build, verify, inspect and push evaluation sets."""
+"""`vehicle-search-data`: build, verify, amend, inspect and push evaluation sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mteb_vehicle_search.cli import Command, Program, run_program
 
 PROGRAM = Program(
     "vehicle-search-data",
-    "Build, verify, inspect and push evaluation sets.",
+    "Build, verify, amend, inspect and push evaluation sets.",
     "'vehicle-search-data build --dry-run' shows what a build would download and need.",
     {
         "init": Command(
@@ -25,6 +25,11 @@ PROGRAM = Program(
             "mteb_vehicle_search.eval_set.verify",
             "read everything and report every violation",
             "Every file's digest, every id, and every image is checked. Exits with 1 if something is wrong.",
+        ),
+        "amend": Command(
+            "data_prep.amend",
+            "write a set in which what people judged right is relevant too",
+            "It has a content id of its own, and the images of the old one; see 'vehicle-search judge'.",
         ),
         "inspect": Command("data_prep.inspect", "counts by source, class and size, and a contact sheet"),
         "recipe": Command(

@@ -123,6 +123,14 @@ def _is_pool(value: Any) -> bool:
     )
 
 
+def _is_origin(value: Any) -> bool:
+    """Tell whether it says which set was amended, by which judgments of whom."""
+    if not isinstance(value, dict) or not isinstance(value.get("judges"), list):
+        return False
+    digests = all(is_content_id(value.get(key)) for key in ("content_id", "judgments"))
+    return digests and all(map(is_line, value["judges"])) and _is_count(value.get("added"))
+
+
 def _all(value: Any, holds: Callable[[Any], bool]) -> bool:
     return isinstance(value, dict) and all(map(holds, value.values()))
 
@@ -146,5 +154,6 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "preset": (_is_preset, "a preset"),
     "notes": (lambda value: isinstance(value, dict), "notes by their names"),
     "pool": (_is_pool, "near and far images (together images), near_each, seed, and miners"),
+    "amended_from": (_is_origin, "content_id and judgments (digests), judges, and how many were added"),
     "sources": (lambda value: _all(value, _is_source), "what is known of each source"),
 }

@@ -49,6 +49,12 @@ class About(NamedTuple):
     sources: Mapping[str, Any] = MappingProxyType({})  # terms and citations of each source, JSON
     task_name: str = ""  # of its mteb task; empty: the name in CamelCase
     pool: Mapping[str, Any] | None = None  # what the corpus is a sample of, see `EvalSet.pool`; None: of nothing
+    amended_from: Mapping[str, Any] | None = None  # the set with fewer relevant images; None: there is none
+
+    @property
+    def name_of_task(self) -> str:
+        """The name of its mteb task."""
+        return self.task_name or camel_case(self.name)
 
 
 def write_eval_set(
@@ -89,7 +95,7 @@ def write_eval_set(
             "format_version": FORMAT_VERSION,
             "name": about.name,
             "title": about.title,
-            "task_name": about.task_name or camel_case(about.name),
+            "task_name": about.name_of_task,
             "content_id": content_id(ids, queries, qrels, about.policy, about.pool),
             **digests,
             "policy": about.policy.as_json(),
@@ -98,6 +104,7 @@ def write_eval_set(
             "notes": dict(about.notes),
             "sources": dict(about.sources),
             **({"pool": dict(about.pool)} if about.pool is not None else {}),
+            **({"amended_from": dict(about.amended_from)} if about.amended_from is not None else {}),
             **_files(partial),
         }
         if wrong := manifest_problem(manifest):
