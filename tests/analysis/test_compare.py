@@ -424,6 +424,17 @@ def test_the_command_passes_on_what_it_is_told(runs, capsys, tmp_path):
             run("simulated/good", "simulated/poor", *arguments)
 
 
+def test_the_seed_is_that_of_the_sign_flips(runs, capsys):
+    pair = ("simulated/good", "simulated/twin-of-good", "--format", "json", "--resamples", "100", "--seed")
+    a, b = (load_ranks(runs[name]) for name in ("good", "twin-of-good"))
+    found = []
+    for seed in (5, 6):
+        assert run(*pair, str(seed)) == 0
+        found += json.loads(capsys.readouterr().out)
+        assert found[-1] == as_json(compare(a, b, resamples=100, seed=seed))
+    assert found[0]["p_value"] != found[1]["p_value"]
+
+
 def test_divisions_by_caption_come_with_the_evaluation_set(home, tmp_path, capsys):
     eval_set = small_set(tmp_path / "set", captioned=6, captions=2)
     ids = [query.id for query in eval_set.queries()]
