@@ -52,7 +52,7 @@ def _side_range(side_px: int) -> str:
 
 
 class _Cell(NamedTuple):
-    """A picture of the sheet, what tells it from others, and its first caption or its class, in lines that fit."""
+    """An image of the sheet, what tells it from others, and its class and first caption, in lines that fit."""
 
     image: Image.Image
     name: str
@@ -73,7 +73,7 @@ class _Row(NamedTuple):
 
 
 def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0) -> None:
-    """Write a PNG of random images, half of them captioned ones, with their ids, and first captions or classes.
+    """Write a PNG of random images, half of them captioned ones, with their ids, sources, classes, and first captions.
 
     Of a set that was selected by clusters a row of images of each follows, below its commonest words.
     """
@@ -81,7 +81,7 @@ def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0)
     # Backwards, so that the first query of an image is what stays.
     captions = {qrel.corpus_id: texts[qrel.query_id] for qrel in sorted(eval_set.qrels(), reverse=True)}
     table = eval_set.provenance()
-    classes = dict(zip(table["corpus-id"].to_pylist(), table["class_name"].to_pylist()))
+    facts = {row["corpus-id"]: row for row in table.select(["corpus-id", "class_name", "source"]).to_pylist()}
     rng = random.Random(seed)
     others = [identifier for identifier in eval_set.corpus_ids() if identifier not in captions]
     half = rng.sample(sorted(captions), min(len(captions), max(count // 2, count - len(others))))
@@ -91,8 +91,10 @@ def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0)
     def cell(identifier: str) -> _Cell:
         with Image.open(io.BytesIO(eval_set.jpeg(identifier))) as image:
             image.thumbnail((CELL_PX - 2 * GAP_PX, CELL_PX - 2 * GAP_PX))
-            text = captions.get(identifier) or classes[identifier] or "without caption"
-            return _Cell(image.convert("RGB"), identifier.rpartition("/")[2], _wrapped(text, font))
+            name, source = facts[identifier]["class_name"].split(",")[0].strip(), facts[identifier]["source"]
+            about = [name, captions.get(identifier) or ("" if name else "without caption")]
+            lines = [line for text in about if text for line in _wrapped(text, font)][:LINES]
+            return _Cell(image.convert("RGB"), f"{identifier.rpartition('/')[2]}, {source}", lines)
 
     cells = [cell(identifier) for identifier in chosen]
     rows = [_Row(cells[at : at + COLUMNS]) for at in range(0, len(cells), COLUMNS)]

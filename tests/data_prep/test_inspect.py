@@ -173,25 +173,26 @@ def words(monkeypatch):
     return found
 
 
-def test_an_image_stands_above_its_id_and_its_first_caption_or_its_class(tmp_path, words):
-    names = ["", "", "sports car", "bus"]
+def test_an_image_stands_above_its_id_and_source_its_class_and_its_first_caption(tmp_path, words):
+    names = ["", "moped", "sports car", "bus"]
     contact_sheet(a_set(tmp_path / "s", 2, 2, class_name=names), tmp_path / "s.png")
     below = 8 + 40 + 4
     assert words == [
-        (8, below, "c00", "gray"),
+        (8, below, "c00, flickr30k", "gray"),
         (8, below + 17, "caption 0 of 0", "black"),
-        (228, below, "c01", "gray"),
-        (228, below + 17, "caption 0 of 1", "black"),
-        (448, below, "00", "gray"),
+        (228, below, "c01, flickr30k", "gray"),
+        (228, below + 17, "moped", "black"),
+        (228, below + 34, "caption 0 of 1", "black"),
+        (448, below, "00, imagenet", "gray"),
         (448, below + 17, "sports car", "black"),
-        (668, below, "01", "gray"),
+        (668, below, "01, imagenet", "gray"),
         (668, below + 17, "bus", "black"),
     ]
 
 
 def test_the_second_row_is_written_below_the_first(tmp_path, words):
     contact_sheet(a_set(tmp_path / "s", 8, 0), tmp_path / "s.png")
-    assert [(x, y) for x, y, text, _ in words if text == "c07"] == [(228, 98 + 8 + 40 + 4)]
+    assert [(x, y) for x, y, text, _ in words if text == "c07, flickr30k"] == [(228, 98 + 8 + 40 + 4)]
 
 
 def test_a_long_caption_is_wrapped_and_cut_at_four_lines(tmp_path, words):
