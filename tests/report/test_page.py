@@ -553,6 +553,7 @@ def test_the_captions_that_decide_lead_to_their_query(visit):
 def test_every_pair_stands_in_the_matrix_and_can_be_chosen(visit):
     page = visit()
     page.click("#all-pairs summary")
+    page.wait_for_selector("#matrix table")
     cells = page.locator("#matrix tbody td button").all_inner_texts()
     assert len(cells) == 6
     numbers = [float(text.replace("−", "-")) for text in cells]

@@ -136,8 +136,11 @@
       byId("verdict").replaceChildren(...(alone ? [make("p", {}, "Choose a second model.")] : sentence(a, b)));
       byId("versus-figures").replaceChildren(...(alone ? [] : [figuresTable(a, b)]));
       byId("deciding").replaceChildren(...(alone ? [] : [deciding(a, b), deciding(b, a)]));
-      if (core.models.length > 2) byId("matrix").replaceChildren(matrix());
+      drawPairs();
     });
+    // Hundreds of cells: only while they are looked at.
+    const pairs = byId("all-pairs"), drawPairs = () => { if (pairs?.open) byId("matrix").replaceChildren(matrix()); };
+    pairs?.addEventListener("toggle", drawPairs);
     const figures = [...byId("versus-charts").querySelectorAll("figure")];
     figures.forEach((figure, n) => addChart(figure, `Difference by ${VS.pairs.parts[n].title}`, (width) => paint(n, width), "model", "vs"));
   }
