@@ -13,6 +13,7 @@ import pytest
 from mteb.models import ModelMeta
 from small_set import small_set
 from stand_ins import put_into_hub_cache
+from terminals import as_terminal, without_colours
 from toy_encoder import ToyEncoder
 
 import mteb_vehicle_search
@@ -212,10 +213,10 @@ def test_numbers_are_whole_or_unknown(given: Any, whole: int | None) -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
+    as_terminal(monkeypatch, width)
     for words in ([], ["--all"]):
         assert cli.main(["models", *words]) == 0
-        said = capsys.readouterr().out
+        said = "\n".join(without_colours(capsys.readouterr().out))
         assert max(map(len, said.splitlines())) <= width
     for word in (*OURS, CLIP, LATE, "parameters", "dimension", "context", "license", "Flickr30k", "cached"):
         assert word in said
