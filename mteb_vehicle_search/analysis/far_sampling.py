@@ -161,9 +161,8 @@ def _added(
     off = counts.T @ scores - (counts * expected[:, :, seen]).sum(axis=1)[:, :, None]
     gradient = (of_seen * off / group.steps[-1].chance[seen, None]).sum(axis=1)
     for step in group.steps[-2::-1]:
-        weighted = gradient * step.prior
-        moved = weighted @ likelihood.T / step.chance
-        through += (moved - (weighted @ step.factor)[:, None]) / total
+        moved = (gradient * step.prior) @ likelihood.T / step.chance
+        through += moved / total
         gradient = gradient * step.factor - (weights / step.chance[seen] * moved[:, seen]) @ of_seen / total
     mean = float(weights @ above.values[seen]) / total
     through += (gradient @ group.by_mean)[:, None] * (above.values - mean) / total

@@ -172,9 +172,10 @@ def test_intervals_hold_the_estimate_and_that_over_images_is_wider():
         assert figure.metric == MEDIAN or outer.high - outer.low > inner.high - inner.low
 
 
-def test_fewer_images_sampled_say_less():
+@pytest.mark.parametrize("metric", ["mrr", MEAN])
+def test_fewer_images_sampled_say_less(metric):
     widths = [
-        np.mean([np.ptp(pool_figures(sample(tiny(), n, share), ["mrr"])["mrr"].sampling[1:]) for n in range(5)])
+        np.mean([np.ptp(pool_figures(sample(tiny(), n, share), [metric])[metric].sampling[1:]) for n in range(5)])
         for share in (0.1, 0.5, 0.9)
     ]
     assert widths[0] > 1.5 * widths[1] > 1.5**2 * widths[2]
