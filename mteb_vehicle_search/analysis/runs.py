@@ -27,7 +27,7 @@ CONTENT_ID = re.compile(r"[0-9a-f]{64}")
 # What earlier versions wrote of a task that was made before its data.
 NOT_BUILT = "not-built"
 # Files of the result tree that are no results.
-OTHER_FILES = {"model_meta.json", "leaderboard.json"}
+OTHER_FILES = re.compile(r"model_meta\.json|leaderboard\.json|sample-[0-9a-f]{12}\.json")
 # mteb writes to this folder of the working directory unless told otherwise.
 RESULTS = Path("results")
 EXPERIMENTS = "experiments"
@@ -96,7 +96,7 @@ def find_results(places: list[Path], task: str | None = None) -> Found:
     for place in places:
         if not place.exists():
             raise ResultsError(f"{place} does not exist.", "Run a model first, or name the folder of the results.")
-        below = (path for path in files_below(place, "*.json") if path.name not in OTHER_FILES)
+        below = (path for path in files_below(place, "*.json") if not OTHER_FILES.fullmatch(path.name))
         for path in below if place.is_dir() else [place]:
             try:
                 _read(path, found, task)

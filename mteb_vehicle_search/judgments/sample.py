@@ -96,7 +96,7 @@ def write_sample(folder: Path, sample: Sample) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = sample_path(folder, sample.id)
     content = {"schema_version": SCHEMA_VERSION, "id": sample.id, **asdict(sample)}
-    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(content, allow_nan=False) + "\n").encode())
     return path
 
 
