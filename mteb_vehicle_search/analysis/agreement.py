@@ -10,7 +10,7 @@ import numpy as np
 
 from mteb_vehicle_search.errors import UsageError
 from mteb_vehicle_search.judgments import Judgments
-from mteb_vehicle_search.judgments.judgment import NO, PARTLY, RELEVANT, UNKNOWN
+from mteb_vehicle_search.judgments.judgment import FAILED, NO, PARTLY, RELEVANT, UNKNOWN
 
 GRADED = (NO, PARTLY, RELEVANT)
 # Below it, not even tentative conclusions are drawn (Krippendorff, "Content analysis", 2004, section 11.4.2).
@@ -90,9 +90,9 @@ def judge_figures(judgments: Judgments) -> dict[str, JudgeFigures]:
             seconds=float(median(one.seconds for one in lines)),
             unknown=sum(one.grade == UNKNOWN for one in lines),
             known=len(known),
-            known_failed=known.count(NO),
+            known_failed=known.count(FAILED["known"]),
             random=len(drawn),
-            random_failed=drawn.count(RELEVANT),
+            random_failed=drawn.count(FAILED["random"]),
         )
     return found
 

@@ -127,6 +127,8 @@ class Entry:
 LAST = 99
 # The scores that stand first.
 PLACES = {"ndcg_at_10": 1, "recall_at_1": 3, "recall_at_10": 4}
+# That of nDCG@10 stands beside it.
+INTERVAL_PLACE = 2
 # What tables show of a row, and what an entry has in a column.
 Text = Callable[[Row], str]
 Value = Callable[[Entry], Any]
@@ -137,7 +139,7 @@ class Cell(NamedTuple):
 
     `left` aligns it to the left. Those with a `place` are the headlines, which stand before the others of their table
     in this order, also on a terminal that is too narrow for more. A cell that is `optional` is only shown where a row
-    has something there.
+    has something there, which then needs what it says: "pool" or "judgments".
     """
 
     table: str
@@ -145,7 +147,7 @@ class Cell(NamedTuple):
     text: Text
     left: bool = False
     place: int = LAST
-    optional: bool = False
+    optional: str = ""
 
 
 class Column(NamedTuple):
@@ -267,8 +269,12 @@ def _corrected_interval(row: Row) -> str:
     return Interval(0.0, row["corrected_ndcg_at_10_ci_low"], row["corrected_ndcg_at_10_ci_high"]).ends()
 
 
-def _optional(heading: str, text: Text) -> Cell:
-    return Cell("scores", heading, text, optional=True)
+def _in_the_pool(heading: str, text: Text) -> Cell:
+    return Cell("scores", heading, text, optional="pool")
+
+
+def _as_judged(heading: str, text: Text) -> Cell:
+    return Cell("scores", heading, text, optional="judgments")
 
 
 def _fact(
@@ -326,7 +332,7 @@ FACTS = [
         NUMBER,
         "95 % interval over images; null if they are too few",
         _end("low"),
-        Cell("scores", "95 % interval", _interval, place=2),
+        Cell("scores", "95 % interval", _interval, place=INTERVAL_PLACE),
     ),
     Column("ndcg_at_10_ci_high", NUMBER, "its upper end", _end("high")),
     Column("ndcg_at_10_ci_images", INTEGER, "the images that it is over; null if that is not known", _images),
@@ -374,14 +380,14 @@ FACTS = [
         NUMBER,
         "nDCG@10 in the whole pool that the corpus was drawn from, estimated; null if it was not drawn from one",
         _in_pool("ndcg_at_10"),
-        _optional("nDCG@10 in the pool", number("pool_ndcg_at_10")),
+        _in_the_pool("nDCG@10 in the pool", number("pool_ndcg_at_10")),
     ),
     Column(
         "pool_ndcg_at_10_ci_low",
         NUMBER,
         "its 95 % interval over images and over what was sampled; null if there are too few images",
         _pool_end("low"),
-        _optional("its interval", _pool_interval),
+        _in_the_pool("its interval", _pool_interval),
     ),
     Column("pool_ndcg_at_10_ci_high", NUMBER, "its upper end", _pool_end("high")),
     Column(
@@ -389,28 +395,28 @@ FACTS = [
         NUMBER,
         "R@1 in the pool, estimated",
         _in_pool("recall_at_1"),
-        _optional("R@1 in the pool", number("pool_recall_at_1")),
+        _in_the_pool("R@1 in the pool", number("pool_recall_at_1")),
     ),
     Column(
         "pool_mean_rank",
         NUMBER,
         "mean rank in the pool, an unbiased estimate",
         _in_pool("mean_rank"),
-        _optional("mean rank in the pool", number("pool_mean_rank", ",.1f")),
+        _in_the_pool("mean rank in the pool", number("pool_mean_rank", ",.1f")),
     ),
     Column(
         "corrected_ndcg_at_10",
         NUMBER,
         "nDCG@10 without the images that people judged right, estimated; null if nothing was judged, or not enough",
         _of_corrected(lambda of: of.value),
-        _optional("corrected nDCG@10", number("corrected_ndcg_at_10")),
+        _as_judged("corrected nDCG@10", number("corrected_ndcg_at_10")),
     ),
     Column(
         "corrected_ndcg_at_10_ci_low",
         NUMBER,
         "its 95 % interval for further images, judged by people like these",
         _of_corrected(lambda of: of.interval and of.interval.low),
-        _optional("corrected interval", _corrected_interval),
+        _as_judged("corrected interval", _corrected_interval),
     ),
     Column(
         "corrected_ndcg_at_10_ci_high",
@@ -435,14 +441,14 @@ FACTS = [
         NUMBER,
         "the same if images judged partly right counted as right",
         _of_corrected(lambda of: of.partly),
-        _optional("partly as yes", number("corrected_ndcg_at_10_partly")),
+        _as_judged("partly as yes", number("corrected_ndcg_at_10_partly")),
     ),
     Column(
         "corrected_units",
         INTEGER,
         "the judged captions that it rests on",
         lambda entry: entry.corrected.units if entry.corrected and not entry.corrected.why else None,
-        _optional("judged captions", number("corrected_units", ",d")),
+        _as_judged("judged captions", number("corrected_units", ",d")),
     ),
     Column(
         "corrected_why",
@@ -455,7 +461,7 @@ FACTS = [
         TEXT,
         "the miner whose family the model is of, which chose images of the corpus; null if there is none",
         lambda entry: entry.miner_family,
-        Cell("scores", "family of miner", words("miner_family"), left=True, optional=True),
+        Cell("scores", "family of miner", words("miner_family"), left=True, optional="pool"),
     ),
     _fact("n_parameters", INTEGER, "parameters of the model", _run_or_meta, "parameters", _parameters),
     _fact("embed_dim", INTEGER, "dimension of its vectors", _run_or_meta, "dimension", number("embed_dim", "d")),

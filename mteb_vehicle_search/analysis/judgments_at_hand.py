@@ -11,9 +11,8 @@ from mteb_vehicle_search import settings
 from mteb_vehicle_search.analysis.corrected import JudgedSample, judged_samples
 from mteb_vehicle_search.analysis.sets import ID_DIGITS
 from mteb_vehicle_search.errors import ResultsError
-from mteb_vehicle_search.judgments import read_judgments
+from mteb_vehicle_search.judgments import JUDGMENTS_HELP, Judgments, judgments_folder, read_judgments
 from mteb_vehicle_search.judgments.reading import Problem
-from mteb_vehicle_search.judgments.store import judgments_folder
 
 
 class Source(NamedTuple):
@@ -27,25 +26,25 @@ USUAL = Source()
 
 
 class AtHand(NamedTuple):
-    """The judged samples of evaluation sets, by content id, and what of their files was not used."""
+    """The judgments of evaluation sets, by content id."""
 
-    samples: dict[str, list[JudgedSample]]
-    problems: list[Problem]
+    judgments: dict[str, Judgments]
 
     def of(self, content_id: str) -> list[JudgedSample] | None:
         """Return what was judged of a set, most first; None if there are no judgments of it."""
-        return self.samples.get(content_id)
+        found = self.judgments.get(content_id)
+        return None if found is None else judged_samples(found)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What of their files was not used."""
+        return [problem for found in self.judgments.values() for problem in found.problems]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --judgments and --no-judgments."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--judgments",
-        type=Path,
-        metavar="FOLDER",
-        help="folder that holds judgments, in one for each content id (default: where judging keeps them)",
-    )
+    which.add_argument("--judgments", type=Path, metavar="FOLDER", help=JUDGMENTS_HELP)
     which.add_argument("--no-judgments", action="store_true", help="scores by the labels alone")
 
 
@@ -60,14 +59,12 @@ def judgments_of(content_ids: Collection[str], source: Source = USUAL) -> AtHand
     Raises:
         ResultsError: A folder is named that holds none of any of the sets.
     """
-    found = AtHand({}, [])
+    found = AtHand({})
     for content_id in sorted(set(content_ids)) if source.wanted else ():
         folder = judgments_folder(content_id, source.root)
         if folder.is_dir():
-            judgments = read_judgments(folder, content_id)
-            found.samples[content_id] = judged_samples(judgments)
-            found.problems.extend(judgments.problems)
-    if source.root is not None and content_ids and not found.samples:
+            found.judgments[content_id] = read_judgments(folder, content_id)
+    if source.root is not None and content_ids and not found.judgments:
         ids = ", ".join(sorted(one[:ID_DIGITS] for one in content_ids))
         raise ResultsError(
             f"{source.root} holds no judgments of the evaluation set {ids}.",

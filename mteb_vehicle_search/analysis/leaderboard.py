@@ -20,7 +20,7 @@ from mteb_vehicle_search.analysis.column_choice import add_columns_argument
 from mteb_vehicle_search.analysis.columns import Entry, RankRange, Row
 from mteb_vehicle_search.analysis.corrected import JudgedSample, corrected
 from mteb_vehicle_search.analysis.document import SCHEMA_VERSION, completed, violations
-from mteb_vehicle_search.analysis.judgments_at_hand import USUAL, Source
+from mteb_vehicle_search.analysis.judgments_at_hand import USUAL, AtHand, Source
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.pairing import pair_with_records
 from mteb_vehicle_search.analysis.ranks import RunRanks
@@ -46,6 +46,7 @@ class Leaderboard(NamedTuple):
     skipped: list[Skipped]
     entries: dict[SetKey, list[Entry]]  # by evaluation set, of the tables' rows, in their order
     others: int = 0  # results of other tasks that were passed over
+    at_hand: AtHand = AtHand({})  # the judgments that correct scores
 
 
 def sortable() -> tuple[str, ...]:
@@ -106,7 +107,7 @@ def build_leaderboard(
         "tables": [_table(key, rows) for key, rows in entries.items()],
         "reported": reported,
     }
-    return Leaderboard(document, skipped, entries, found.others + known.others)
+    return Leaderboard(document, skipped, entries, found.others + known.others, at_hand)
 
 
 def _corrected(entries: list[Entry], judged: list[JudgedSample] | None) -> list[Entry]:

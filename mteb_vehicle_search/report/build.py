@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mteb_vehicle_search.analysis import caveats
-from mteb_vehicle_search.analysis.columns import Row, cells_of
+from mteb_vehicle_search.analysis import caveats, judgments_at_hand
+from mteb_vehicle_search.analysis.columns import INTERVAL_PLACE, Cell, Row, cells_of
 from mteb_vehicle_search.analysis.formats import RANK_NOTE, random_row, reported_row
+from mteb_vehicle_search.analysis.judged_ranks import judged_pairs
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard, left_out
 from mteb_vehicle_search.analysis.limits import FEWEST_IMAGES
 from mteb_vehicle_search.analysis.reported import is_of
@@ -25,6 +26,7 @@ from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.known import chosen_folder, sets_here
 from mteb_vehicle_search.files import new_folder
+from mteb_vehicle_search.report import judged as judging
 from mteb_vehicle_search.report.page_data import arm_counts, gather, models_of, pool_lines
 from mteb_vehicle_search.report.pairs import pairs_of
 from mteb_vehicle_search.report.scripts import script_data
@@ -56,11 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("report"), metavar="FOLDER", help="where to write (default: report)"
     )
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help=RUNS_HELP)
+    judgments_at_hand.add_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Write the page and say where it is."""
-    board = build_leaderboard(args.results or None, runs=args.runs)
+    judgments = judgments_at_hand.source_of(args)
+    board = build_leaderboard(args.results or None, runs=args.runs, judgments=judgments)
     sys.stderr.writelines(f"{line}\n" for line in left_out(board))
     eval_set = choose_eval_set(board, args.data)
     for other in _others(board, eval_set):
@@ -164,9 +168,11 @@ def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
     rows = gather(eval_set, runs)
     captions = [rows.texts[at] for at in runs[0].first.tolist()]
     parts, pairs = strengths(captions, runs), pairs_of(captions, runs)
+    judgments = board.at_hand.judgments.get(key.content_id)
+    judged = None if judgments is None else judging.by_row(rows, judged_pairs(judgments))
     shutil.copytree(STATIC, folder / "assets")
     (folder / "data").mkdir()
-    files = script_data(eval_set, rows, models, parts, pairs)
+    files = script_data(eval_set, rows, models, parts, pairs, judged)
     core = files.pop("core")
     for name, value in files.items():
         (folder / "data" / f"{name}.js").write_bytes(script(name, value))
@@ -187,6 +193,7 @@ def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
         others=_others(board, eval_set),
         skipped=[(one.path.name, one.reason) for one in board.skipped],
         images=len(rows.shown),
+        judged="" if judged is None else judging.summary(rows, judged),
         thumbnails=thumbnails,
     )
     (folder / "index.html").write_text(html, encoding="utf-8", newline="\n")
@@ -222,17 +229,29 @@ def render(**content: Any) -> str:
         runs=[model for model in content["models"] if model.ranks],
         axis_end=max(1, math.ceil(10 * highest)) / 10,
         rank_cell=cells_of("who")[0],
-        score_cells=cells_of("scores", one_relevant=content["table"]["one_relevant"]),
-        pool_cells=[cell for cell in cells_of("scores", rows=content["table"]["rows"]) if cell.optional],
+        score_cells=_score_cells(content["table"]),
+        pool_cells=_optional_cells(content["table"], "pool"),
         pool_lines=pool_lines(content["models"]),
         arms=arm_counts(content["models"]),
         random_row=random_row(content["table"]),
         rank_note=RANK_NOTE,
+        grades=judging.words(),
         caveats=caveats.of_table(content["table"]),
         run_cells=cells_of("run"),
         bibtex=bibtex(content["table"], (one["bibtex"] for one in sources.values())),
         **content,
     )
+
+
+def _score_cells(table: dict[str, Any]) -> list[Cell]:
+    """Return the cells of the leaderboard; corrected scores stand beside those by the labels and their interval."""
+    cells = cells_of("scores", one_relevant=table["one_relevant"])
+    by_labels = sum(cell.place <= INTERVAL_PLACE for cell in cells)
+    return [*cells[:by_labels], *_optional_cells(table, "judgments"), *cells[by_labels:]]
+
+
+def _optional_cells(table: dict[str, Any], needs: str) -> list[Cell]:
+    return [cell for cell in cells_of("scores", rows=table["rows"]) if cell.optional == needs]
 
 
 def breakable(name: str) -> Any:

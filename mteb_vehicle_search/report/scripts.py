@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -12,7 +12,9 @@ import numpy as np
 from mteb_vehicle_search.analysis import strata as by_part
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.judgments.judgment import GRADES
 from mteb_vehicle_search.metrics import of_growth
+from mteb_vehicle_search.report import judged as judging
 from mteb_vehicle_search.report import suspects
 from mteb_vehicle_search.report.page_data import Growth, Model, Rows
 from mteb_vehicle_search.report.pairs import Pairs
@@ -31,12 +33,12 @@ def script_data(
     models: Sequence[Model],
     parts: dict[str, list[by_part.Part]],
     pairs: Pairs | None = None,
-    judged: Mapping[tuple[str, str], int] | None = None,
+    judged: judging.ByRow | None = None,
 ) -> dict[str, Any]:
     """Return what the scripts read, by file name.
 
     `parts` are the strengths of the models, `pairs` their comparisons; `judged` are the grades that people gave to
-    images, by (query id, image id).
+    images, `judged.by_row`; None if there are no judgments.
     """
     shown = [model for model in models if model.number is not None]
     facts = {row["corpus-id"]: row for row in eval_set.provenance().to_pylist()}
@@ -62,25 +64,27 @@ def script_data(
         "groupsOf": _masks(groups, len(rows.ids)),
         "growth": [_curve(model.name, model.growth) for model in shown if model.growth],
         "strengths": [{"title": title, "parts": [_part(p) for p in found]} for title, found in parts.items()],
-        "judged": _judged(rows, judged or {}),
+        "judged": judged or {},
+        "grades": None if judged is None else GRADES,
     }
     return {
         "core": core,
         "images": rows.shown,
-        "suspects": _suspects(eval_set, rows, shown, facts),
+        "suspects": _suspects(eval_set, rows, shown, facts, judged or {}),
         **({"pairs": pairs.data()} if pairs else {}),
-        **{f"model{number}": _columns(rows, number) for number in range(len(shown))},
+        **{f"model{number}": _columns(rows, number, judged or {}) for number in range(len(shown))},
         **_top_tens(rows, len(shown)),
     }
 
 
-def _columns(rows: Rows, model: int) -> dict[str, Any]:
+def _columns(rows: Rows, model: int, judged: judging.ByRow) -> dict[str, Any]:
     """Return what filters and lists need of one model, by row."""
     return {
         "ranks": rows.ranks[model],
         "wrong": rows.wrong[model],
         "loss": _losses(rows, model),
         "captioned": rows.captioned_above[model],
+        "judgedRight": judging.rows_with_right(rows, model, judged),
     }
 
 
@@ -145,18 +149,8 @@ def _masks(groups: dict[str, dict[str, list[int]]], count: int) -> list[int]:
     return masks
 
 
-def _judged(rows: Rows, grades: Mapping[tuple[str, str], int]) -> dict[int, dict[int, int]]:
-    """Return by row and image what was judged; only of images that the page shows."""
-    place = {image: number for number, image in enumerate(rows.shown)}
-    of_query: dict[str, dict[int, int]] = {}
-    for (query, image), grade in grades.items():
-        if image in place:
-            of_query.setdefault(query, {})[place[image]] = grade
-    return {row: of_query[query] for row, query in enumerate(rows.ids) if query in of_query}
-
-
 def _suspects(
-    eval_set: EvalSet, rows: Rows, shown: Sequence[Model], facts: dict[str, dict[str, Any]]
+    eval_set: EvalSet, rows: Rows, shown: Sequence[Model], facts: dict[str, dict[str, Any]], judged: judging.ByRow
 ) -> dict[str, Any]:
     known = (facts[image]["perceptual_hash"] for image in rows.shown)
     hashes = [int(digits, 16) if digits else None for digits in known]
@@ -170,11 +164,18 @@ def _suspects(
     electorate = suspects.voters([model.ranks for model in shown if model.ranks])
     return {
         "voters": [one._asdict() for one in electorate],
-        "agreed": [one._asdict() for one in suspects.agreed(rows.relevant, rows.ranks, rows.wrong, electorate)],
+        "agreed": _settled(suspects.agreed(rows.relevant, rows.ranks, rows.wrong, electorate), rows, judged),
         "hashed": any(known is not None for known in hashes),
-        "near": [one._asdict() for one in near(rows.relevant, rows.tops, hashes, bits, colours)],
+        "near": _settled(near(rows.relevant, rows.tops, hashes, bits, colours), rows, judged),
         "same": suspects.same_text(rows.ids, rows.texts),
     }
+
+
+def _settled(found: Sequence[Any], rows: Rows, judged: judging.ByRow) -> list[dict[str, Any]]:
+    """Return suspects with what was said of them; those that people confirmed come first."""
+    said = judging.verdicts(rows, judged, [(one.relevant, one.image) for one in found])
+    both = sorted(zip(found, said, strict=True), key=lambda pair: judging.place_of(pair[1]))
+    return [{**one._asdict(), "judged": verdict and verdict._asdict()} for one, verdict in both]
 
 
 def rounded(interval: Interval) -> list[float | None]:

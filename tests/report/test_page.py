@@ -675,16 +675,6 @@ def test_an_image_opens_large_and_keys_go_on(visit):
     assert image_id(ranking(A, 2)[1]) in zoom.inner_text()
 
 
-def test_what_was_judged_stands_under_the_image(visit):
-    page = visit("#query=q02")
-    page.evaluate(
-        "([query, image]) => { core.judged[query] = { [image]: 2 }; show(state); }",
-        [2, page.evaluate("VS.top0_0.images[2][0]")],
-    )
-    page.wait_for_selector("#detail .judged")
-    assert page.locator("#detail .answers").first.locator("li", has_text="judged 2").count() == 1
-
-
 def test_a_small_screen_shows_model_score_and_interval(visit):
     page = visit(viewport={"width": 390, "height": 844})
     heads = page.locator("#board table").first.locator("thead th")

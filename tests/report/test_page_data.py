@@ -196,15 +196,6 @@ def test_every_image_has_its_source_and_every_model_its_cost(page):
     assert core["gains"] == [round(1 / math.log2(1 + rank), 5) for rank in range(1, 11)]
 
 
-def test_what_was_judged_stands_beside_its_query_and_image(page):
-    world, _, rows, _ = page
-    query, right = world.rows[-1]
-    shown, row = rows.shown.index(world.images[right]), len(world.rows) - 1
-    assert rows.ids.count(query) == 2
-    judged = scripts._judged(rows, {(query, world.images[right]): 2, (query, "not/shown"): 3, ("gone", "x"): 1})
-    assert judged == {row - 1: {shown: 2}, row: {shown: 2}}
-
-
 # Classes, groups, suspects, charts
 
 
@@ -352,7 +343,7 @@ def test_suspects_have_their_lists_and_who_votes(page):
     assert [voter["weight"] for voter in found["voters"]] == pytest.approx(mrr)
     assert found["agreed"]
     for one in found["agreed"]:
-        assert set(one) == {"relevant", "image", "rows", "captions", "models", "rank", "agreement"}
+        assert set(one) == {"relevant", "image", "rows", "captions", "models", "rank", "agreement", "judged"}
         assert {core["relevant"][row] for row in one["rows"]} == {one["relevant"]}
         assert one["captions"] == core["relevant"].count(one["relevant"])
         votes = [
@@ -397,7 +388,7 @@ def test_charts_get_their_points_and_parts(small):
     assert core["growth"] == [{"model": "a", "points": points}]
     assert set(core) == {
         *("block", "models", "costs", "ids", "texts", "relevant", "classes", "classOf", "sources", "sourceOf"),
-        *("wrongClasses", "gains", "groups", "groupsOf", "growth", "strengths", "judged"),
+        *("wrongClasses", "gains", "groups", "groupsOf", "growth", "strengths", "judged", "grades"),
     }
 
 

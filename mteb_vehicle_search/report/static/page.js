@@ -30,6 +30,11 @@ function shortName(model) {
   return told.length > 26 ? `${told.slice(0, 25)}…` : told;
 }
 
+/** What was judged of an image, in words; "" if nothing was. */
+const judgedWords = (grade) => (grade === undefined ? "" : `judged: ${core.grades[grade]}`);
+/** The class that frames an image by its grade. */
+const judgedClass = (grade) => (grade === undefined ? "" : `grade-${grade}`);
+
 const EDGE = 2;
 
 /** Image number n, cut out of its sheet, in a square frame; sizes are known, so nothing jumps when it arrives. */

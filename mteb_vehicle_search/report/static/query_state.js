@@ -13,6 +13,7 @@ const DEFAULTS = {
   text: "",
   wrong: "",
   part: "",
+  judged: "", // Or "right": a wrong image of a chosen model's top ten was judged right.
   sort: "loss",
   page: "1",
   query: "", // Empty: the first of the page.
@@ -60,6 +61,7 @@ function readHash(hash) {
   for (const name of ["from", "to", "page"]) if (!/^\d+$/.test(state[name])) state[name] = DEFAULTS[name];
   if (!Object.hasOwn(SHOWN, state.only)) state.only = DEFAULTS.only;
   if (!Object.hasOwn(ORDERS, state.sort)) state.sort = DEFAULTS.sort;
+  if (state.judged !== "right" || !core.grades) state.judged = DEFAULTS.judged;
   if (!rowOf.has(state.query)) state.query = DEFAULTS.query;
   return withPair(withModels(state, state.models), state.model, state.vs);
 }
@@ -99,10 +101,12 @@ function findRows(state) {
   const from = Number(state.from) || 1, to = Number(state.to) || Infinity, terms = termsOf(state.text);
   const wrongClass = core.classes.indexOf(state.wrong), part = partLabels.indexOf(state.part);
   const isShown = SHOWN[state.only];
+  const judged = state.judged && new Set(state.models.flatMap((name) => VS[`model${core.models.indexOf(name)}`].judgedRight));
   const rows = [];
   for (let row = 0; row < keys.length; row++) {
     const rank = own.ranks[row];
     if (rank < from || rank > to || !isShown(rank, other.ranks[row])) continue;
+    if (judged && !judged.has(row)) continue;
     if (part >= 0 && !((core.groupsOf[row] >> part) & 1)) continue;
     if (wrongClass >= 0 && core.classOf[own.wrong[row]] !== wrongClass) continue;
     if (fits(core.texts[row], terms)) rows.push(row);

@@ -89,10 +89,11 @@ function relevantTo(row) {
 
 function tile(number, rank, score, relevant, judged, className = "") {
   const right = relevant.includes(number), label = right ? "relevant" : classOf(number);
-  const grade = judged[number] === undefined ? [] : [make("small", { className: "judged" }, `judged ${judged[number]}`)];
+  const said = judgedWords(judged[number]), spoken = [right ? "relevant image" : label, `rank ${count(rank)}`, said];
   return make("li", { className },
-    make("figure", { className: right ? "relevant" : "", title: VS.images[number] },
-      zoomable(number, `${right ? "relevant image" : label}, rank ${count(rank)}`),
+    make("figure", { className: right ? "relevant" : judgedClass(judged[number]), title: VS.images[number] },
+      zoomable(number, spoken.filter(Boolean).join(", ")),
       make("figcaption", {}, make("b", {}, make("span", { className: "place" }, `${count(rank)}. `), label),
-        make("small", {}, `${sourceOf(number)} `, make("span", {}, score.toFixed(3))), ...grade)));
+        make("small", {}, `${sourceOf(number)} `, make("span", {}, score.toFixed(3))),
+        ...(said ? [make("small", { className: "judged" }, said)] : []))));
 }

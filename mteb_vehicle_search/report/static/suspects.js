@@ -12,8 +12,15 @@
     return link;
   }
 
-  /** Two images side by side, the captions that mix them up, and why they are here. */
-  function pair({ relevant, image, rows }, why) {
+  const VERDICTS = { 3: "Confirmed", 2: "Partly confirmed", 1: "Refused", 0: "Not settled" };
+  /** What people said of a suspect, by the captions of the relevant image. */
+  function verdict({ grade, captions, judged }) {
+    const some = judged === 1 ? "one judged caption" : captions === judged ? `all ${judged} judged captions` : `${captions} of ${judged} judged captions`;
+    return make("p", { className: `verdict-${grade}` }, make("b", {}, VERDICTS[grade]), `: “${core.grades[grade]}” for ${some}`);
+  }
+
+  /** Two images side by side, what people said, the captions that mix them up, and why they are here. */
+  function pair({ relevant, image, rows, judged }, why) {
     const links = rows.slice(0, 2).map((row) => toQuery(row, {}, caption(row)));
     if (rows.length > links.length) links.push(make("small", {}, `and ${plural(rows.length - links.length, "other caption")}`));
     const label = classOf(image);
@@ -21,8 +28,15 @@
       make("div", { className: "two" },
         make("figure", { className: "relevant" }, frame(relevant, "the relevant image"),
           make("figcaption", {}, make("b", {}, "relevant"))),
-        make("figure", {}, frame(image, label), make("figcaption", {}, make("b", {}, label), make("small", {}, sourceOf(image))))),
-      make("p", { className: "why" }, why), ...links);
+        make("figure", { className: judgedClass(judged?.grade) }, frame(image, label), make("figcaption", {}, make("b", {}, label), make("small", {}, sourceOf(image))))),
+      ...(judged ? [verdict(judged)] : []), make("p", { className: "why" }, why), ...links);
+  }
+
+  /** How many there are, and how many of them people confirmed and refused. */
+  function told(suspects) {
+    const said = (grade) => suspects.filter(({ judged }) => judged?.grade === grade).length;
+    const parts = [[said(3), "confirmed"], [said(1), "refused"]].filter(([number]) => number);
+    return [count(suspects.length), ...parts.map(([number, word]) => `${count(number)} ${word}`)].join(", ");
   }
 
   /** One caption that several queries share, with the image that each of them wants. */
@@ -65,18 +79,20 @@
   const likeness = ({ bits, colour }) =>
     `${plural(bits, "bit")} of 64 differ${bits === 1 ? "s" : ""}, colours by at most ${colour} of 255.`;
 
+  const afterwards = core.grades ? ", after those that people confirmed; refused ones come last" : "";
+
   byId("suspect-list").append(
     part("Several models agree", "Two voting models put the same wrong image first for one caption. A model votes " +
       "if its ranks are better than chance (sign flips by image, 5\u00a0% over all runs), and its vote weighs as much as its " +
       "mean reciprocal rank (MRR). Agreement is the suspect’s share, by weight, of all votes on the captions of the relevant " +
-      "image; the most comes first.", agreed, (one) => pair(one, evidence(one)), {
+      `image; the most comes first${afterwards}.`, agreed, (one) => pair(one, evidence(one)), {
       none: enough ? "No two voting models agree on a wrong image." :
         `This needs two voting models; there ${voting === 1 ? "is one" : "is none"}. Nothing is known here, one way or the other.`,
-      number: enough ? count(agreed.length) : "unknown",
+      number: enough ? told(agreed) : "unknown",
       who: [who],
     }),
     part("Near duplicates", "An image in a top ten that looks like the relevant one: their perceptual hashes and the colours of " +
-      "their parts hardly differ.", near, (one) => pair(one, likeness(one)), hashed ? {} : {
+      `their parts hardly differ${near.length ? afterwards : ""}.`, near, (one) => pair(one, likeness(one)), hashed ? { number: told(near) } : {
       none: "The set tells no perceptual hashes, so that nothing is known here.",
       number: "unknown",
     }),
