@@ -21,16 +21,6 @@ def judged_pairs(judgments: Judgments) -> dict[tuple[str, str], int]:
     return {pair: median_low(grades.values()) for pair, grades in judgments.grades.items()}
 
 
-def images_above(run: RunRanks, pair: int) -> list[str]:
-    """Return the images in question of a (query, relevant image) pair, best first.
-
-    They are those that the run has above the relevant image within its ten best, and that are not relevant themselves.
-    """
-    start, stop = (np.searchsorted(run.query_ids, run.query_ids[pair], side) for side in ("left", "right"))
-    known = set(run.relevant_ids[start:stop].tolist())
-    return [image for image in run.top_ids[pair][: min(int(run.ranks[pair]) - 1, TOP)] if image not in known]
-
-
 class Judgeable:
     """A run, asked what its scores were if images in question were right; q queries, p pairs.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mteb_vehicle_search.analysis.judged_ranks import Judgeable
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.report import suspects
 
@@ -39,14 +40,15 @@ def questions(runs: Sequence[RunRanks]) -> list[Question]:
     """Return the captions with images in question, sorted by id; all runs are of the same queries."""
     first = runs[0]
     relevant = _relevant(first)
-    of_runs = [_rivals(run, relevant) for run in runs]
+    # What a correction asks of each run, whose images all have to be judged.
+    of_runs = [[list(asked.in_question(query)) for query in range(len(relevant))] for asked in map(Judgeable, runs)]
     clusters = dict(zip(relevant, _cluster_names(first)))
     best = [_best_ranks(run) for run in runs]
     lost = [(1.0 - run.scores("ndcg_at_10")).tolist() for run in runs]
     suspected = _suspected(runs, relevant)
     found = []
     for number, (query, known) in enumerate(relevant.items()):
-        rivals = [of_run[query] for of_run in of_runs if of_run[query]]
+        rivals = [of_run[number] for of_run in of_runs if of_run[number]]
         if not rivals:
             continue
         images = sorted(set().union(*rivals))
@@ -71,17 +73,6 @@ def _relevant(run: RunRanks) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for query, image in zip(run.query_ids.tolist(), run.relevant_ids.tolist()):
         found.setdefault(query, set()).add(image)
-    return found
-
-
-def _rivals(run: RunRanks, relevant: dict[str, set[str]]) -> dict[str, list[str]]:
-    """Return the images that are not relevant and stand above a known one within the ten best, best first."""
-    found = {}
-    for at, (query, known) in zip(run.first.tolist(), relevant.items()):
-        top = run.top_ids[at]
-        places = [place for place, image in enumerate(top) if image in known]
-        last = places[-1] if len(places) == len(known) else len(top)
-        found[query] = [image for image in top[:last] if image not in known]
     return found
 
 

@@ -10,7 +10,7 @@ from hand_made_runs import hand_made
 from judged_runs import by_chance, judgments_of, lines_of, sample_of
 
 from mteb_vehicle_search.analysis.corrected import corrected, corrected_difference, judged_samples
-from mteb_vehicle_search.analysis.judged_ranks import Judgeable, images_above, judged_pairs
+from mteb_vehicle_search.analysis.judged_ranks import Judgeable, judged_pairs
 from mteb_vehicle_search.analysis.judging_plan import half_width_bought, half_width_now
 from mteb_vehicle_search.analysis.seen_by_people import seen_by_people
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval, paired_comparison
@@ -42,6 +42,12 @@ def of_several():
         tops += [[f"flickr30k/{of[r]}" if r in of else f"w/{query}-{r}" for r in range(1, 11)]] * 2
     run = hand_made(ranks, query_ids=queries, relevant_ids=relevant, top_ids=tops)
     return replace(run, grades=np.array([2, 1, 1, 3, 1, 1]))
+
+
+def images_above(run, pair):
+    """Return the images that are not relevant and stand above the relevant one of a pair within the ten best."""
+    known = {image for image, query in zip(run.relevant_ids, run.query_ids) if query == run.query_ids[pair]}
+    return [image for image in run.top_ids[pair][: run.ranks[pair] - 1] if image not in known]
 
 
 def plain_scores(run, right, metric):
