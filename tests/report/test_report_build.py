@@ -16,6 +16,7 @@ from jinja2 import UndefinedError
 from small_runs import CAPTIONED, DISTRACTORS, HOSTILE, MODELS, QUERIES, write_pooled_run, write_run, write_set
 
 from mteb_vehicle_search import cli
+from mteb_vehicle_search.analysis.judgments_at_hand import Source
 from mteb_vehicle_search.analysis.leaderboard import Leaderboard, build_leaderboard
 from mteb_vehicle_search.analysis.population import pool_figures
 from mteb_vehicle_search.analysis.population_table import sentence
@@ -506,17 +507,22 @@ def reported_size(eval_set, monkeypatch):
 
 
 def test_defaults_of_the_command(reported_size):
-    assert reported_size(1) == {"results": None, "runs": None, "data": None, "out": Path("report")}
+    usual = {"results": None, "runs": None, "data": None, "judgments": Source(None, wanted=True), "out": Path("report")}
+    assert reported_size(1) == usual
 
 
 def test_arguments_of_the_command(reported_size):
-    given = reported_size(1, "one", "two", "--runs", "records", "--data", "set", "--out", "there")
+    given = reported_size(
+        *(1, "one", "two", "--runs", "records", "--data", "set", "--out", "there", "--judgments", "kept")
+    )
     assert given == {
         "results": [Path("one"), Path("two")],
         "runs": Path("records"),
         "data": Path("set"),
+        "judgments": Source(Path("kept"), wanted=True),
         "out": Path("there"),
     }
+    assert reported_size(1, "--no-judgments")["judgments"] == Source(None, wanted=False)
 
 
 def test_the_command_says_what_it_wrote_and_what_it_left_out(reported_size, eval_set, capsys):
