@@ -1,6 +1,7 @@
 """Full simulations of the analysis: python benchmarks/analysis.py (about three minutes).
 
-Prints type-I error and the error of the extrapolation; the README there quotes them (`coverage.py` has the intervals).
+Prints type-I error and the error of the extrapolation; the README there quotes them. `interval_coverage.py` has the
+intervals.
 Run records in the runs folder are checked by holding out 90 % of their distractors as well.
 """
 

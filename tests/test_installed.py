@@ -269,7 +269,7 @@ def test_the_first_command_of_the_readme_gives_the_table_and_the_result_shown(in
     for told, documented in zip(printed[2].split()[:-1], scores, strict=True):
         # Another processor rounds the vectors otherwise, which can move a rank.
         assert told == documented == "–" or float(told) == pytest.approx(float(documented), abs=0.003)
-    (result,) = (installed.home / "results").glob("results/vehicle-search__tiny-clip/*/VehicleImageSearchMini.json")
+    (result,) = (installed.home / "out").glob("results/vehicle-search__tiny-clip/*/VehicleImageSearchMini.json")
     ours = json.loads(result.read_text(encoding="utf-8"))
     kept = json.loads((ROOT / "results" / result.relative_to(installed.home / "results")).read_text(encoding="utf-8"))
     assert ours["dataset_revision"] == kept["dataset_revision"]

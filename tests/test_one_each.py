@@ -48,8 +48,8 @@ def test_a_metric(runs, capsys, monkeypatch, tmp_path):
     rows = read_leaderboard(tmp_path / "board.json")["tables"][0]["rows"]
     assert {row["model"]: row["hits_at_3"] for row in rows} == wanted
     markdown = printed(capsys, "leaderboard", "--format", "markdown").splitlines()
-    head = next(line for line in markdown if "Hits@3" in line).split(" | ")
-    row = next(line for line in markdown if "a/good" in line).split(" | ")
+    head = next(line for line in markdown if "Hits@3" in line).strip("| ").split(" | ")
+    row = next(line for line in markdown if "a/good" in line).strip("| ").split(" | ")
     assert row[head.index("Hits@3")] == "0.7500"
     table = csv.DictReader(io.StringIO(printed(capsys, "leaderboard", "--format", "csv")))
     found = {row["name"]: float(row["hits_at_3"]) for row in table}

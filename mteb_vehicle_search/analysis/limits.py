@@ -15,7 +15,7 @@ the method of variance estimates recovery with the correlation of the two (Newco
 the difference between binomial proportions based on paired data", Stat. Med. 17, 1998; Zou and Donner, "Construction
 of confidence limits about effect measures: a general approach", Stat. Med. 27, 2008).
 
-Chosen by simulation (benchmarks/coverage.py) against the bootstrap: percentile, BCa, studentised and Bayesian.
+Chosen by simulation (benchmarks/interval_coverage.py) against the bootstrap: percentile, BCa, studentised and Bayesian.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 # With fewer images there are no limits: they would span most of what is possible (half of [0, 1] and more).
 FEWEST_IMAGES = 5
 # What the assumption that an image is one fact counts. Half of it covers less where few images differ, twice it more
-# than is asked for (see benchmarks/coverage.py).
+# than is asked for (see benchmarks/interval_coverage.py).
 ASSUMED_IMAGES = 0.5
 # Deviations below this are rounding.
 ROUNDING = 1e-12

@@ -178,7 +178,7 @@ class TestOtherPixels:
         assert other in (site / "index.html").read_text(encoding="utf-8")
 
     @pytest.mark.parametrize(
-        ("sources", "what"), [(None, "the same photographs encoded otherwise"), ("7" * 64, "other pictures")]
+        ("sources", "what"), [(None, "the same photographs encoded otherwise"), ("7" * 64, "other images")]
     )
     def test_without_runs_of_its_own_pictures_there_is_no_page(self, report, eval_set, sources, what):
         changed = {"sources_id": sources} if sources else {}

@@ -1,4 +1,4 @@
-"""How often 95 % intervals cover the truth, by simulation: python benchmarks/coverage.py (about ten minutes).
+"""How often 95 % intervals cover the truth, by simulation: python benchmarks/interval_coverage.py (about ten minutes).
 
 Prints, beside the percentile bootstrap that came before (and, with --rivals, other ways to resample), the coverage for
 one score, for a paired difference, within strata, and by number of images; and the time for 10,725 queries. The README
