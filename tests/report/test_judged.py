@@ -206,6 +206,10 @@ def test_judged_images_are_framed_told_and_filtered(judged, visit, site):
         page.locator("#suspects .suspect").first.locator(".verdict-3").inner_text().startswith("Confirmed: “yes” for")
     )
     assert "confirmed" in page.locator("#suspects summary .tag").first.inner_text()
+    # Any of the chosen models will do.
+    page.evaluate("VS.model0.judgedRight = []; VS.model1.judgedRight = [3]")
+    page.evaluate("show({ ...state, models: core.models.slice(0, 2), judged: 'right' })")
+    page.wait_for_function("document.getElementById('count').textContent.startsWith('1 of')")
     # A page without judgments has no such filter, and an address that asks for it shows all captions.
     other = visit("#judged=right", folder=site)
     assert other.locator("#count").inner_text().startswith(f"{QUERIES} of")
