@@ -206,6 +206,13 @@ def test_judged_images_are_framed_told_and_filtered(judged, visit, site):
         page.locator("#suspects .suspect").first.locator(".verdict-3").inner_text().startswith("Confirmed: “yes” for")
     )
     assert "confirmed" in page.locator("#suspects summary .tag").first.inner_text()
+    # Each heading stands above its figures.
+    table = page.locator("#board table").first
+    heads, figures = (
+        [one.bounding_box()["x"] for one in table.locator(row).all()]
+        for row in ("thead th", "tbody tr:first-child > *")
+    )
+    assert heads == pytest.approx(figures)
     # Any of the chosen models will do.
     page.evaluate("VS.model0.judgedRight = []; VS.model1.judgedRight = [3]")
     page.evaluate("show({ ...state, models: core.models.slice(0, 2), judged: 'right' })")
