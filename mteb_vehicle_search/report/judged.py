@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mteb_vehicle_search.judgments.judgment import GRADES, NO, PARTLY, RELEVANT
@@ -37,17 +37,24 @@ def by_row(rows: Rows, grades: Grades) -> dict[int, dict[int, int]]:
 
 def rows_with_right(rows: Rows, model: int, judged: ByRow) -> list[int]:
     """Return the rows in which a wrong image of a model's top ten was judged right."""
-    found = {row for row, image in _wrong(rows, model, judged) if judged[row].get(image) == RELEVANT}
-    return sorted(found)
+    right, tops = _right(rows), rows.tops[model]
+    return sorted(
+        row
+        for row, given in judged.items()
+        if any(given.get(image) == RELEVANT for image in tops[row] if image not in right[rows.ids[row]])
+    )
 
 
 def summary(rows: Rows, judged: ByRow) -> str:
     """Return in words how many wrong images of all top tens were judged, each once for each caption, and how."""
-    wrong = {(rows.ids[row], image) for model in range(len(rows.tops)) for row, image in _wrong(rows, model)}
-    of_query = {rows.ids[row]: of_row for row, of_row in judged.items()}
-    given = Counter(of_query[query][image] for query, image in wrong if image in of_query.get(query, {}))
+    right, total, given = _right(rows), 0, Counter[int]()
+    # The rows of a query have the same top tens.
+    for query, row in {query: row for row, query in enumerate(rows.ids)}.items():
+        wrong = {image for of_model in rows.tops for image in of_model[row]} - right[query]
+        total += len(wrong)
+        given.update(grade for image, grade in judged.get(row, {}).items() if image in wrong)
     how = ", ".join(f"{given[grade]:,} {word}" for grade, word in words() if given[grade])
-    return f"{given.total():,} of {len(wrong):,} wrong images in the top tens were judged{': ' if how else ''}{how}."
+    return f"{given.total():,} of {total:,} wrong images in the top tens were judged{': ' if how else ''}{how}."
 
 
 def verdicts(rows: Rows, judged: ByRow, pairs: Sequence[tuple[int, int]]) -> list[Verdict | None]:
@@ -72,10 +79,9 @@ def words() -> list[tuple[int, str]]:
     return sorted(GRADES.items(), reverse=True)
 
 
-def _wrong(rows: Rows, model: int, within: ByRow | None = None) -> Iterator[tuple[int, int]]:
-    """Yield (row, image) of the images of a model's top tens that are not relevant to the row's query."""
-    right: dict[str, set[int]] = {}
+def _right(rows: Rows) -> dict[str, set[int]]:
+    """Return the images that are relevant to each query."""
+    found: dict[str, set[int]] = {}
     for query, image in zip(rows.ids, rows.relevant):
-        right.setdefault(query, set()).add(image)
-    for row in range(len(rows.ids)) if within is None else within:
-        yield from ((row, image) for image in rows.tops[model][row] if image not in right[rows.ids[row]])
+        found.setdefault(query, set()).add(image)
+    return found

@@ -152,7 +152,7 @@ def test_the_best_grade_of_any_caption_decides(given, expected, place):
 
 def test_a_caption_with_two_relevant_images_counts_its_wrong_ones_once():
     rows = SimpleNamespace(
-        ids=["a", "a"], relevant=[0, 1], tops=[[[0, 1, 2], [0, 1, 2]], [[2, 3], [2, 3]]], shown=["w", "x", "y", "z"]
+        ids=["a", "a"], relevant=[0, 1], tops=[[[0, 1, 2]] * 2, [[2, 3]] * 2], shown=["w", "x", "y", "z"]
     )
     said = by_row(rows, {("a", "y"): 3, ("a", "x"): 1, ("a", "gone"): 3, ("b", "y"): 3})
     assert said == {0: {2: 3, 1: 1}, 1: {2: 3, 1: 1}}
