@@ -271,7 +271,7 @@ def test_the_first_command_of_the_readme_gives_the_table_and_the_result_shown(in
         assert told == documented == "–" or float(told) == pytest.approx(float(documented), abs=0.003)
     (result,) = (installed.home / "out").glob("results/vehicle-search__tiny-clip/*/VehicleImageSearchMini.json")
     ours = json.loads(result.read_text(encoding="utf-8"))
-    kept = json.loads((ROOT / "results" / result.relative_to(installed.home / "results")).read_text(encoding="utf-8"))
+    kept = json.loads((ROOT / "results" / result.relative_to(installed.home / "out")).read_text(encoding="utf-8"))
     assert ours["dataset_revision"] == kept["dataset_revision"]
     assert 0.45 <= ours["scores"]["test"][0]["ndcg_at_10"] < 0.95
     assert ours["scores"]["test"][0]["ndcg_at_10"] == pytest.approx(kept["scores"]["test"][0]["ndcg_at_10"], abs=0.003)

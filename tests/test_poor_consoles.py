@@ -42,7 +42,7 @@ def command(*words: str, encoding: str = "utf-8", output: Path | None = None) ->
 
 
 @pytest.mark.parametrize("program", [["run"], ["mteb", "run"]], ids=" ".join)
-@pytest.mark.parametrize("encoding", ["ascii", "cp932", "cp437"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp932", pytest.param("cp437", marks=pytest.mark.slow)])
 def test_a_run_ends_well_on_every_console(program: list[str], encoding: str) -> None:
     done = command(*program, "-t", TASK, "-m", MODEL, "--output-folder", "out", encoding=encoding)
     assert done.returncode == 0, done.stderr

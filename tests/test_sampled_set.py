@@ -97,7 +97,7 @@ def test_the_truth_lies_in_the_intervals(capsys):
     (sampled,), (whole,) = (said(capsys, "population", MODEL, "--task", task) for task in ("Sampled", "Whole"))
     for one, truth in zip(sampled["figures"], whole["figures"]):
         low, high = one["interval"]
-        # Of 20 figures an interval may miss one; here that of R@5, by a thousandth, as the whole pool has no miss at all.
+        # Of 20 intervals one may miss; here that of R@5, by a thousandth, as in the whole pool none is below rank 5.
         assert low <= truth["pool"] <= high + 0.002, one["metric"]
 
 

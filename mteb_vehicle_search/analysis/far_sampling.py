@@ -91,9 +91,9 @@ def measured(above: FarAbove, hits: np.ndarray, share: float, scores: Sequence[S
     if not parts:
         return [Measured(of_score, SamplingError(0.0, 0.0, 0.0)) for of_score in values]
     log_shapes = above.log_shapes[np.ix_(numbers, numbers)]
-    whole = _Part(*(np.array(column) for column in zip(*parts)))
+    whole = _Part._make(np.array(column) for column in zip(*parts))
     errors = [
-        _error(_Part(*(column[:, m] for column in whole)), log_shapes, len(hits), share) for m in range(len(scores))
+        _error(_Part._make(column[:, m] for column in whole), log_shapes, len(hits), share) for m in range(len(scores))
     ]
     return [Measured(*one) for one in zip(values, errors)]
 
@@ -129,8 +129,11 @@ def _of_group(
     _, to_variance, _ = _added(above, group, posterior, variance)
     covariance = (added * to_variance) @ chances - usual * (to_variance @ chances)
     weights = group.counts @ posterior
-    sums = (np.einsum("bg,mbg->m", weights, one) for one in (variance, (usual - scores) ** 2, covariance))
-    return expected, _Part(*sums, by_shape, *_without_replicates(above.values, group, added, hits[group.queries]))
+    own, bias, with_variance = (
+        np.einsum("bg,mbg->m", weights, one) for one in (variance, (usual - scores) ** 2, covariance)
+    )
+    together, alone = _without_replicates(above.values, group, added, hits[group.queries])
+    return expected, _Part(own, bias, with_variance, by_shape, together, alone)
 
 
 def _without_replicates(

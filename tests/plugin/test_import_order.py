@@ -37,14 +37,14 @@ def runs(code: str, *places: Path) -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        "import mteb, mteb_vehicle_search",
+        pytest.param("import mteb, mteb_vehicle_search", marks=pytest.mark.slow),
         "import mteb_vehicle_search, mteb",
         "from mteb_vehicle_search.tasks import VehicleImageSearch; import mteb",
-        "import mteb; from mteb_vehicle_search.tasks import VehicleImageSearch",
-        "from mteb_vehicle_search import VehicleImageSearch; import mteb",
+        pytest.param("import mteb; from mteb_vehicle_search.tasks import VehicleImageSearch", marks=pytest.mark.slow),
+        pytest.param("from mteb_vehicle_search import VehicleImageSearch; import mteb", marks=pytest.mark.slow),
         "import mteb.tasks, mteb_vehicle_search.plugin.registry; import mteb",
         "from mteb_vehicle_search.models.encoder import ImageTextEncoder; import mteb",
-        "import mteb_vehicle_search.search.exact_search, mteb",
+        pytest.param("import mteb_vehicle_search.search.exact_search, mteb", marks=pytest.mark.slow),
         "import mteb_vehicle_search.stored_results, mteb",
     ],
 )
