@@ -16,6 +16,20 @@ if chosen := os.environ.pop("VEHICLE_SEARCH_REAL", ""):
     os.environ["REAL_PHOTOGRAPHS"] = str(Path(chosen).absolute())
 
 
+# A process takes a file at a time: what takes a minute must not be the last.
+LONG = (
+    *("data_prep/test_interruptions.py", "engine/test_ray.py", "report/test_page.py", "judging/test_judging_page.py"),
+    *("test_poor_consoles.py", "data_prep/test_hub_models.py", "plugin/test_import_order.py", "test_installed.py"),
+    *("search/test_start_methods.py", "analysis/test_dependence.py", "plugin/test_located_models.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of long files first; random order among files and tests stays otherwise."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory, monkeypatch):
     """Point every cache and data folder at a temporary one."""
