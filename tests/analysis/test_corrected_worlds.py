@@ -10,7 +10,12 @@ WIDEST = {0.02: 0.016, 0.10: 0.019, 0.30: 0.018}
 
 
 @pytest.mark.parametrize(
-    ("share", "images", "budget", "judges"), [(0.02, 300, 60, 1), (0.10, 300, 100, 2), (0.30, 200, 260, 2)]
+    ("share", "images", "budget", "judges"),
+    [
+        pytest.param(0.02, 300, 60, 1, marks=pytest.mark.slow),
+        (0.10, 300, 100, 2),
+        pytest.param(0.30, 200, 260, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_intervals_hold_what_judging_everything_would_give(share, images, budget, judges):
     """Of 60 worlds and two models; a standard error of a share is about 2.5 %."""

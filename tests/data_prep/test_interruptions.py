@@ -95,7 +95,8 @@ def test_interrupted_at_ten_moments_a_build_gives_the_same_bytes(data, classifie
     assert digest(tmp_path / "out") == classified
 
 
-@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["killed", "disk full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [False, True], ids=["killed", "disk full"])
 def test_interrupted_at_ten_moments_a_download_gives_the_same_bytes(data, listed, server, tmp_path, full):
     """The same with both sources on the hub, where connections drop as well."""
     rng = random.Random(11)

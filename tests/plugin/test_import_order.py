@@ -70,8 +70,8 @@ def test_a_pickled_task_brings_everything_with_it(tmp_path: Path) -> None:
     ("first", "value"),
     [
         ("import mine", "mine:META"),
-        ("import mteb_vehicle_search, mine", "mine:META"),
-        ("import mteb, mteb_vehicle_search, mine", "mine:META"),
+        pytest.param("import mteb_vehicle_search, mine", "mine:META", marks=pytest.mark.slow),
+        pytest.param("import mteb, mteb_vehicle_search, mine", "mine:META", marks=pytest.mark.slow),
         ("import mine_whole", "mine_whole.models:META"),
     ],
 )
