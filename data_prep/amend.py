@@ -16,7 +16,7 @@ from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Rejected
 from mteb_vehicle_search.eval_set.verify import check_files, verify
 from mteb_vehicle_search.eval_set.writer import About, write_eval_set
 from mteb_vehicle_search.files import check_replaceable
-from mteb_vehicle_search.judgments import Judgments, Known, read_judgments
+from mteb_vehicle_search.judgments import Judgments, Known, judgments_folder, read_judgments
 from mteb_vehicle_search.judgments.judgment import RELEVANT
 from mteb_vehicle_search.terminal import progress_bar
 
@@ -52,12 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Write the new set and say what is new about it."""
     old = EvalSet.open(args.folder)
-    folder = args.judgments / old.content_id
-    judgments = read_judgments(
-        folder if folder.is_dir() else args.judgments,
-        old.content_id,
-        Known({query.id for query in old.queries()}, {*old.corpus_ids()}),
-    )
+    folder = judgments_folder(old.content_id, args.judgments)
+    judgments = read_judgments(folder if folder.is_dir() else args.judgments, old.content_id, Known.of(old))
     sys.stderr.writelines(f"not used: {problem}\n" for problem in judgments.problems)
     name = args.name or f"{old.name}-amended"
     new, added = amend(old, judgments, args.out, name, agree=args.agree, quiet=args.quiet)

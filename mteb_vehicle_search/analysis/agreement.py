@@ -10,14 +10,13 @@ import numpy as np
 
 from mteb_vehicle_search.errors import UsageError
 from mteb_vehicle_search.judgments import Judgments
-from mteb_vehicle_search.judgments.judgment import FAILED, NO, PARTLY, RELEVANT, UNKNOWN
+from mteb_vehicle_search.judgments.judgment import FAILED, INSTALL, NO, PARTLY, RELEVANT, UNKNOWN
 
 GRADED = (NO, PARTLY, RELEVANT)
 # Below it, not even tentative conclusions are drawn (Krippendorff, "Content analysis", 2004, section 11.4.2).
 LEAST_ALPHA = 0.67
 MOST_FAILED = 0.10
 RESAMPLES = 500
-INSTALL = "pip install 'mteb-vehicle-search[judge]'"
 
 
 class Agreement(NamedTuple):

@@ -17,6 +17,7 @@ from mteb_vehicle_search.analysis.uncertainty import (
     Interval,
     Paired,
     holm,
+    p_text,
     paired_comparison,
     too_few,
 )
@@ -99,7 +100,7 @@ def sentence(found: Comparison) -> str:
     total = paired.queries
     if paired.difference.mean < 0:
         wins, losses = losses, wins
-    p = f"p = {paired.p_value:.4f}" if paired.p_value >= 0.001 else "p < 0.001"
+    p = p_text(paired.p_value)
     difference, why = paired.difference, too_few(paired.images)
     if paired.p_value < SIGNIFICANCE:
         sides = difference if difference.mean > 0 else difference.mirrored()

@@ -200,23 +200,27 @@ def main(args: argparse.Namespace) -> int:
     records = choose_runs(args.models, args.runs, content_id=args.content_id, task=args.task)
     runs = [load_ranks(record) for record in records]
     chosen = {"resamples": args.resamples, "seed": args.seed}
-    source = judgments_at_hand.source_of(args)
+    content_id = str(records[0].info["content_id"])
+    at_hand = judgments_at_hand.judgments_of([content_id], judgments_at_hand.source_of(args))
+    sys.stderr.writelines(f"skipped {problem}\n" for problem in at_hand.problems)
+    # Nothing is corrected without judgments of the set.
+    judged = at_hand.of(content_id)
     if len(runs) > 2:
         matrix = all_pairs(runs, args.metric, **chosen)
-        ordered = [runs[at] for at in matrix.order]
-        corrected, problems = compare_corrected.corrected_pairs(ordered, args.metric, source, **chosen)
-        matrix = matrix._replace(corrected=tuple(corrected))
-        sys.stderr.writelines(f"skipped {problem}\n" for problem in problems)
+        if judged is not None:
+            ordered = [runs[at] for at in matrix.order]
+            corrected = compare_corrected.corrected_pairs(ordered, judged, args.metric, **chosen)
+            matrix = matrix._replace(corrected=tuple(corrected))
         if args.format == "table":
             matrix_table.show(matrix)
         else:
             sys.stdout.write(matrix_table.TEXT[args.format](matrix))
         return 0
-    queries = queries_of(str(records[0].info["content_id"]), args.data)
-    corrected, problems = compare_corrected.corrected_pairs(runs, args.metric, source, **chosen)
-    sys.stderr.writelines(f"skipped {problem}\n" for problem in problems)
+    queries = queries_of(content_id, args.data)
     found = compare(runs[0], runs[1], args.metric, queries=queries, **chosen)
-    found = found._replace(corrected=corrected[0] if corrected else None)
+    if judged is not None:
+        (corrected,) = compare_corrected.corrected_pairs(runs, judged, args.metric, **chosen)
+        found = found._replace(corrected=corrected)
     if args.format != "table":
         sys.stdout.write(TEXT[args.format](found))
         return 0

@@ -38,6 +38,11 @@ class Interval(NamedTuple):
         return Interval(-self.mean, *(None if end is None else -end for end in (self.high, self.low)))
 
 
+def p_text(p_value: float) -> str:
+    """Return a p-value as sentences have it."""
+    return f"p = {p_value:.4f}" if p_value >= 0.001 else "p < 0.001"
+
+
 def too_few(images: int) -> str:
     """Return why so many images have no interval; "" if they have one."""
     return f"too few images: {images}" if images < FEWEST_IMAGES else ""

@@ -57,8 +57,7 @@ def choose(models: Sequence[str], data: Path | None, runs: Path | None, judgment
         eval_set, records = _with_runs([eval_set] if eval_set else sets_here(), known_runs(runs))
         found = _telling([load_ranks(record) for record in records])
     folder = judgments_folder(eval_set.content_id, judgments)
-    known = Known({query.id for query in eval_set.queries()}, {*eval_set.corpus_ids()})
-    said = read_judgments(folder, eval_set.content_id, known)
+    said = read_judgments(folder, eval_set.content_id, Known.of(eval_set))
     sys.stderr.writelines(f"not used: {problem}\n" for problem in said.problems)
     return Chosen(eval_set, found, said)
 
@@ -118,12 +117,13 @@ def sample_of(chosen: Chosen, seed: int | None, budget: int | None) -> tuple[Sam
         if one.runs == fresh.runs and seed in (None, one.seed) and _asked(one) == _asked(fresh)
     ]
     if earlier:
-        sample = max(earlier, key=lambda one: (len(judgments.judged(one)), one.id))
-        said = f"The sample {sample.id} goes on: {len(judgments.judged(sample)):,} captions are judged."
+        judged, _, sample = max((len(judgments.judged(one)), one.id, one) for one in earlier)
+        said = f"The sample {sample.id} goes on: {judged:,} captions are judged."
     else:
         sample, said = fresh, f"A new sample, {fresh.id}, is drawn."
         if judgments.samples:
-            kept = sum(one.pair in _pairs(fresh) for one in judgments.lines)
+            pairs = {(unit.query, image) for unit in fresh.units for image in unit.images}
+            kept = sum(one.pair in pairs for one in judgments.lines)
             others = ", ".join(sorted(judgments.samples))
             said += f" Others ({others}) are of other runs or seeds; {kept:,} judgments of theirs count for it too."
     if budget is None and earlier:
@@ -133,7 +133,3 @@ def sample_of(chosen: Chosen, seed: int | None, budget: int | None) -> tuple[Sam
 
 def _asked(sample: Sample) -> set[tuple[str, tuple[str, ...]]]:
     return {(unit.query, unit.images) for unit in sample.units}
-
-
-def _pairs(sample: Sample) -> set[tuple[str, str]]:
-    return {(unit.query, image) for unit in sample.units for image in unit.images}

@@ -22,7 +22,7 @@ from mteb_vehicle_search.errors import ResultsError, UsageError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.judging.choosing import Chosen
 from mteb_vehicle_search.judgments import Judgments, Sample
-from mteb_vehicle_search.judgments.judgment import RELEVANT
+from mteb_vehicle_search.judgments.judgment import INSTALL, RELEVANT
 from mteb_vehicle_search.judgments.predictions import Predictions, write_predictions
 from mteb_vehicle_search.search.corpus import CorpusImages, image_loader, text_loader
 from mteb_vehicle_search.search.suited import require_suited
@@ -102,10 +102,7 @@ def cross_fitted(scores: dict[Pair, float], said: dict[Pair, float], clusters: d
     try:
         from sklearn.isotonic import IsotonicRegression
     except ImportError as error:
-        raise UsageError(
-            "Predictions are fitted by scikit-learn, which is not installed.",
-            "pip install 'mteb-vehicle-search[judge]'",
-        ) from error
+        raise UsageError("Predictions are fitted by scikit-learn, which is not installed.", INSTALL) from error
     fold = {pair: hashlib.sha256(cluster.encode()).digest()[0] % FOLDS for pair, cluster in clusters.items()}
     if len({fold[pair] for pair in said}) < 2:
         raise ResultsError("What was judged is about too few images to predict from.", MORE)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mteb_vehicle_search.errors import ResultsError, UsageError, VehicleSearchError
+from mteb_vehicle_search.judgments.judgment import INSTALL
 
 try:
     import uvicorn
@@ -34,7 +35,7 @@ try:
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 except ModuleNotFoundError as error:
-    raise UsageError("Judging needs starlette and uvicorn.", "pip install 'mteb-vehicle-search[judge]'") from error
+    raise UsageError("Judging needs starlette and uvicorn.", INSTALL) from error
 
 from mteb_vehicle_search.judging.address import address_of
 from mteb_vehicle_search.judging.guard import Guard

@@ -76,9 +76,7 @@ def _folders(data: Path | None, root: Path | None) -> Iterator[tuple[Judgments, 
         here = {eval_set.content_id: eval_set for eval_set in sets_here()} if names else {}
         folders = {name: here.get(name) for name in names}
     for content_id, eval_set in folders.items():
-        known = None
-        if eval_set is not None:
-            known = Known({query.id for query in eval_set.queries()}, {*eval_set.corpus_ids()})
+        known = None if eval_set is None else Known.of(eval_set)
         folder = judgments_folder(content_id, root)
         if folder.is_dir():
             yield read_judgments(folder, content_id, known), eval_set

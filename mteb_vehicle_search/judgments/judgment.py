@@ -19,6 +19,8 @@ CHECKS = ("known", "random")
 # The grade by which a judge fails such a check.
 FAILED = {"known": NO, "random": RELEVANT}
 PERSON, MODEL = "person", "model"
+# Brings what only judging needs.
+INSTALL = "pip install 'mteb-vehicle-search[judge]'"
 LONGEST_S = 1e9
 JUDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 

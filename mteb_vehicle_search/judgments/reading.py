@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.judgments.judgment import PERSON, Judgment
@@ -78,11 +78,24 @@ class Judgments:
         return found
 
 
+class HasIds(Protocol):
+    """What tells its ids, as an `EvalSet` does."""
+
+    def queries(self) -> Sequence[Any]: ...
+
+    def corpus_ids(self) -> Sequence[str]: ...
+
+
 class Known(NamedTuple):
     """The ids of an evaluation set."""
 
     queries: Collection[str]
     images: Collection[str]
+
+    @classmethod
+    def of(cls, eval_set: HasIds) -> Known:
+        """Return those of a set."""
+        return cls({query.id for query in eval_set.queries()}, {*eval_set.corpus_ids()})
 
 
 def read_judgments(folder: Path, content_id: str | None = None, known: Known | None = None) -> Judgments:
