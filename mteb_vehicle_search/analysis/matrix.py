@@ -122,9 +122,15 @@ def all_pairs(
     )
 
 
-def _pairs(scores: np.ndarray, clusters: np.ndarray, resamples: int, seed: int) -> tuple[Pair, ...]:
-    """Return all pairs of the columns of scores, float64 [q, m]; one column at a time, for the memory of many pairs."""
+def differences(
+    scores: np.ndarray, clusters: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[list[Interval], np.ndarray]:
+    """Return the differences of all pairs of columns of scores, float64 [q, m], and their p-values, float64 [pairs].
+
+    The pairs are (0, 1), (0, 2), ... (1, 2), ..., first less second; there is at least one.
+    """
     found, sums = [], []
+    # One column at a time, for the memory of many pairs.
     for a, b in combinations(range(scores.shape[1]), 2):
         difference = scores[:, a] - scores[:, b]
         gains, losses = np.maximum(difference, 0.0), np.maximum(-difference, 0.0)
@@ -132,15 +138,21 @@ def _pairs(scores: np.ndarray, clusters: np.ndarray, resamples: int, seed: int) 
         ends = difference_limits(grouped.sums[:, :1], grouped.sums[:, 1:2], grouped.counts[:, None])
         few = len(grouped.counts) < FEWEST_IMAGES
         limits = (None, None) if few else (float(ends.low[0]), float(ends.high[0]))
-        interval = Interval(float(difference.mean()), *limits)
-        found.append((a, b, interval, int((difference > 0).sum()), int((difference < 0).sum())))
+        found.append(Interval(float(difference.mean()), *limits))
         sums.append(np.where(np.abs(grouped.sums[:, 2]) < 1e-12, 0.0, grouped.sums[:, 2]))
-    if not found:
+    return found, sign_flip_p_values(np.stack(sums, axis=1), flips=resamples, seed=seed)
+
+
+def _pairs(scores: np.ndarray, clusters: np.ndarray, resamples: int, seed: int) -> tuple[Pair, ...]:
+    """Return all pairs of the columns of scores, float64 [q, m]."""
+    places = list(combinations(range(scores.shape[1]), 2))
+    if not places:
         return ()
-    p_values = sign_flip_p_values(np.stack(sums, axis=1), flips=resamples, seed=seed)
+    intervals, p_values = differences(scores, clusters, resamples=resamples, seed=seed)
+    won = [(int((scores[:, a] > scores[:, b]).sum()), int((scores[:, a] < scores[:, b]).sum())) for a, b in places]
     return tuple(
-        Pair(a, b, interval, float(p), float(adjusted), wins, losses)
-        for (a, b, interval, wins, losses), p, adjusted in zip(found, p_values, holm(p_values))
+        Pair(*place, interval, float(p), float(adjusted), *counts)
+        for place, interval, p, adjusted, counts in zip(places, intervals, p_values, holm(p_values), won)
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mteb_vehicle_search import settings
-from mteb_vehicle_search.errors import VehicleSearchError
+from mteb_vehicle_search.errors import UsageError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet, copies
 
 ORIGINAL = "VehicleImageSearch"
@@ -43,6 +43,25 @@ def sets_here() -> Iterator[EvalSet]:
     for folder in [*_folders(lambda message: None), settings.mini_folder(), *copies.all_copies()]:
         with suppress(VehicleSearchError):
             yield EvalSet.open(folder)
+
+
+def set_named(text: str) -> EvalSet:
+    """Return the evaluation set in a folder, or of a task: one of `known_sets`, or Mini.
+
+    Raises:
+        UsageError: There is no such set here.
+        DataNotFoundError, EvalSetError: The folder holds none, or a damaged one.
+    """
+    if Path(text).is_dir():
+        return EvalSet.open(text)
+    sets = known_sets()
+    mini = EvalSet.open(settings.mini_folder())
+    sets.setdefault(mini.task_name, mini)
+    if text not in sets:
+        raise UsageError(
+            f"There is no evaluation set {text!r} here.", f"There are {', '.join(sorted(sets))}; or name a folder."
+        )
+    return sets[text]
 
 
 def _folders(on_trouble: Callable[[str], object]) -> list[Path]:

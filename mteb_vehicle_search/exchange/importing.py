@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mteb_vehicle_search import settings
 from mteb_vehicle_search.analysis.fields import is_text
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.errors import ResultsError, UsageError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.groups import counts_of_groups
-from mteb_vehicle_search.eval_set.known import known_sets
+from mteb_vehicle_search.eval_set.known import set_named
 from mteb_vehicle_search.exchange.placing import Judged, Placed, placed
 from mteb_vehicle_search.exchange.trec import read_lines
 from mteb_vehicle_search.files import file_sha256
@@ -115,23 +114,6 @@ def _scores(record: RunRecord) -> dict[str, float]:
         if interval.low is not None and interval.high is not None:
             scores["ndcg_at_10_ci_low"], scores["ndcg_at_10_ci_high"] = interval.low, interval.high
     return scores
-
-
-def set_named(text: str) -> EvalSet:
-    """Return the evaluation set in a folder, or of a task.
-
-    Raises:
-        UsageError: There is no such set here.
-        VehicleSearchError: Its manifest is damaged.
-    """
-    if (Path(text) / "manifest.json").is_file():
-        return EvalSet.open(text)
-    known = {**known_sets(), (mini := EvalSet.open(settings.mini_folder())).task_name: mini}
-    if text not in known:
-        raise UsageError(
-            f"There is no evaluation set {text!r} here.", f"Name a folder, or one of {', '.join(sorted(known))}."
-        )
-    return known[text]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

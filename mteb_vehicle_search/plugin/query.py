@@ -13,7 +13,7 @@ from typing import Any
 from mteb_vehicle_search import settings, terminal
 from mteb_vehicle_search.errors import UsageError
 from mteb_vehicle_search.eval_set import EvalSet
-from mteb_vehicle_search.eval_set.known import chosen_folder, known_sets
+from mteb_vehicle_search.eval_set.known import chosen_folder, set_named
 from mteb_vehicle_search.plugin.asked import require_model
 
 BEST = 20
@@ -69,21 +69,12 @@ def choose_set(data: str | None) -> EvalSet:
 
     Raises:
         UsageError: There is none of this name.
-        EvalSetError: The folder holds none.
+        DataNotFoundError, EvalSetError: The folder holds none, or a damaged one.
     """
     if data is None:
         chosen = chosen_folder()
         return EvalSet.open(chosen if (chosen / "manifest.json").is_file() else settings.mini_folder())
-    if Path(data).is_dir():
-        return EvalSet.open(Path(data))
-    sets = known_sets()
-    mini = EvalSet.open(settings.mini_folder())
-    sets.setdefault(mini.task_name, mini)
-    if data not in sets:
-        raise UsageError(
-            f"{data} is no folder, and no set here has this name.", f"There are {', '.join(sorted(sets))}."
-        )
-    return sets[data]
+    return set_named(data)
 
 
 def _hits(args: argparse.Namespace, eval_set: EvalSet) -> list[Any]:
@@ -96,9 +87,9 @@ def _hits(args: argparse.Namespace, eval_set: EvalSet) -> list[Any]:
     model = mteb.get_model(args.model, args.revision)
     # They import torch.
     from mteb_vehicle_search.search.free_search import FLOAT_BYTES, Corpus
-    from mteb_vehicle_search.tasks import VehicleImageSearch
+    from mteb_vehicle_search.tasks import task_of
 
-    corpus = Corpus(model, eval_set, VehicleImageSearch.metadata, args.batch_size)
+    corpus = Corpus(model, eval_set, task_of(eval_set).metadata, args.batch_size)
     if missing := corpus.missing:
         size = getattr(model.mteb_model_meta, "embed_dim", None)
         room = f", {terminal.in_bytes(missing * size * FLOAT_BYTES)}" if size else ""

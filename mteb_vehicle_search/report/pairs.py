@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.limits import FEWEST_IMAGES, difference_limits
-from mteb_vehicle_search.analysis.matrix import Matrix, all_pairs
+from mteb_vehicle_search.analysis.matrix import Matrix, all_pairs, differences
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.strata import groups
-from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
+from mteb_vehicle_search.analysis.uncertainty import holm
 
 Numbers = list[float | None]
 
@@ -62,38 +61,25 @@ def pairs_of(captions: Sequence[str], runs: Sequence[RunRanks]) -> Pairs | None:
     """
     if len(runs) < 2:
         return None
-    matrix = all_pairs(runs, names=[str(number) for number in range(len(runs))])
+    matrix = all_pairs(runs)
     scores = np.stack([run.scores(matrix.metric) for run in runs], axis=1)
     parts = {title: _parts(scores, runs[0].clusters, found) for title, found in groups(captions).items()}
-    return Pairs(matrix, [matrix.names.index(str(number)) for number in range(len(runs))], parts)
+    return Pairs(matrix, [matrix.order.index(number) for number in range(len(runs))], parts)
 
 
 def _parts(scores: np.ndarray, clusters: np.ndarray, found: dict[str, list[int]]) -> list[PartOfPairs]:
     """Return the differences of all columns of scores, float64 [q, m], in the parts of one division."""
-    differences = [_differences(scores[at], clusters[at]) for at in found.values()]
-    adjusted = np.stack([holm(p) for p in np.stack([p for *_, p in differences]).T], axis=1)
+    parts = [differences(scores[at], clusters[at]) for at in found.values()]
+    adjusted = np.stack([holm(p) for p in np.stack([p for _, p in parts]).T], axis=1)
     return [
         PartOfPairs(
             label,
             len(at),
             len(np.unique(clusters[at])),
-            [_short(*(None if np.isnan(value) else float(value) for value in row)) for row in zip(*ends, p)],
+            [_short(*interval, float(one)) for interval, one in zip(intervals, p)],
         )
-        for (label, at), (*ends, _), p in zip(found.items(), differences, adjusted)
+        for (label, at), (intervals, _), p in zip(found.items(), parts, adjusted)
     ]
-
-
-def _differences(scores: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return mean, low, high (NaN where images are too few) and p-value of each pair of columns, float64 [pairs]."""
-    first, second = np.array(list(combinations(range(scores.shape[1]), 2))).T
-    difference = scores[:, first] - scores[:, second]
-    gains, counts = cluster_sums(np.maximum(difference, 0.0), clusters)
-    losses, _ = cluster_sums(np.maximum(-difference, 0.0), clusters)
-    sums = gains - losses
-    p_values = sign_flip_p_values(np.where(np.abs(sums) < 1e-12, 0.0, sums))
-    limits = difference_limits(gains, losses, counts[:, None])
-    low, high = (np.full(len(first), np.nan) if len(counts) < FEWEST_IMAGES else end for end in limits[1:])
-    return difference.mean(axis=0), low, high, p_values
 
 
 def _short(*values: float | None) -> Numbers:

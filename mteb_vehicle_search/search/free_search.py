@@ -124,7 +124,7 @@ def _set_of_one(path: Path, like: EvalSet, folder: Path) -> EvalSet:
         ) from error
     ratio = min(1.0, policy.shortest_side_px / min(picture.size))
     size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-    picture.resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=policy.jpeg_quality)
+    picture.resize(size, Image.Resampling[policy.resample.upper()]).save(buffer, "JPEG", quality=policy.jpeg_quality)
     facts = {"source": "file", "split": "", "captioned": True, "class_index": -1, "wnid": "", "class_name": ""}
     facts |= {"vehicle_score": None, "width": size[0], "height": size[1], "sha256": "", "perceptual_hash": ""}
     return write_eval_set(
