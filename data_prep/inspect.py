@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import first_name
 from mteb_vehicle_search.terminal import positive, print_rows
 
 CELL_PX, GAP_PX, FONT_PX, LINE_PX, LINES, COLUMNS = 220, 8, 13, 17, 4, 6
@@ -91,7 +92,7 @@ def contact_sheet(eval_set: EvalSet, path: Path, count: int = 24, seed: int = 0)
     def cell(identifier: str) -> _Cell:
         with Image.open(io.BytesIO(eval_set.jpeg(identifier))) as image:
             image.thumbnail((CELL_PX - 2 * GAP_PX, CELL_PX - 2 * GAP_PX))
-            name, source = facts[identifier]["class_name"].split(",")[0].strip(), facts[identifier]["source"]
+            name, source = first_name(facts[identifier]["class_name"]), facts[identifier]["source"]
             about = [name, captions.get(identifier) or ("" if name else "without caption")]
             lines = [line for text in about if text for line in _wrapped(text, font)][:LINES]
             return _Cell(image.convert("RGB"), f"{identifier.rpartition('/')[2]}, {source}", lines)

@@ -44,6 +44,7 @@ class RunRanks:
     tied: np.ndarray | None = None  # int64 [p], images that are not relevant with the very same score; None: not known
     depth: int | None = None  # None: all ranks are known
     is_whole: bool = True  # whether it is known of all relevant images what ranks above them
+    beyond: np.ndarray | None = None  # bool [p], of which only `depth` is known, which they are beyond; None: of none
 
     @cached_property
     def first(self) -> np.ndarray:
@@ -99,16 +100,10 @@ class RunRanks:
     def median_rank(self) -> float | None:
         """The median rank of the relevant images; None if the run is cut off before it."""
         median = float(np.median(self.ranks))
-        if self.depth is None:
+        if self.depth is None or self.beyond is None:
             return median
-        nearest = np.where(self._beyond, self.depth + 1, self.ranks)
+        nearest = np.where(self.beyond, self.depth + 1, self.ranks)
         return median if float(np.median(nearest)) == median else None
-
-    @cached_property
-    def _beyond(self) -> np.ndarray:
-        """bool [p], the relevant images of which only the depth is known that they are beyond."""
-        column = self.record.queries().sort_by([("query_id", "ascending"), ("relevant_id", "ascending")])["rank"]
-        return column.is_null().to_numpy()
 
     def scores(self, metric: str) -> np.ndarray:
         """Return the metric of each query, float64 [q], by sorted query ids.
@@ -204,7 +199,12 @@ def load_ranks(record: RunRecord) -> RunRanks:
     Raises:
         ResultsError: Columns or fields are missing, ranks or arms are impossible, or a pair occurs twice.
     """
-    table, where = record.queries(), record.folder
+    return ranks_of(record, record.queries())
+
+
+def ranks_of(record: RunRecord, table: pa.Table) -> RunRanks:
+    """Return the ranks of a run record from its table (see `RunRecord.queries`), checked as by `load_ranks`."""
+    where = record.folder
     missing = {"query_id", "relevant_id", "rank", "top_ids"} - set(table.column_names)
     if missing:
         raise ResultsError(f"{where / 'queries.parquet'} has no column {', '.join(sorted(missing))}.", RERUN)
@@ -240,8 +240,8 @@ def load_ranks(record: RunRecord) -> RunRanks:
     grades = table["grade"].to_numpy().astype(np.int64) if "grade" in table.column_names else np.ones_like(ranks)
     tied = _whole_numbers(table["tied"], 0) if "tied" in table.column_names else None
     arms_of(record.info, where)
-    top_ids, is_whole = table["top_ids"].to_pylist(), bool(counted.all())
-    return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, top_ids, tied, depth, is_whole)
+    top_ids, is_whole, beyond = table["top_ids"].to_pylist(), bool(counted.all()), table["rank"].is_null().to_numpy()
+    return RunRanks(record, query_ids, relevant_ids, ranks, above, grades, top_ids, tied, depth, is_whole, beyond)
 
 
 def _whole_numbers(column: pa.ChunkedArray, unknown: int) -> np.ndarray:

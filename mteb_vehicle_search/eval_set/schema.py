@@ -52,6 +52,11 @@ class ImagePolicy:
         return self.exif == "all" or (self.exif == "distractors" and not captioned)
 
 
+def first_name(class_name: str) -> str:
+    """Return the first of the names of a class, which ImageNet separates by commas; empty if there is none."""
+    return class_name.split(",")[0].strip()
+
+
 class CorpusImage(NamedTuple):
     """One image of the corpus: id, JPEG bytes, and a provenance row (the fields of `Provenance`).
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mteb_vehicle_search.analysis.fields import is_text
-from mteb_vehicle_search.analysis.ranks import load_ranks
+from mteb_vehicle_search.analysis.ranks import RunRanks, ranks_of
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval
 from mteb_vehicle_search.errors import ResultsError, UsageError
 from mteb_vehicle_search.eval_set import EvalSet
@@ -71,8 +71,8 @@ def import_run(
     }
     info = {**_info(eval_set), "model_name": model, "model_revision": digest[:REVISION_DIGITS], "imported": imported}
     # The scores are those that its own ranks give.
-    record = write_run_record(found.table, info)
-    return write_run_record(found.table, {**info, "scores": _scores(record)}), found
+    scores = _scores(ranks_of(RunRecord(path.parent, info), found.table))
+    return write_run_record(found.table, {**info, "scores": scores}), found
 
 
 def _info(eval_set: EvalSet) -> dict[str, Any]:
@@ -102,9 +102,8 @@ def _info(eval_set: EvalSet) -> dict[str, Any]:
     }
 
 
-def _scores(record: RunRecord) -> dict[str, float]:
+def _scores(run: RunRanks) -> dict[str, float]:
     """Return the scores that a run knows."""
-    run = load_ranks(record)
     scores = {key: float(run.scores(key).mean()) for key in scored() if run.knows(key)}
     if (median := run.median_rank) is not None:
         scores["median_rank"] = median

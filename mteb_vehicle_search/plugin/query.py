@@ -14,6 +14,7 @@ from mteb_vehicle_search import settings, terminal
 from mteb_vehicle_search.errors import UsageError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.known import chosen_folder, set_named
+from mteb_vehicle_search.eval_set.schema import first_name
 from mteb_vehicle_search.plugin.asked import require_model
 
 BEST = 20
@@ -54,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
     write_results(path, eval_set, hits, asked=asked, model=args.model, image=args.image)
     facts = facts_of(eval_set, [hit.image for hit in hits])
     rows = [
-        (place, f"{hit.score:.4f}", hit.image, fact["source"], fact["class_name"].split(",")[0])
+        (place, f"{hit.score:.4f}", hit.image, fact["source"], first_name(fact["class_name"]))
         for place, (hit, fact) in enumerate(zip(hits, facts), start=1)
     ]
     terminal.print_rows(asked, ["rank", "score", "image", "source", "class"], rows)

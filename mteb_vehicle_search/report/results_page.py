@@ -9,6 +9,7 @@ from typing import Any
 
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import first_name
 from mteb_vehicle_search.files import write_whole
 
 STYLE = Path(__file__).parent / "static" / "report.css"
@@ -58,7 +59,7 @@ def _described(eval_set: EvalSet, hits: Sequence[tuple[str, float]]) -> list[dic
             "id": image,
             "score": score,
             "address": _address(eval_set.jpeg(image), "image/jpeg"),
-            "class": fact["class_name"].split(",")[0].strip(),
+            "class": first_name(fact["class_name"]),
             "source": fact["source"],
             "captions": captions.get(image, []),
         }

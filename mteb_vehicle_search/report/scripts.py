@@ -12,6 +12,7 @@ import numpy as np
 from mteb_vehicle_search.analysis import strata as by_part
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.eval_set.schema import first_name
 from mteb_vehicle_search.judgments.judgment import GRADES
 from mteb_vehicle_search.metrics import of_growth
 from mteb_vehicle_search.report import judged as judging
@@ -126,7 +127,7 @@ def _cost(model: Model) -> dict[str, Any]:
 
 def _label(fact: dict[str, Any]) -> str:
     """Return the first name of an image's class, or what else is known of it."""
-    return fact["class_name"].split(",")[0].strip() or ("captioned image" if fact["captioned"] else "distractor")
+    return first_name(fact["class_name"]) or ("captioned image" if fact["captioned"] else "distractor")
 
 
 def _places(names: Sequence[str], among: Sequence[str]) -> list[int]:
