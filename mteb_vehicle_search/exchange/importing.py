@@ -16,7 +16,7 @@ from mteb_vehicle_search.errors import ResultsError, UsageError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.groups import counts_of_groups
 from mteb_vehicle_search.eval_set.known import set_named
-from mteb_vehicle_search.exchange.placing import Judged, Placed, placed
+from mteb_vehicle_search.exchange.placing import Asked, Placed, placed
 from mteb_vehicle_search.exchange.trec import read_lines
 from mteb_vehicle_search.files import file_sha256
 from mteb_vehicle_search.metrics import scored
@@ -50,13 +50,13 @@ def import_run(
     if not model.strip() or not is_text(model) or any(ord(sign) < 32 for sign in model):
         raise UsageError(f"{model!r} cannot name a model.")
     eval_set.require_content()
-    judged = Judged.of(eval_set)
-    lines = read_lines(path, judged.query_ids, judged.image_ids)
-    found = placed(lines, judged, complete_to)
+    asked = Asked.of(eval_set)
+    lines = read_lines(path, asked.query_ids, asked.image_ids)
+    found = placed(lines, asked, complete_to)
     if found.missing and not allow_missing:
         shown = ", ".join(found.missing[:SHOWN]) + (", ..." if len(found.missing) > SHOWN else "")
         raise ResultsError(
-            f"{path} has no line for {len(found.missing):,} of {len(judged.query_ids):,} queries: {shown}.",
+            f"{path} has no line for {len(found.missing):,} of {len(asked.query_ids):,} queries: {shown}.",
             "With --allow-missing they count as 0 in every score, as a search that finds nothing.",
         )
     digest = file_sha256(path)

@@ -14,7 +14,7 @@ from mteb_vehicle_search.run_record import TOP
 LARGEST = float(np.finfo(np.float32).max)
 
 
-class Judged(NamedTuple):
+class Asked(NamedTuple):
     """What an evaluation set asks, by places in its sorted ids; p (query, relevant image) pairs, sorted.
 
     Attributes:
@@ -34,7 +34,7 @@ class Judged(NamedTuple):
     group_names: list[str]
 
     @classmethod
-    def of(cls, eval_set: EvalSet) -> Judged:
+    def of(cls, eval_set: EvalSet) -> Asked:
         """Return what a set asks."""
         query_ids, image_ids = [query.id for query in eval_set.queries()], eval_set.corpus_ids()
         query_place, image_place = ({name: at for at, name in enumerate(ids)} for ids in (query_ids, image_ids))
@@ -93,7 +93,7 @@ class _Ordered(NamedTuple):
     prefix: np.ndarray
 
 
-def placed(lines: Lines, judged: Judged, complete_to: int = 0) -> Placed:
+def placed(lines: Lines, asked: Asked, complete_to: int = 0) -> Placed:
     """Return where a run puts the relevant images.
 
     An image is above another if its score is higher; the relevant image is last among its equals, as everywhere here.
@@ -103,12 +103,12 @@ def placed(lines: Lines, judged: Judged, complete_to: int = 0) -> Placed:
     deep the run is; but shorter lists than `complete_to` ended because nothing more was found, if somebody knows that.
     """
     told, reads_ranks = _told_ranks(lines)
-    ordered = _ordered(lines, judged, told)
-    row, listed = _rows_of_pairs(ordered, judged)
-    in_prefix = listed & (ordered.position[row] <= ordered.prefix[judged.queries])
+    ordered = _ordered(lines, asked, told)
+    row, listed = _rows_of_pairs(ordered, asked)
+    in_prefix = listed & (ordered.position[row] <= ordered.prefix[asked.queries])
     rank = np.where(in_prefix, ordered.position[row], ordered.told[row])
     lines_of = np.diff(ordered.start)
-    asks, at_most = judged.queries, len(judged.image_ids)
+    asks, at_most = asked.queries, len(asked.image_ids)
     answered = lines_of[asks] > 0
     # A list of the whole corpus has no beyond.
     open_end = answered & ~listed & (ordered.prefix[asks] < at_most)
@@ -117,11 +117,11 @@ def placed(lines: Lines, judged: Judged, complete_to: int = 0) -> Placed:
         known_to = np.maximum(ordered.prefix, np.where(ordered.prefix == lines_of, min(complete_to, at_most), 0))[asks]
         at = int(np.argmin(np.where(open_end, known_to, at_most + 1)))
         depth = int(known_to[at])
-        shortest = judged.query_ids[asks[at]], depth
+        shortest = asked.query_ids[asks[at]], depth
     elif not answered.all():
         depth = max(int(ordered.prefix.max()), 1)
-    table = _table(ordered, judged, row, listed, in_prefix, rank)
-    missing = [judged.query_ids[at] for at in np.unique(asks[~answered])]
+    table = _table(ordered, asked, row, listed, in_prefix, rank)
+    missing = [asked.query_ids[at] for at in np.unique(asks[~answered])]
     return Placed(table, depth, missing, shortest, bool((ordered.prefix < lines_of).any()), reads_ranks)
 
 
@@ -151,11 +151,11 @@ def _told_ranks(lines: Lines) -> tuple[np.ndarray, bool]:
     return (lines.told_ranks - base + 1, True) if fits else (by_score, False)
 
 
-def _ordered(lines: Lines, judged: Judged, told: np.ndarray) -> _Ordered:
-    relevant = judged.is_relevant(lines.queries, lines.images)
+def _ordered(lines: Lines, asked: Asked, told: np.ndarray) -> _Ordered:
+    relevant = asked.is_relevant(lines.queries, lines.images)
     # What stands after a gap stays after it, whatever equals it.
     by_told = np.lexsort((told, lines.queries))
-    counts = np.bincount(lines.queries, minlength=len(judged.query_ids))
+    counts = np.bincount(lines.queries, minlength=len(asked.query_ids))
     start = np.r_[0, np.cumsum(counts)]
     position = np.arange(len(told)) - np.repeat(start[:-1], counts) + 1
     unbroken = told[by_told] == position
@@ -167,12 +167,12 @@ def _ordered(lines: Lines, judged: Judged, told: np.ndarray) -> _Ordered:
     return _Ordered(queries, images, scores, relevant[order], start, position, told[order], prefix)
 
 
-def _rows_of_pairs(ordered: _Ordered, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+def _rows_of_pairs(ordered: _Ordered, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
     """Return the line of each pair, int64 [p] (any where there is none), and whether there is one, bool [p]."""
-    size = len(judged.image_ids)
+    size = len(asked.image_ids)
     rows = np.flatnonzero(ordered.relevant)
     keys = ordered.queries[rows] * size + ordered.images[rows]
-    wanted = judged.queries * size + judged.images
+    wanted = asked.queries * size + asked.images
     by_key = np.argsort(keys)
     at = np.searchsorted(keys[by_key], wanted)
     listed = at < len(keys)
@@ -183,25 +183,25 @@ def _rows_of_pairs(ordered: _Ordered, judged: Judged) -> tuple[np.ndarray, np.nd
 
 
 def _table(
-    ordered: _Ordered, judged: Judged, row: np.ndarray, listed: np.ndarray, in_prefix: np.ndarray, rank: np.ndarray
+    ordered: _Ordered, asked: Asked, row: np.ndarray, listed: np.ndarray, in_prefix: np.ndarray, rank: np.ndarray
 ) -> pa.Table:
-    query_ids, image_ids = np.array(judged.query_ids), np.array(judged.image_ids)
-    begin, end = (ordered.start[judged.queries + more] for more in (0, 1))
+    query_ids, image_ids = np.array(asked.query_ids), np.array(asked.image_ids)
+    begin, end = (ordered.start[asked.queries + more] for more in (0, 1))
     # Records hold float32.
     scores = np.clip(ordered.scores, -LARGEST, LARGEST)
     tied = _tied(ordered, row, begin, end)
     columns = {
-        "query_id": pa.array(query_ids[judged.queries].tolist()),
-        "relevant_id": pa.array(image_ids[judged.images].tolist()),
+        "query_id": pa.array(query_ids[asked.queries].tolist()),
+        "relevant_id": pa.array(image_ids[asked.images].tolist()),
         "rank": pa.array(rank, pa.int32(), mask=~listed),
         "score": pa.array(scores[row], pa.float32(), mask=~listed),
         "tied": pa.array(tied, pa.int32(), mask=~in_prefix),
-        "grade": pa.array(judged.grades, pa.int32()),
+        "grade": pa.array(asked.grades, pa.int32()),
     }
-    for group, name in enumerate(judged.group_names):
-        counted = np.r_[0, np.cumsum(judged.groups[ordered.images] == group)]
+    for group, name in enumerate(asked.group_names):
+        counted = np.r_[0, np.cumsum(asked.groups[ordered.images] == group)]
         columns[f"above_{name}"] = pa.array(counted[row] - counted[begin], pa.int32(), mask=~in_prefix)
-    tops = [slice(at, at + min(TOP, int(prefix))) for at, prefix in zip(begin, ordered.prefix[judged.queries])]
+    tops = [slice(at, at + min(TOP, int(prefix))) for at, prefix in zip(begin, ordered.prefix[asked.queries])]
     columns["top_ids"] = pa.array([image_ids[ordered.images[top]].tolist() for top in tops], pa.list_(pa.string()))
     columns["top_scores"] = pa.array([scores[top].tolist() for top in tops], pa.list_(pa.float32()))
     return pa.table(columns)

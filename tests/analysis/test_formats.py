@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from row_fields import NEITHER
 from terminals import as_terminal, without_colours
 
 from mteb_vehicle_search.analysis.columns import cells_of, row_columns
@@ -56,20 +57,7 @@ FULL = {
     "ndcg_at_10_if_first": 0.11111,
     "texts_cut": 0,
     "context_tokens": 77,
-    "pool_ndcg_at_10": None,
-    "pool_ndcg_at_10_ci_low": None,
-    "pool_ndcg_at_10_ci_high": None,
-    "pool_recall_at_1": None,
-    "pool_mean_rank": None,
-    "corrected_ndcg_at_10": None,
-    "corrected_ndcg_at_10_ci_low": None,
-    "corrected_ndcg_at_10_ci_high": None,
-    "corrected_ndcg_at_10_judging_low": None,
-    "corrected_ndcg_at_10_judging_high": None,
-    "corrected_ndcg_at_10_partly": None,
-    "corrected_units": None,
-    "corrected_why": None,
-    "miner_family": None,
+    **NEITHER,
     "n_parameters": 149_620_737,
     "embed_dim": 512,
     "precision": "bf16",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hand_made_runs import entry_of, hand_made, result_of
 from pool_worlds import drawn, tiny
+from row_fields import NEITHER
 
 from mteb_vehicle_search.analysis.columns import cells_of, row_columns
 from mteb_vehicle_search.analysis.fields import json_types
@@ -57,20 +58,7 @@ def test_a_row_of_a_run_alone():
         "tied_queries": None,
         "texts_cut": 3,
         "context_tokens": 32,
-        "pool_ndcg_at_10": None,
-        "pool_ndcg_at_10_ci_low": None,
-        "pool_ndcg_at_10_ci_high": None,
-        "pool_recall_at_1": None,
-        "pool_mean_rank": None,
-        "corrected_ndcg_at_10": None,
-        "corrected_ndcg_at_10_ci_low": None,
-        "corrected_ndcg_at_10_ci_high": None,
-        "corrected_ndcg_at_10_judging_low": None,
-        "corrected_ndcg_at_10_judging_high": None,
-        "corrected_ndcg_at_10_partly": None,
-        "corrected_units": None,
-        "corrected_why": None,
-        "miner_family": None,
+        **NEITHER,
         "n_parameters": 7,
         "embed_dim": 64,
         "precision": "bf16",
@@ -106,20 +94,7 @@ def test_a_row_of_a_result_alone():
         "ndcg_at_10_if_first": None,
         "texts_cut": None,
         "context_tokens": None,
-        "pool_ndcg_at_10": None,
-        "pool_ndcg_at_10_ci_low": None,
-        "pool_ndcg_at_10_ci_high": None,
-        "pool_recall_at_1": None,
-        "pool_mean_rank": None,
-        "corrected_ndcg_at_10": None,
-        "corrected_ndcg_at_10_ci_low": None,
-        "corrected_ndcg_at_10_ci_high": None,
-        "corrected_ndcg_at_10_judging_low": None,
-        "corrected_ndcg_at_10_judging_high": None,
-        "corrected_ndcg_at_10_partly": None,
-        "corrected_units": None,
-        "corrected_why": None,
-        "miner_family": None,
+        **NEITHER,
         "n_parameters": 5,
         "embed_dim": 3,
         "precision": "unknown",

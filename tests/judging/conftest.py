@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import watched
 from judging_pages import JUDGE, new_session
 from waiting import pause_until
 
@@ -25,32 +26,21 @@ def mini() -> EvalSet:
 @pytest.fixture
 def visit(browser):
     """Open the page at an address; nothing may be written to the console or asked of another origin."""
-    contexts, problems, requests = [], [], []
+    with watched(browser) as pages:
 
-    def visit(url: str, context: Any = None, guide: bool = False, **given: Any):
-        if context is None:
-            context = browser.new_context(
-                **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **given}
-            )
-            contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(url)
-        page.wait_for_selector("#stage img, #summary:not([hidden])")
-        if not guide and page.locator("#guide").is_visible():
-            page.click("#guide button")
-        return page
+        def visit(url: str, context: Any = None, guide: bool = False, **given: Any):
+            page = pages.page(context, **given)
+            page.goto(url)
+            page.wait_for_selector("#stage img, #summary:not([hidden])")
+            if not guide and page.locator("#guide").is_visible():
+                page.click("#guide button")
+            return page
 
-    visit.problems = problems
-    yield visit
-    for context in contexts:
-        context.close()
+        visit.problems = pages.problems
+        yield visit
     # A refused answer is logged by the browser itself; tests that want one say so.
-    assert problems == []
-    assert [url for url in requests if not url.startswith("http://127.0.0.1:")] == []
+    assert pages.problems == []
+    assert [url for url in pages.requests if not url.startswith("http://127.0.0.1:")] == []
 
 
 class Served:

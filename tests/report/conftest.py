@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import watched
 from small_runs import MODELS, write_run, write_set
 
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
@@ -34,28 +35,18 @@ def site(eval_set, tmp_path_factory) -> Path:
 @pytest.fixture
 def visit(browser, site):
     """Open the page at an address; nothing may be written to the console or asked of the network."""
-    contexts, problems, requests = [], [], []
+    with watched(browser) as pages:
 
-    def visit(address: str = "", folder: Path = site, context: Any = None, **settings: Any):
-        settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **settings}
-        if context is None:
-            context = browser.new_context(**settings)
-            contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.add_init_script(SHIFTS)
-        page.goto((folder / "index.html").as_uri() + address)
-        page.wait_for_selector("#detail .answers")
-        return page
+        def visit(address: str = "", folder: Path = site, context: Any = None, **settings: Any):
+            page = pages.page(context, **settings)
+            page.add_init_script(SHIFTS)
+            page.goto((folder / "index.html").as_uri() + address)
+            page.wait_for_selector("#detail .answers")
+            return page
 
-    yield visit
-    for context in contexts:
-        context.close()
-    assert problems == []
-    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+        yield visit
+    assert pages.problems == []
+    assert [url for url in pages.requests if not url.startswith(("file:", "data:"))] == []
 
 
 # Sums the layout shifts that no input caused.
