@@ -28,13 +28,15 @@ from mteb_vehicle_search.analysis.reported import reported_rows
 from mteb_vehicle_search.analysis.runs import RESULTS, Found, Skipped, find_results
 from mteb_vehicle_search.analysis.selection import RUNS_HELP
 from mteb_vehicle_search.analysis.sets import SetKey
-from mteb_vehicle_search.analysis.uncertainty import cluster_sums, holm, sign_flip_p_values
+from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.files import new_file
 from mteb_vehicle_search.metrics import scored
 from mteb_vehicle_search.settings import runs_folder
 
 SIGNIFICANCE = 0.05
+# No p-value is below 1 / flips: with fewer for each pair, Holm's method could tell nobody apart among 33 models.
+FLIPS_A_PAIR = 40
 # What is tested in the place of a score that is no mean over queries.
 TESTED = {"median_rank": "mrr_at_10"}
 
@@ -188,7 +190,7 @@ def rank_ranges(runs: dict[int, RunRanks], metric: str = "ndcg_at_10") -> dict[i
         sums = cluster_sums(scores, first.clusters).sums
         differences = np.stack([sums[:, i] - sums[:, j] for i, j in pairs], axis=1)
         differences[np.abs(differences) < 1e-12] = 0.0
-        adjusted = holm(sign_flip_p_values(differences))
+        adjusted = holm(sign_flip_p_values(differences, flips=max(RESAMPLES, FLIPS_A_PAIR * len(pairs))))
         for (i, j), p in zip(pairs, adjusted):
             if p < SIGNIFICANCE:
                 better[(i, j) if means[i] > means[j] else (j, i)] = True

@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.known import chosen_folder, set_named
 from mteb_vehicle_search.eval_set.schema import first_name
 from mteb_vehicle_search.plugin.asked import require_model
+from mteb_vehicle_search.run_record import RunRecord
 
 BEST = 20
 
@@ -95,14 +97,27 @@ def _hits(args: argparse.Namespace, eval_set: EvalSet) -> list[Any]:
         size = getattr(model.mteb_model_meta, "embed_dim", None)
         room = f", {terminal.in_bytes(missing * size * FLOAT_BYTES)}" if size else ""
         sys.stderr.write(
-            f"{missing:,} images of {eval_set.title} are encoded first, once, which takes as long as a run does; their "
-            f"vectors are kept in {corpus.folder}{room}.\n"
+            f"{missing:,} images of {eval_set.title} are encoded first, once, which takes "
+            f"{_time_to_encode(missing, RunRecord.find(), model.mteb_model_meta.name)}; their vectors are kept in "
+            f"{corpus.folder}{room}.\n"
         )
         corpus.encode()
     if args.image is None:
         return corpus.find_text(args.text, args.k)
     with tempfile.TemporaryDirectory(prefix="vehicle-search-") as folder:
         return corpus.find_image(args.image, args.k, Path(folder))
+
+
+def _time_to_encode(images: int, records: Iterable[RunRecord], model: str) -> str:
+    """Return in words how long it takes, at the rate of the model's newest run that encoded any."""
+    own = [one.info for one in records if one.key.model == model]
+    timed = [(str(info.get("finished")), rate) for info in own if isinstance(rate := info.get("images_per_s"), float)]
+    if not timed:
+        return "as long as a run does"
+    _, rate = max(timed)
+    minutes = images / rate / 60
+    time = f"about {minutes:,.0f} min" if minutes >= 1 else "less than a minute"
+    return f"{time} at the {f'{rate:,.0f}' if rate >= 10 else f'{rate:.2g}'} images/s of its last run here"
 
 
 def _file_name(text: str) -> str:

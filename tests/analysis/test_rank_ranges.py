@@ -64,6 +64,13 @@ def test_ranges_say_what_the_tests_say():
     assert odd > 0, "no better score has a later first rank: a rank of one number would have misled there"
 
 
+def test_more_models_get_more_sign_flips():
+    """With 10,000 flips no p-value of the 561 pairs of 34 models could be small enough for Holm's method."""
+    ranges = rank_ranges(world(np.random.default_rng(1), [0.0] * 17 + [4.0] * 17, 40))
+    assert {one.last for n, one in ranges.items() if n < 17} == {17}
+    assert {one.first for n, one in ranges.items() if n >= 17} == {18}
+
+
 @pytest.mark.parametrize("skills", [(1.7,) * 5, (1.6, 1.7, 1.7, 2.0, 2.6)])
 def test_all_true_ranks_lie_in_the_ranges_at_once(skills, monkeypatch):
     """In 95 % of worlds; 200 of them tell 0.95 from less than 0.905 (three standard errors).
@@ -88,6 +95,6 @@ def test_all_true_ranks_lie_in_the_ranges_at_once(skills, monkeypatch):
 
 def test_what_is_better_than_a_better_run_is_better(monkeypatch):
     """p-values that separate 0 from 1 and 1 from 2, but not 0 from 2."""
-    monkeypatch.setattr(leaderboard, "sign_flip_p_values", lambda differences: np.array([0.01, 0.2, 0.01]))
+    monkeypatch.setattr(leaderboard, "sign_flip_p_values", lambda differences, flips: np.array([0.01, 0.2, 0.01]))
     runs = {n: hand_made([1 + n] * 6) for n in range(3)}
     assert rank_ranges(runs) == {0: (1, 1), 1: (2, 2), 2: (3, 3)}

@@ -9,12 +9,14 @@ import webbrowser
 import mteb
 import numpy as np
 import pytest
+from hand_made_runs import hand_made, info_of, table_of
 from PIL import Image
 from small_set import jpeg, small_set
 from toy_encoder import ToyEncoder
 
 from mteb_vehicle_search.cli import main
 from mteb_vehicle_search.plugin import query
+from mteb_vehicle_search.run_record import write_run_record
 
 HOSTILE = "red bus</script><img src=x onerror=alert(1)>"
 
@@ -78,6 +80,21 @@ def test_a_text_finds_the_best_images_and_the_corpus_is_encoded_once(asked, tmp_
     assert main(["query", "toy/encoder", "red", "-k", "3", "--no-open"]) == 0
     assert "encoded" not in capsys.readouterr().err
     assert model.images_seen == seen
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_time_is_told_by_the_newest_run_of_the_model(tmp_path, capsys):
+    command = ["query", "toy/encoder", "red", "--out", str(tmp_path / "page.html")]
+    for name, finished, rate in (
+        ("toy/encoder", "2026-01-02", 0.2),
+        ("toy/encoder", "2026-01-01", 900.0),
+        ("toy/encoder", "2026-01-03", None),
+        ("other/encoder", "2026-01-04", 900.0),
+    ):
+        told = {"model_name": name, "model_revision": finished, "finished": finished, "images_per_s": rate}
+        write_run_record(table_of(hand_made([1])), info_of(**told))
+    assert main(command) == 0
+    assert "once, which takes about 3 min at the 0.2 images/s of its last run here; their" in capsys.readouterr().err
 
 
 def test_vectors_that_a_run_kept_are_used(asked, monkeypatch, capsys, tmp_path):
