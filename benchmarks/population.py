@@ -4,7 +4,7 @@ Draws the corpus of a pool of 20,000 again and again, and prints for each figure
 from the truth in standard errors, how often the 95 % interval holds the truth, and the variance beside that of a simple
 random sample of the same size. An estimate that goes by what queries share is unbiased over pools, not in each: so the
 draws are spread over 20 pools, whose mean errors give the standard error. --drawn does the same on drawn scenes that
-tiny-clip encoded. --settings prints bias and coverage in sixteen other worlds (20 pools of 25 draws each, about 30
+tiny-clip encoded. --settings prints bias and coverage in 24 other worlds (20 pools of 25 draws each, about 30
 minutes). Ends with 1 if a bound is broken.
 """
 
@@ -51,7 +51,8 @@ class Setting(NamedTuple):
 
 
 ACCEPTANCE = Setting(NEAR, 0.3, NOISE, NOISE, CAPTIONED, 0)
-# Fixed, with seeds that no trial before had, before any of them was run.
+# Fixed, with seeds that no trial before had, before any of them was run; an earlier estimator was judged by them, and
+# the form of this one was chosen among several by what they gave.
 SETTINGS = (
     Setting(10, 0.06, 0.1, 0.1, 200, 5_000),
     Setting(10, 0.3, 0.8, 0.8, 600, 5_100),
@@ -61,9 +62,6 @@ SETTINGS = (
     Setting(30, 0.3, 0.1, 0.8, 200, 5_500),
     Setting(40, 0.1, 0.1, 0.8, 600, 5_600),
     Setting(40, 0.2, 0.2, 0.1, 200, 5_700),
-)
-# Fixed likewise, before a new estimator was written, so that it is judged where nobody had looked.
-FURTHER = (
     Setting(5, 0.05, 0.2, 0.2, 400, 6_000),
     Setting(15, 0.15, 0.8, 0.8, 200, 6_100),
     Setting(15, 0.4, 0.2, 0.4, 300, 6_200),
@@ -72,6 +70,17 @@ FURTHER = (
     Setting(35, 0.5, 0.8, 0.4, 400, 6_500),
     Setting(50, 0.08, 0.2, 0.8, 200, 6_600),
     Setting(50, 0.15, 0.4, 0.4, 400, 6_700),
+)
+# Fixed before it was chosen, and run when it was done.
+UNSEEN = (
+    Setting(8, 0.1, 0.4, 0.2, 300, 7_000),
+    Setting(12, 0.05, 0.1, 0.4, 600, 7_100),
+    Setting(20, 0.35, 0.4, 0.8, 200, 7_200),
+    Setting(25, 0.12, 0.2, 0.1, 400, 7_300),
+    Setting(30, 0.2, 0.8, 0.4, 200, 7_400),
+    Setting(35, 0.08, 0.1, 0.2, 600, 7_500),
+    Setting(45, 0.25, 0.4, 0.2, 300, 7_600),
+    Setting(60, 0.1, 0.2, 0.4, 200, 7_700),
 )
 
 
@@ -220,10 +229,10 @@ def main() -> int:
     parser.add_argument("--draws", type=int, help="of all pools together (default: 1,000; in each setting 500)")
     parser.add_argument("--pools", type=int, default=20, help="(default: 20)")
     parser.add_argument("--drawn", action="store_true", help="drawn scenes that tiny-clip encoded, not vectors")
-    parser.add_argument("--settings", action="store_true", help="bias and coverage in sixteen other worlds")
+    parser.add_argument("--settings", action="store_true", help="bias and coverage in 24 other worlds")
     args = parser.parse_args()
     if args.settings:
-        return 0 if across((*SETTINGS, *FURTHER), args.pools, args.draws or 500) else 1
+        return 0 if across((*SETTINGS, *UNSEEN), args.pools, args.draws or 500) else 1
     pools = scenes(args.pools) if args.drawn else synthetic(ACCEPTANCE, args.pools)
     return 0 if accept(pools, args.pools, args.draws or 1_000) else 1
 
