@@ -1,4 +1,4 @@
-"""How far a mean score in a pool may be off for what was sampled: variance, and how that changes with the score.
+"""How far a mean score in a pool may be off for what was sampled: its variance, and limits that count hits.
 
 A figure is a mean over queries of a score expected of each. What a query adds to it, by its hits, is its expectation,
 and what its hits do to the prior that the queries of its group share: the derivative of the steps of EM, carried
@@ -22,30 +22,34 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 
 class SamplingError(NamedTuple):
-    """The squared error to be expected of a mean, and how it would be for another one; all but `slope` at least 0."""
+    """The squared error to be expected of a mean, and what the far images that are above have to do with it."""
 
     variance: float
-    replicated: float  # the jackknife's variance, which has as many degrees of freedom as replicates less one
-    slope: float  # by how much the variance grows with the mean
+    degrees: float  # of freedom of the variance
+    without: float  # the mean, if no far image were above any query
+    hit: float  # by how much it changes with a hit; where hits differ, half of the most
+    unsampled: float  # share of the far images that are not in the corpus
 
-    def limits(self, mean: float, replicates: int, level: float) -> tuple[float, float]:
+    def limits(self, mean: float, level: float) -> tuple[float, float]:
         """Return the means from which the estimate differs by no more than chance has it.
 
-        The error is that which would be there if such a mean were the true one (Wilson, J. Am. Stat. Assoc. 22, 1927):
-        where few far images are above, few are sampled by chance, and the variance seems as low as the score high.
-        Quantiles are Student's; the degrees of freedom are by Satterthwaite (Biometrics Bull. 2, 1946). Towards means
-        of fewer hits half a hit is spared, which is what the slope stands for, since hits are whole (Yates, J. R. Stat.
-        Soc. Suppl. 1, 1934): without, one that comes by chance excludes that next to none are above.
+        What far images do to the mean is a sum of few things that weigh differently: a gamma distribution (Fay and
+        Feuer, Stat. Med. 16, 1997). Half a hit is added to those seen, as Jeffreys' prior has it, which holds what it
+        claims best of all where few are seen (Brown, Cai and DasGupta, Stat. Sin. 13, 2003); where all of them do no
+        more than that, the limit on that side is that none is above. What leaves the variance open widens it as
+        Student's quantiles are wider than those of the normal distribution.
         """
-        from scipy.special import stdtrit
+        from scipy.special import gammaincinv, ndtri, stdtrit
 
-        ratio = max(self.variance / self.replicated, 1.0) if self.replicated else np.inf
-        squared = float(stdtrit(min((replicates - 1) * ratio**2, 1e9), (1 + level) / 2)) ** 2
-        skew = abs(self.slope)
-        middle, spared = squared * skew / 2, min(skew / 2, self.variance**0.5)
-        more = middle + float(np.sqrt(middle**2 + squared * self.variance))
-        fewer = spared - middle + float(np.sqrt(middle**2 + squared * max(self.variance - skew**2 / 2, 0.0)))
-        return (mean - more, mean + fewer) if self.slope < 0 else (mean - fewer, mean + more)
+        upper, hit = (1 + level) / 2, abs(self.hit)
+        wider = float(stdtrit(min(self.degrees, 1e9), upper) / ndtri(upper)) ** 2
+        lost = abs(mean - self.without)
+        expected, variance = lost + hit / 2, wider * self.variance + self.unsampled * hit**2 / 2
+        if not expected or not variance:
+            return mean, mean
+        fewest, most = gammaincinv(expected**2 / variance, [1 - upper, upper]) * variance / expected
+        ends = [self.without + np.sign(self.hit) * end for end in (fewest if lost > hit else 0.0, most)]
+        return min(ends), max(ends)
 
 
 class Measured(NamedTuple):
@@ -60,7 +64,6 @@ class _Part(NamedTuple):
 
     variance: np.ndarray  # float64 [m]
     squared_bias: np.ndarray  # float64 [m]
-    covariance: np.ndarray  # float64 [m], of what queries add to the mean with what they add to the variance
     by_shape: np.ndarray  # float64 [m], by how much the sum changes with the logarithm of the shape
     together: np.ndarray  # float64 [m, r], by how much the sum falls without each replicate
     alone: np.ndarray  # float64 [m], the squares of that, query by query
@@ -73,10 +76,13 @@ def measured(above: FarAbove, hits: np.ndarray, share: float, scores: Sequence[S
     score is greater for a greater rank. Scores that are 0 from about the same rank on are quicker together.
     """
     values, parts, numbers = np.zeros((len(scores), len(hits))), [], []
+    without, most = np.zeros(len(scores)), np.zeros(len(scores))
     chances = _chances(above)
     for number, group in enumerate(above.groups):
         rank = 1.0 + group.bases[:, None] + above.grid[None, :]
         worth = np.stack([score(rank) for score in scores])
+        without += (worth[:, :, 0] @ group.counts.sum(axis=1)) / len(hits)
+        most = np.maximum(most, (-np.diff(worth) / np.diff(above.grid)).max(axis=(1, 2)))
         live = int(worth[:, :, 0].any(axis=0).sum())
         if not live:
             continue
@@ -88,26 +94,25 @@ def measured(above: FarAbove, hits: np.ndarray, share: float, scores: Sequence[S
         values[:, group.queries] = expected[:, group.base, group.value]
         parts.append(part)
         numbers.append(number)
-    if not parts:
-        return [Measured(of_score, SamplingError(0.0, 0.0, 0.0)) for of_score in values]
-    log_shapes = above.log_shapes[np.ix_(numbers, numbers)]
-    whole = _Part._make(np.array(column) for column in zip(*parts))
-    errors = [
-        _error(_Part._make(column[:, m] for column in whole), log_shapes, len(hits), share) for m in range(len(scores))
-    ]
-    return [Measured(*one) for one in zip(values, errors)]
+    log_shapes, hit = above.log_shapes[np.ix_(numbers, numbers)], -most / (2 * share * len(hits))
+    found = []
+    for m, of_score in enumerate(values):
+        own = _Part._make(np.array([column[m] for column in columns]) for columns in zip(*parts)) if parts else None
+        error = _error(own, log_shapes, len(hits), share) if own else (0.0, np.inf)
+        found.append(Measured(of_score, SamplingError(*error, float(without[m]), float(hit[m]), 1 - share)))
+    return found
 
 
-def _error(parts: _Part, log_shapes: np.ndarray, queries: int, share: float) -> SamplingError:
-    """Return the error of a mean, of what is said of its sum by group."""
-    own, bias, covariance, by_shape, together, alone = parts
+def _error(parts: _Part, log_shapes: np.ndarray, queries: int, share: float) -> tuple[float, float]:
+    """Return the variance of a mean and its degrees of freedom (Satterthwaite, Biometrics Bull. 2, 1946), by group."""
+    own, bias, by_shape, together, alone = parts
     lost = together.sum(axis=0)
     scale = len(lost) / max(len(lost) - 1, 1) * (1 - share)
     replicated = scale * float(((lost - lost.mean()) ** 2).sum())
     shared = max(replicated - scale * float(alone.sum()), 0.0)
     variance = float(own.sum() + bias.sum() + by_shape @ log_shapes @ by_shape) + shared
-    slope = float(covariance.sum() / own.sum()) / queries if own.any() else 0.0
-    return SamplingError(variance / queries**2, replicated / queries**2, slope)
+    degrees = (len(lost) - 1) * max(variance / replicated, 1.0) ** 2 if shared and replicated else np.inf
+    return variance / queries**2, degrees
 
 
 def _chances(above: FarAbove) -> np.ndarray:
@@ -126,14 +131,10 @@ def _of_group(
     expected, added, by_shape = _added(above, group, posterior, scores)
     usual = added @ chances
     variance = np.maximum(added**2 @ chances - usual**2, 0.0)
-    _, to_variance, _ = _added(above, group, posterior, variance)
-    covariance = (added * to_variance) @ chances - usual * (to_variance @ chances)
     weights = group.counts @ posterior
-    own, bias, with_variance = (
-        np.einsum("bg,mbg->m", weights, one) for one in (variance, (usual - scores) ** 2, covariance)
-    )
+    own, bias = (np.einsum("bg,mbg->m", weights, one) for one in (variance, (usual - scores) ** 2))
     together, alone = _without_replicates(above.values, group, added, hits[group.queries])
-    return expected, _Part(own, bias, with_variance, by_shape, together, alone)
+    return expected, _Part(own, bias, by_shape, together, alone)
 
 
 def _without_replicates(

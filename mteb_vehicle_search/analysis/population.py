@@ -150,10 +150,9 @@ def _mean_rank(sample: Sample, share: float) -> Measured:
     sums, queries, replicates = sample.hits.sum(axis=0), len(sample.base), len(sample.sizes)
     scale = replicates / max(replicates - 1, 1) * (1 - share) / (share * queries) ** 2
     variance = scale * float(((sums - sums.mean()) ** 2).sum())
-    # Both grow with the hits; the first may be an image that is above one query.
-    above = float(sums.sum()) / (share * queries)
-    slope = variance / above if above else (1 - share) / (share * queries)
-    return Measured(1.0 + sample.base + sample.hits.sum(axis=1) / share, SamplingError(variance, variance, slope))
+    without, hit = 1.0 + float(sample.base.mean()), 1 / (share * queries)
+    error = SamplingError(variance, replicates - 1, without, hit, 1 - share)
+    return Measured(1.0 + sample.base + sample.hits.sum(axis=1) / share, error)
 
 
 def _figures(sample: Sample, ranks: np.ndarray, metrics: Sequence[str]) -> list[Figure]:
@@ -169,7 +168,7 @@ def _figures(sample: Sample, ranks: np.ndarray, metrics: Sequence[str]) -> list[
         if few or replicates < 2:
             interval = sampling = Interval(float(middle) if metric == MEDIAN else mean, None, None)
         else:
-            alone = error.limits(mean, replicates, LEVEL)
+            alone = error.limits(mean, LEVEL)
             interval, sampling = _intervals(metric, values, sample.clusters, alone, whole.ranked_by)
         found.append(Figure(metric, corpus[metric], interval, sampling))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import gamma
 
 from mteb_vehicle_search.analysis import far_images
 from mteb_vehicle_search.analysis.far_images import far_above
@@ -11,6 +12,7 @@ from mteb_vehicle_search.analysis.far_sampling import SamplingError, _added, mea
 from mteb_vehicle_search.metrics import METRICS
 
 FAR, SAMPLED, REPLICATES = 4_000, 1_000, 20
+BEST_TEN = METRICS["recall_at_10"].of_rank
 ABOVE_NONE = METRICS["recall_at_1"].of_rank
 MRR = METRICS["mrr"].of_rank
 
@@ -129,30 +131,64 @@ def test_queries_that_share_images_vary_together():
     base, above = some_above(60)
     base, hits = np.tile(base, 20), np.tile(hits_of(above, np.random.default_rng(3)), (20, 1))
     estimate = far_above(base, hits.sum(axis=1), SAMPLED, FAR)
-    shared = measured(estimate, hits, 0.25, [MRR])[0].error
+    shared = measured(estimate, hits, 0.25, [MRR])[0].error.variance
     # As many hits of each query, but in any replicate: of other images.
-    apart = measured(estimate, np.random.default_rng(5).permuted(hits, axis=1), 0.25, [MRR])[0].error
-    assert shared.variance > 0.8 * shared.replicated > 3 * apart.variance
-    assert apart.variance > 0.5 * apart.replicated
+    apart = measured(estimate, np.random.default_rng(5).permuted(hits, axis=1), 0.25, [MRR])[0].error.variance
+    assert shared > 3 * apart
+
+
+def many(variance: float, degrees: float) -> SamplingError:
+    """Return an error of so many hits that their sum is nearly normal."""
+    return SamplingError(variance, degrees, 100.0, -1e-9, 0.75)
 
 
 def test_a_variance_that_is_well_known_has_the_quantile_of_the_normal_distribution():
-    assert SamplingError(0.04, 0.0, 0.0).limits(0.5, 20, 0.95) == pytest.approx((0.5 - 0.392, 0.5 + 0.392), abs=1e-4)
+    assert many(0.04, np.inf).limits(0.5, 0.95) == pytest.approx((0.5 - 0.392, 0.5 + 0.392), abs=1e-3)
     # Of Student's with 19 degrees of freedom.
-    assert SamplingError(0.04, 0.04, 0.0).limits(0.5, 20, 0.95) == pytest.approx((0.5 - 0.4186, 0.5 + 0.4186), abs=1e-4)
+    assert many(0.04, 19).limits(0.5, 0.95) == pytest.approx((0.5 - 0.4186, 0.5 + 0.4186), abs=1e-3)
 
 
-def test_limits_are_where_the_variance_would_be_that_great():
-    error, mirrored = SamplingError(0.0004, 0.0, -0.02), SamplingError(0.0004, 0.0, 0.02)
-    low, high = error.limits(0.5, 20, 0.95)
-    assert 0.5 - low == pytest.approx(1.96 * np.sqrt(0.0004 - 0.02 * (low - 0.5)), rel=1e-4)
-    # Half a hit less, where there are fewer.
-    assert high - 0.5 - 0.01 == pytest.approx(1.96 * np.sqrt(0.0004 - 0.02 * (high - 0.5)), rel=1e-4)
-    assert mirrored.limits(0.5, 20, 0.95) == pytest.approx((1 - high, 1 - low))
-    # Of one hit: there may be next to none, or as many as five or six.
-    low, high = SamplingError(0.0001, 0.0, -0.01).limits(0.5, 20, 0.95)
-    assert 4.5 < (0.5 - low) / 0.01 < 5
-    assert 0.9 < (high - 0.5) / 0.01 < 1
-    # Nothing was hit: by chance, of 3.8 images that there may be.
-    low, high = SamplingError(0.0, 0.0, -0.01).limits(0.5, 20, 0.95)
-    assert (low, high) == pytest.approx((0.5 - 0.01 * 1.96**2, 0.5), rel=1e-3)
+@pytest.mark.parametrize("hits", [2, 5, 30])
+def test_limits_of_counts_are_those_of_jeffreys_prior(hits):
+    """Of images that weigh the same, so few that were sampled that hits are as good as Poisson."""
+    share, queries = 1e-6, 10
+    weight = 1 / (share * queries)
+    error = SamplingError(hits * weight**2, np.inf, 0.0, weight, 1 - share)
+    low, high = error.limits(hits * weight, 0.95)
+    assert (low / weight, high / weight) == pytest.approx(gamma(hits + 0.5).ppf([0.025, 0.975]), rel=1e-5)
+    # A score falls where a rank grows.
+    mirrored = error._replace(without=0.7, hit=-weight)
+    assert mirrored.limits(0.7 - hits * weight, 0.95) == pytest.approx((0.7 - high, 0.7 - low))
+
+
+def test_what_less_than_a_hit_does_may_be_nothing():
+    error = SamplingError(0.0001, np.inf, 0.5, -0.01, 0.75)
+    low, high = error.limits(0.4901, 0.95)
+    assert high == 0.5
+    assert low < 0.4901 - 2 * 0.01
+    assert error.limits(0.4899, 0.95)[1] < 0.5
+
+
+def test_a_hit_weighs_half_of_the_most_that_it_can():
+    base, above = some_above(200)
+    hits = hits_of(above, np.random.default_rng(4))
+    found = measured(far_above(base, hits.sum(axis=1), SAMPLED, FAR), hits, 0.25, [ABOVE_NONE, MRR, BEST_TEN])
+    assert [one.error.hit for one in found] == pytest.approx([-part / 2 / 0.25 / 200 for part in (1.0, 0.5, 1.0)])
+    assert [one.error.without for one in found] == pytest.approx([(base == 0).mean(), (1 / (1 + base)).mean(), 1.0])
+    assert {one.error.unsampled for one in found} == {0.75}
+
+
+def test_of_a_variance_only_what_queries_share_is_uncertain():
+    base, above = some_above(60)
+    hits = hits_of(above, np.random.default_rng(3))
+    together = measured(
+        far_above(np.tile(base, 20), np.tile(hits.sum(axis=1), 20), SAMPLED, FAR), np.tile(hits, (20, 1)), 0.25, [MRR]
+    )
+    assert together[0].error.degrees == pytest.approx(19, rel=0.3)
+    # Each replicate has a hit: no more is shared than comes by chance.
+    even = np.zeros((40, REPLICATES), int)
+    even[np.arange(40), np.arange(40) % REPLICATES] = 1
+    assert (
+        measured(far_above(np.zeros(40, int), even.sum(axis=1), SAMPLED, FAR), even, 0.25, [MRR])[0].error.degrees
+        == np.inf
+    )

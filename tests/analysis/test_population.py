@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hand_made_runs import hand_made, table_of
 from pool_worlds import MINERS, Pooled, drawn, tiny, usual
+from scipy.stats import gamma
 
 from mteb_vehicle_search import summary
 from mteb_vehicle_search.analysis import population_table as command
@@ -190,9 +191,10 @@ def test_where_nothing_was_hit_something_may_still_be_above():
         assert figure.pool == pytest.approx(figure.corpus, rel=0.01)
         assert figure.sampling.low < figure.pool - 0.5 / queries
         assert figure.sampling.high - figure.pool < 0.1 / queries
-    # As many as 1.96^2 of those that are not sampled may be above a query, each of which stands for far / sampled.
-    share = ranks.arms.sampled / ranks.arms.far
-    most = found[MEAN].corpus + 1.96**2 * (1 - share) / share / queries
+    # Half a hit with Jeffreys' prior, less what is known of those that were sampled.
+    unsampled = 1 - ranks.arms.sampled / ranks.arms.far
+    hits = gamma(0.5 / unsampled).ppf(0.975) * unsampled
+    most = found[MEAN].corpus + hits / (1 - unsampled) / queries
     assert found[MEAN].sampling[1:] == pytest.approx((found[MEAN].corpus, most), rel=1e-4)
 
 
