@@ -106,7 +106,7 @@ class JudgedSample:
             return f"the judgments are of the evaluation set {here}, the run is on {there}"
         if sample.images_id and key.images_id and sample.images_id != key.images_id:
             here, there = sample.images_id[:ID_DIGITS], key.images_id[:ID_DIGITS]
-            return f"people judged the pictures with images id {here}, the run searched {there}"
+            return f"people judged the images with images id {here}, the run searched {there}"
         asked, wanted = run.query_ids[run.first], self.columns.query
         unknown = ~np.isin(wanted, asked)
         if unknown.any():

@@ -8,7 +8,7 @@ from pathlib import Path
 from mteb_vehicle_search.analysis.columns import Entry
 from mteb_vehicle_search.analysis.ranks import RunRanks, load_ranks
 from mteb_vehicle_search.analysis.runs import Found, Result, Skipped, silent_fields
-from mteb_vehicle_search.analysis.sets import Pictures
+from mteb_vehicle_search.analysis.sets import SearchedImages
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.run_record import RunKey, RunRecord
 
@@ -18,7 +18,7 @@ TWO_RUNS = "they are of two runs"
 class Records:
     """Run records by preference, best first; their ranks are read once, and only if they are asked for."""
 
-    def __init__(self, records: Iterable[RunRecord], images: Pictures) -> None:
+    def __init__(self, records: Iterable[RunRecord], images: SearchedImages) -> None:
         self._records = {record.folder: record for record in records}
         self.keys = {folder: images.complete(record.key) for folder, record in self._records.items()}
         self._ranks: dict[Path, RunRanks | ResultsError] = {}
@@ -52,7 +52,7 @@ def pair_with_records(found: Found, known: Found, all_records: bool) -> tuple[li
     results come before others, newer ones before older ones.
     """
     every = [*found.records, *known.records]
-    images = Pictures([*(one.key for one in found.results), *(record.key for record in every)])
+    images = SearchedImages([*(one.key for one in found.results), *(record.key for record in every)])
     near = {record.folder for record in ([] if all_records else found.records)}
 
     def preference(record: RunRecord) -> tuple:

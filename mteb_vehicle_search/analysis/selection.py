@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mteb_vehicle_search.analysis import names
 from mteb_vehicle_search.analysis.runs import RESULTS, files_below, open_record
-from mteb_vehicle_search.analysis.sets import ID_DIGITS, Pictures, SetKey, other_pixels, title_of
+from mteb_vehicle_search.analysis.sets import ID_DIGITS, SearchedImages, SetKey, other_pixels, title_of
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.run_record import RunKey, RunRecord
 from mteb_vehicle_search.settings import runs_folder
@@ -55,11 +55,11 @@ class Selection:
 
     def __init__(self, records: Sequence[RunRecord], beside: Sequence[RunRecord] = ()) -> None:
         self.records = records
-        self._pictures = Pictures(record.key for record in [*records, *beside])
+        self._searched = SearchedImages(record.key for record in [*records, *beside])
 
     def key(self, record: RunRecord) -> RunKey:
         """Return what decided the numbers of a run."""
-        return self._pictures.complete(record.key)
+        return self._searched.complete(record.key)
 
     def newest(self, records: Iterable[RunRecord]) -> list[RunRecord]:
         """Return one record of each run, the one that finished last, sorted by key."""

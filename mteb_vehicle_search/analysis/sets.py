@@ -27,7 +27,7 @@ class SetKey(NamedTuple):
         return cls(table["content_id"], table["images_id"] or "")
 
 
-class Pictures:
+class SearchedImages:
     """The images that runs are known to have searched.
 
     Earlier versions did not write down which: a run that does not tell is of the only known images of its content id,

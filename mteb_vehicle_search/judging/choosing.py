@@ -49,7 +49,7 @@ def choose(models: Sequence[str], data: Path | None, runs: Path | None, judgment
         eval_set = eval_set or _set_of(records[0])
         if foreign := [one for one in records if not _searched(one, eval_set)]:
             raise ResultsError(
-                f"{foreign[0].key.full_name} searched other pictures than those of {eval_set.folder}.",
+                f"{foreign[0].key.full_name} searched other images than those of {eval_set.folder}.",
                 "Name the evaluation set of the runs with --data, or run the model again.",
             )
         found = [load_ranks(record) for record in records]
@@ -73,7 +73,7 @@ def _set_of(record: RunRecord) -> EvalSet:
 
 
 def _searched(record: RunRecord, eval_set: EvalSet) -> bool:
-    """Tell whether a run searched just these pictures, or does not tell which."""
+    """Tell whether a run searched just these images, or does not tell which."""
     return record.key.content_id == eval_set.content_id and record.key.images_id in ("", eval_set.images_id)
 
 
@@ -82,7 +82,7 @@ def _with_runs(sets, records: Sequence[RunRecord]) -> tuple[EvalSet, list[RunRec
     for eval_set in sets:
         asked.append(str(eval_set.folder))
         of_content = [one for one in records if one.key.content_id == eval_set.content_id]
-        # Telling the pictures takes a look at every image.
+        # Telling the images takes a look at every image.
         if here := [one for one in of_content if _searched(one, eval_set)]:
             return eval_set, Selection(here).newest(here)
     raise ResultsError(f"There is no run record of {', '.join(asked) or 'any evaluation set'}.", RUN_HINT)

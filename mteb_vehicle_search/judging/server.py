@@ -39,7 +39,7 @@ except ModuleNotFoundError as error:
 
 from mteb_vehicle_search.judging.address import address_of
 from mteb_vehicle_search.judging.guard import Guard
-from mteb_vehicle_search.judging.pictures import Pictures
+from mteb_vehicle_search.judging.read_ahead import ReadAhead
 from mteb_vehicle_search.judging.session import Item, Session, Summary
 from mteb_vehicle_search.judgments import JudgeFile
 from mteb_vehicle_search.terminal import NO_ROOM, say
@@ -87,7 +87,7 @@ def serve(
         server = uvicorn.Server(config)
         page.on_finish = lambda: setattr(server, "should_exit", True)
         # Ctrl-C arrives as an interruption, after the last answer has left.
-        with page.pictures.reading(), suppress(KeyboardInterrupt):
+        with page.images.reading(), suppress(KeyboardInterrupt):
             say(f"Judging as {session.judge}: {address.url}\nCtrl-C stops; the same command goes on.")
             if open_browser:
                 # In a thread: some browsers come back when they are closed. The socket listens already.
@@ -105,7 +105,7 @@ class Page:
         self.session, self._half_width = session, half_width
         self.file = JudgeFile(session.folder, session.judge)
         known = (image for unit in session.units for image in unit.known)
-        self.pictures = Pictures(session.eval_set, [*(item.image for item in session.items), *known])
+        self.images = ReadAhead(session.eval_set, [*(item.image for item in session.items), *known])
         self.on_finish: Callable[[], object] = lambda: None
         self.finished = False
         self._tab = ""
@@ -233,7 +233,7 @@ class Page:
             raise HTTPException(404, "There is no such image.") from error
 
     async def _jpeg(self, image: str) -> Response:
-        return Response(await run_in_threadpool(self.pictures.get, image), media_type="image/jpeg")
+        return Response(await run_in_threadpool(self.images.get, image), media_type="image/jpeg")
 
 
 async def _json(request: Request) -> dict[str, Any]:

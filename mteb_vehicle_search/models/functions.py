@@ -112,14 +112,14 @@ class FunctionsEncoder(AbsEncoder):
     def _told_by_vectors(self) -> str:
         """Return a digest of what the functions give for the probes."""
         told = hashlib.sha256()
-        for kind, items in (("image", _pictures()), ("text", list(PROBES))):
+        for kind, items in (("image", _probe_images()), ("text", list(PROBES))):
             vectors = self._vectors(kind, items)
             told.update(json.dumps([kind, *vectors.shape]).encode())
             told.update(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
         return told.hexdigest()[:40]
 
 
-def _pictures() -> list[Image.Image]:
+def _probe_images() -> list[Image.Image]:
     """Return images of two shapes that differ in every pixel."""
     made = []
     for width, height in PROBE_SIZES:

@@ -33,7 +33,7 @@ from mteb_vehicle_search.report.scripts import script_data
 from mteb_vehicle_search.report.thumbnails import COLUMNS, PER_SHEET, Thumbnails, write_thumbnails
 
 MARKER = "vehicle-search-report.json"
-# Of the whole site. What is left of it after text and scripts goes to the pictures.
+# Of the whole site. What is left of it after text and scripts goes to the images.
 SITE_BYTES = 58_000_000
 STATIC = Path(__file__).parent / "static"
 RUN_HINT = "Run a model first: mteb run -t VehicleImageSearchMini -m vehicle-search/tiny-clip"
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
         sys.stderr.write(f"not on the page: {other}, another evaluation set than {eval_set.folder}\n")
     size = build_report(board, eval_set, args.out)
     if size > SITE_BYTES:
-        sys.stderr.write(f"The pictures are as small as they get; the site is larger than {SITE_BYTES / 1e6:.0f} MB.\n")
+        sys.stderr.write(f"The images are as small as they get; the site is larger than {SITE_BYTES / 1e6:.0f} MB.\n")
     print(f"Wrote {args.out / 'index.html'} ({size / 1e6:.1f} MB).")  # noqa: T201
     return 0
 
@@ -102,21 +102,21 @@ def choose_eval_set(board: Leaderboard, data: Path | None = None) -> EvalSet:
 
 
 def set_of(board: Leaderboard, eval_set: EvalSet) -> SetKey | None:
-    """Return which of the leaderboard's sets this is, if it has ranks of runs that searched just its pictures.
+    """Return which of the leaderboard's sets this is, if it has ranks of runs that searched just its images.
 
-    Runs that do not tell which pictures they searched are taken where there are no others.
+    Runs that do not tell which images they searched are taken where there are no others.
     """
     with_ranks = [
         key for key, entries in board.entries.items() if any(entry.ranks and entry.ranks.is_whole for entry in entries)
     ]
     of_content = [key for key in with_ranks if key.content_id == eval_set.content_id]
-    # Telling the pictures takes a look at every image.
+    # Telling the images takes a look at every image.
     wanted = ("", eval_set.images_id) if any(key.images_id for key in of_content) else ("",)
     return max((key for key in of_content if key.images_id in wanted), default=None)
 
 
 def _pixels(board: Leaderboard, eval_set: EvalSet) -> str:
-    """Say how the pictures of a set differ from those of the runs with its content id; "" if there are no such runs."""
+    """Say how the images of a set differ from those of the runs with its content id; "" if there are no such runs."""
     about = {"images_id": eval_set.images_id, "sources_id": eval_set.sources_id}
     for table in board.document["tables"]:
         if table["content_id"] == eval_set.content_id and table["images_id"] not in (None, eval_set.images_id):
@@ -137,9 +137,9 @@ def _what(board: Leaderboard, table: dict[str, Any]) -> str:
     models = ", ".join(row["name"] for row in table["rows"])
     alike = [one for one in board.document["tables"] if one["content_id"] == table["content_id"] and one is not table]
     images = (table["images_id"] or "unknown")[:ID_DIGITS]
-    pictures = f", images id {images}: {other_pixels(alike[0], table)}" if alike else ""
+    pixels = f", images id {images}: {other_pixels(alike[0], table)}" if alike else ""
     records = "" if any(row["has_run_record"] for row in table["rows"]) else ", no run record"
-    return f"{models} on {table['title']} (content id {table['content_id'][:ID_DIGITS]}{pictures}{records})"
+    return f"{models} on {table['title']} (content id {table['content_id'][:ID_DIGITS]}{pixels}{records})"
 
 
 def build_report(board: Leaderboard, eval_set: EvalSet, out: Path) -> int:
@@ -201,7 +201,7 @@ def _write_site(folder: Path, board: Leaderboard, eval_set: EvalSet) -> None:
 
 
 def thumbnail_index(thumbnails: Thumbnails) -> dict[str, Any]:
-    """Return what cuts a picture out of its sheet; a size is width * 256 + height."""
+    """Return what cuts an image out of its sheet; a size is width * 256 + height."""
     return {
         "tile": thumbnails.tile_px,
         "columns": COLUMNS,

@@ -19,7 +19,7 @@ from mteb_vehicle_search.report import judged as judging
 from mteb_vehicle_search.report import suspects
 from mteb_vehicle_search.report.page_data import Growth, Model, Rows
 from mteb_vehicle_search.report.pairs import Pairs
-from mteb_vehicle_search.report.thumbnails import picture_of
+from mteb_vehicle_search.report.thumbnails import decode_image
 from mteb_vehicle_search.report.twins import grid_of, near
 
 # Rows whose top tens are in one file, of one model. Fewer make many files, more make a query wait for others' tens.
@@ -160,7 +160,7 @@ def _suspects(
 
     @cache
     def colours(image: int) -> np.ndarray:
-        return grid_of(picture_of(rows.shown[image], eval_set.jpeg(rows.shown[image])))
+        return grid_of(decode_image(rows.shown[image], eval_set.jpeg(rows.shown[image])))
 
     electorate = suspects.voters([model.ranks for model in shown if model.ranks])
     return {

@@ -1,7 +1,7 @@
-"""Small pictures for the page: each image once, many to a file.
+"""Small images for the page: each once, many to a file.
 
-One file per picture would be tens of thousands of files, most smaller than a block of the disk, each with its own
-header. So pictures lie on sheets of `COLUMNS` x `ROWS` tiles, in the order in which the page first shows them: what a
+One file per image would be tens of thousands of files, most smaller than a block of the disk, each with its own
+header. So they lie on sheets of `COLUMNS` x `ROWS` tiles, in the order in which the page first shows them: what a
 query needs is mostly on one or two sheets.
 """
 
@@ -32,12 +32,12 @@ BATCH = 200
 
 
 class Thumbnails(NamedTuple):
-    """What the page must know to cut a picture out of its sheet.
+    """What the page must know to cut an image out of its sheet.
 
     Attributes:
-        tile_px: Side of a tile; picture n is tile n % PER_SHEET of sheet n // PER_SHEET, at the tile's top left.
+        tile_px: Side of a tile; image n is tile n % PER_SHEET of sheet n // PER_SHEET, at the tile's top left.
         quality: Of the WebP encoder.
-        sizes: (width, height) of each picture in pixels.
+        sizes: (width, height) of each image in pixels.
         bytes: Size of all sheets.
     """
 
@@ -95,7 +95,7 @@ def _read(eval_set: EvalSet, sheets: list[list[str]]) -> dict[str, bytes]:
 def make_sheet(
     images: Sequence[str], read: dict[str, bytes], tile: int, quality: int
 ) -> tuple[bytes, list[tuple[int, int]]]:
-    """Return one sheet as WebP bytes, and (width, height) of the pictures on it.
+    """Return one sheet as WebP bytes, and (width, height) of the images on it.
 
     Raises:
         EvalSetError: An image cannot be decoded.
@@ -105,18 +105,18 @@ def make_sheet(
     sizes = []
     for place, image in enumerate(images):
         y, x = divmod(place, COLUMNS)
-        picture = picture_of(image, read[image])
-        ratio = min(1.0, tile / max(picture.size))
-        size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-        sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), (x * tile, y * tile))
+        decoded = decode_image(image, read[image])
+        ratio = min(1.0, tile / max(decoded.size))
+        size = (max(1, round(decoded.width * ratio)), max(1, round(decoded.height * ratio)))
+        sheet.paste(decoded.resize(size, Image.Resampling.LANCZOS), (x * tile, y * tile))
         sizes.append(size)
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue(), sizes
 
 
-def picture_of(image: str, data: bytes) -> Image.Image:
-    """Return the picture, in RGB, that the JPEG bytes of an image hold.
+def decode_image(image: str, data: bytes) -> Image.Image:
+    """Return the pixels, in RGB, that the JPEG bytes of an image hold.
 
     Raises:
         EvalSetError: It cannot be decoded.

@@ -38,8 +38,8 @@ def near(
 ) -> list[Twin]:
     """Return images of any top ten that look like the relevant image, by differing bits, then by colour.
 
-    The hash is of grey pictures: it takes equal shapes in other colours, and any two flat pictures, for equal. So the
-    colours must agree as well, and a flat picture is nobody's twin.
+    The hash is of grey images: it takes equal shapes in other colours, and any two flat images, for equal. So the
+    colours must agree as well, and a flat image is nobody's twin.
 
     Args:
         relevant: That of `page_data.Rows`, [r].
@@ -63,9 +63,9 @@ def near(
     return sorted(pairs, key=lambda one: (one.bits, one.colour, one.rows[0], one.image))[:MOST]
 
 
-def grid_of(picture: Image.Image) -> np.ndarray:
-    """Return the mean colours of GRID x GRID equal parts of a picture, uint8 [GRID, GRID, 3]."""
-    return np.asarray(picture.convert("RGB").resize((GRID, GRID), Image.Resampling.BOX))
+def grid_of(image: Image.Image) -> np.ndarray:
+    """Return the mean colours of GRID x GRID equal parts of an image, uint8 [GRID, GRID, 3]."""
+    return np.asarray(image.convert("RGB").resize((GRID, GRID), Image.Resampling.BOX))
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> int:
@@ -73,5 +73,5 @@ def _apart(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def _flat(grid: np.ndarray) -> bool:
-    """Say whether the parts of a picture differ by less than twins may."""
+    """Say whether the parts of an image differ by less than twins may."""
     return bool((np.ptp(grid.reshape(-1, 3), axis=0) <= FARTHEST).all())

@@ -117,14 +117,14 @@ def _set_of_one(path: Path, like: EvalSet, folder: Path) -> EvalSet:
     policy, buffer = like.policy, io.BytesIO()
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+            upright = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise UsageError(
             f"{path} is no image that can be read: {error}.", "Name a file such as photograph.jpg."
         ) from error
-    ratio = min(1.0, policy.shortest_side_px / min(picture.size))
-    size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-    picture.resize(size, Image.Resampling[policy.resample.upper()]).save(buffer, "JPEG", quality=policy.jpeg_quality)
+    ratio = min(1.0, policy.shortest_side_px / min(upright.size))
+    size = (max(1, round(upright.width * ratio)), max(1, round(upright.height * ratio)))
+    upright.resize(size, Image.Resampling[policy.resample.upper()]).save(buffer, "JPEG", quality=policy.jpeg_quality)
     facts = {"source": "file", "split": "", "captioned": True, "class_index": -1, "wnid": "", "class_name": ""}
     facts |= {"vehicle_score": None, "width": size[0], "height": size[1], "sha256": "", "perceptual_hash": ""}
     return write_eval_set(

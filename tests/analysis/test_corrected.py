@@ -195,9 +195,9 @@ OTHER = {
         {"content_id": "6" * 64},
         "the judgments are of the evaluation set 555555555555, the run is on 666666666666",
     ),
-    "other pictures": (
+    "other images": (
         {"images_id": "b" * 64},
-        "people judged the pictures with images id aaaaaaaaaaaa, the run searched bbbbbbbbbbbb",
+        "people judged the images with images id aaaaaaaaaaaa, the run searched bbbbbbbbbbbb",
     ),
 }
 

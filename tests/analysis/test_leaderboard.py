@@ -531,7 +531,7 @@ def test_runs_over_other_pixels_have_tables_of_their_own(home, capsys):
     assert f"{start} other images." in text
 
 
-def test_a_run_that_does_not_tell_its_pictures_joins_the_only_ones(home, write_result):
+def test_a_run_that_does_not_tell_its_images_joins_the_only_ones(home, write_result):
     put("org/m", [1, 1], **TOLD)
     write_result("org/old", {"ndcg_at_10": 0.5})
     assert names_and_scores(build_leaderboard()) == [[("org/m", 1.0), ("org/old", 0.5)]]

@@ -107,7 +107,7 @@ def test_an_earlier_run_that_was_made_again_is_one_run():
         assert one.result is (results[-1] if results else None)
 
 
-def test_pictures_that_are_not_told_are_by_themselves_where_there_are_several():
+def test_images_that_are_not_told_are_by_themselves_where_there_are_several():
     silent = record(precision="fp32", encoder={"preprocess": "exact"})
     others = [record(**{**TOLD, "images_id": images * 64}) for images in "78"]
     found = pairs([], [silent, *others])

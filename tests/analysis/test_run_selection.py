@@ -403,7 +403,7 @@ class TestOtherPixels:
         assert folders(choose_runs(["org/good"], content_id="77")) == [two[0].folder]
         assert folders(choose_runs(["org/good", "org/poor"])) == [other.folder, two[1].folder]
 
-    def test_a_run_that_does_not_tell_joins_the_only_pictures(self, home):
+    def test_a_run_that_does_not_tell_joins_the_only_images(self, home):
         told, silent = write(images_id="7" * 64), write("org/poor")
         for models in (
             ["org/good", "org/poor"],

@@ -217,9 +217,9 @@ def test_a_set_without_runs_says_how_to_get_some(judge, capsys, tmp_path):
     assert "There is no run record of" in capsys.readouterr().err
 
 
-def test_runs_that_searched_other_pictures_are_refused(judge, eval_set):
+def test_runs_that_searched_other_images_are_refused(judge, eval_set):
     small_runs.write_run(eval_set, C, about={"images_id": "9" * 64})
-    assert "searched other pictures than those of" in judge(C, status=1).err
+    assert "searched other images than those of" in judge(C, status=1).err
     assert "by 2 runs.\n" in judge().out
 
 

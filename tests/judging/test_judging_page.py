@@ -289,8 +289,8 @@ def test_stop_go_on_and_finish(serve, visit):
 def test_an_image_that_cannot_be_shown_can_be_passed(serve, visit, monkeypatch):
     served = serve(units=2, each=2, checks=0)
     damaged = served.session.items[1].image
-    real = served.page.pictures.get
-    monkeypatch.setattr(served.page.pictures, "get", lambda image: b"no JPEG" if image == damaged else real(image))
+    real = served.page.images.get
+    monkeypatch.setattr(served.page.images, "get", lambda image: b"no JPEG" if image == damaged else real(image))
     page = visit(served.url)
     press(page, "1")
     until(page, "() => document.getElementById('stage').textContent === 'This image cannot be shown.'")

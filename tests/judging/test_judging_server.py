@@ -24,7 +24,7 @@ from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.judging import server
 from mteb_vehicle_search.judging.address import address_of
 from mteb_vehicle_search.judging.guard import Guard
-from mteb_vehicle_search.judging.pictures import Pictures
+from mteb_vehicle_search.judging.read_ahead import ReadAhead
 
 PORT, TOKEN = 8123, "the-token"
 ORIGIN = f"http://127.0.0.1:{PORT}"
@@ -305,7 +305,7 @@ def test_an_image_that_cannot_be_read(client, session, page, monkeypatch):
     def damaged(image):
         raise VehicleSearchError("corpus/test.parquet cannot be read")
 
-    monkeypatch.setattr(page.pictures, "get", damaged)
+    monkeypatch.setattr(page.images, "get", damaged)
     answer = client.get(f"/image/{session.items[0].key}")
     assert answer.status_code == 500
     assert "cannot be read" in answer.json()["error"]
@@ -332,15 +332,15 @@ def test_the_half_width_is_computed_again_every_five_units(session):
         pause_until(lambda: page._width is None)
 
 
-def test_pictures_are_read_ahead_and_otherwise_when_asked_for(eval_set, monkeypatch):
+def test_images_are_read_ahead_and_otherwise_when_asked_for(eval_set, monkeypatch):
     ids = eval_set.corpus_ids()
-    pictures = Pictures(eval_set, ids[:3])
-    assert pictures.get(ids[1]) == eval_set.jpeg(ids[1])
-    with pictures.reading():
-        pause_until(lambda: len(pictures._held) == 3)
+    ahead = ReadAhead(eval_set, ids[:3])
+    assert ahead.get(ids[1]) == eval_set.jpeg(ids[1])
+    with ahead.reading():
+        pause_until(lambda: len(ahead._held) == 3)
     monkeypatch.setattr(eval_set, "jpeg", lambda image: b"asked")
-    assert Image.open(io.BytesIO(pictures.get(ids[0]))).size == (40, 32)
-    assert pictures.get(ids[4]) == b"asked"
+    assert Image.open(io.BytesIO(ahead.get(ids[0]))).size == (40, 32)
+    assert ahead.get(ids[4]) == b"asked"
 
 
 def test_reading_ahead_ends_at_a_damaged_file_and_with_the_block(eval_set, monkeypatch):
@@ -349,7 +349,7 @@ def test_reading_ahead_ends_at_a_damaged_file_and_with_the_block(eval_set, monke
 
     monkeypatch.setattr(eval_set, "jpeg", damaged)
     before = threading.active_count()
-    with Pictures(eval_set, eval_set.corpus_ids()).reading():
+    with ReadAhead(eval_set, eval_set.corpus_ids()).reading():
         pass
     assert threading.active_count() == before
 

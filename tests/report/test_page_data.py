@@ -25,7 +25,7 @@ from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report import page_data, scripts
 from mteb_vehicle_search.report.page_data import Growth, Model, Rows, gather, growth_of, models_of
 from mteb_vehicle_search.report.scripts import script_data
-from mteb_vehicle_search.report.thumbnails import picture_of
+from mteb_vehicle_search.report.thumbnails import decode_image
 
 # Two full blocks of the page's data and the beginning of a third.
 QUERIES = 2 * 512 + 40
@@ -322,7 +322,7 @@ def test_equal_shapes_in_other_colours_are_no_duplicates(small):
     }
     assert {(one["bits"], one["colour"]) for one in found} == {(0, 0)}
     # One image gets the colours of the others in another order, which its grey hash hardly notices.
-    red, green, blue = picture_of("", eval_set.jpeg(world.images[0])).split()
+    red, green, blue = decode_image("", eval_set.jpeg(world.images[0])).split()
     buffer = io.BytesIO()
     Image.merge("RGB", (green, blue, red)).save(buffer, "JPEG")
     painted = found[0]["image"]

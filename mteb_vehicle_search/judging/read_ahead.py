@@ -10,7 +10,7 @@ from mteb_vehicle_search.errors import VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
 
 
-class Pictures:
+class ReadAhead:
     """JPEG bytes by id, of an evaluation set; those that are wanted are held in memory (about 5 kB each)."""
 
     def __init__(self, eval_set: EvalSet, wanted: Iterable[str]) -> None:
