@@ -46,10 +46,10 @@ max_distance = 0
 
 @lru_cache(maxsize=1)
 def scenes():
-    """Forty photo-like pictures; the images are cut from them with another shift and colour each."""
+    """Forty photo-like images; the images are cut from them with another shift and colour each."""
     import numpy as np
 
-    from data_prep.sources.drawn.pictures import draw_photo_like
+    from data_prep.sources.drawn.images import draw_photo_like
 
     return [np.asarray(draw_photo_like(seed)) for seed in range(40)]
 

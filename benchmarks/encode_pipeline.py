@@ -85,7 +85,7 @@ VECTORS = torch.randn((4096, DIMENSION), generator=torch.Generator().manual_seed
 
 
 class AsMteb:
-    """The same device behind an encoder as mteb knows them: batches of pictures from its loader."""
+    """The same device behind an encoder as mteb knows them: batches of images from its loader."""
 
     def __init__(self, device: StandIn) -> None:
         self.device_of, self.mteb_model_meta = device, device.mteb_model_meta

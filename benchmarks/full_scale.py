@@ -26,8 +26,8 @@ from typing import Any
 
 import psutil
 
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.phrases import captions
-from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.scene import Scene, random_scene
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import CorpusImage, ImagePolicy, Qrel, Query
@@ -37,7 +37,7 @@ SAMPLE = 4096  # Images that the two limits are measured on.
 QUALITY = 70
 
 
-def picture(scene: Scene) -> bytes:
+def draw_jpeg(scene: Scene) -> bytes:
     """Return a scene as the evaluation set stores it."""
     file = io.BytesIO()
     draw(scene).save(file, "JPEG", quality=QUALITY)
@@ -55,7 +55,7 @@ def draw_set(folder: Path, captioned: int, images: int) -> EvalSet:
 
     def corpus() -> Iterator[CorpusImage]:
         with ProcessPoolExecutor() as pool:
-            jpegs = pool.map(picture, (scene for _, scene in named), chunksize=64)
+            jpegs = pool.map(draw_jpeg, (scene for _, scene in named), chunksize=64)
             for done, ((name, _), jpeg) in enumerate(zip(named, jpegs), start=1):
                 if done % 10_000 == 0:
                     print(f"  {done} scenes drawn", flush=True)

@@ -33,7 +33,7 @@ def draw_shards(folder: Path, shards: int, rows: int, photos: int) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
     from format_twins import Classed, write_shards
 
-    from data_prep.sources.drawn.pictures import draw_photo_like
+    from data_prep.sources.drawn.images import draw_photo_like
     from data_prep.sources.imagenet.classes import wnids
 
     files = []

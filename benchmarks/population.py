@@ -144,7 +144,7 @@ def synthetic(setting: Setting, pools: int) -> Iterator[Pooled]:
 def scenes(pools: int) -> Iterator[Pooled]:
     """Yield 20,000 drawn scenes as tiny-clip sees them, each time with 200 others that have captions.
 
-    The miners see the pictures small: 8 x 8 colours, 12 x 12 greys, and how much there is of each of 64 colours.
+    The miners see the images small: 8 x 8 colours, 12 x 12 greys, and how much there is of each of 64 colours.
     """
     generator = random.Random("population")
     drawn_scenes = [random_scene(generator) for _ in range(POOL + CAPTIONED * pools)]
@@ -166,13 +166,13 @@ def scenes(pools: int) -> Iterator[Pooled]:
 
 
 def small(pixels: torch.Tensor, side: int) -> np.ndarray:
-    """Return pictures as unit vectors of so many parts, each less the mean of all pictures, float32 [n, d]."""
+    """Return images as unit vectors of so many parts, each less the mean of all images, float32 [n, d]."""
     parts = adaptive_avg_pool2d(pixels.float(), side).flatten(1).numpy()
     return unit(parts - parts.mean(axis=0))
 
 
 def histogram(pixels: torch.Tensor) -> np.ndarray:
-    """Return how much of 64 colours there is in each picture, as unit vectors, float32 [n, 64]."""
+    """Return how much of 64 colours there is in each image, as unit vectors, float32 [n, 64]."""
     colours = (pixels >> 6).long()
     code = (colours[:, 0] * 16 + colours[:, 1] * 4 + colours[:, 2]).flatten(1)
     return unit(np.sqrt(np.stack([np.bincount(row, minlength=64) for row in code.numpy()])).astype(np.float32))

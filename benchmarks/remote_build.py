@@ -57,7 +57,7 @@ class Drawn:
 
 def draw_photos() -> list[bytes]:
     """Photographs, which recur under other names, since drawing is slow."""
-    from data_prep.sources.drawn.pictures import draw_photo_like
+    from data_prep.sources.drawn.images import draw_photo_like
 
     files = []
     for seed in range(PHOTOS):

@@ -123,7 +123,7 @@ def build(sites: Path, data: Path, models: int) -> Path:
 
 
 def time_open(page: Page, site: Path) -> float:
-    """Return the seconds from the address to the first query with its pictures."""
+    """Return the seconds from the address to the first query with its images."""
     start = time.perf_counter()
     page.goto((site / "index.html").as_uri(), wait_until="commit")
     page.wait_for_selector("#detail .answers")

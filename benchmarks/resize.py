@@ -35,7 +35,7 @@ def bare(data: bytes) -> int:
 
 
 def photos(count: int) -> list[bytes]:
-    from data_prep.sources.drawn.pictures import draw_photo_like
+    from data_prep.sources.drawn.images import draw_photo_like
 
     files = []
     for seed in range(count):

@@ -33,7 +33,7 @@ TINY_CLIP = ROOT / "mteb_vehicle_search" / "models" / "tiny_clip"
 
 
 def tables(data: Path) -> tuple[list[bytes], list[str], list[str], list[str], dict[str, str]]:
-    """Return pictures, their ids, captions, their ids, and the image of each caption."""
+    """Return images, their ids, captions, their ids, and the image of each caption."""
     import pyarrow.parquet as pq
 
     def column(kind: str, name: str) -> list[Any]:
@@ -83,7 +83,7 @@ def plain(data: Path) -> None:
 
 
 def clip_benchmark(data: Path) -> None:
-    """Be CLIP_benchmark's retrieval, over a dataset of the set's pictures and captions."""
+    """Be CLIP_benchmark's retrieval, over a dataset of the set's images and captions."""
     import io
 
     import torch
@@ -96,7 +96,7 @@ def clip_benchmark(data: Path) -> None:
     for name, text in zip(text_ids, texts):
         captions.setdefault(wanted[name], []).append(text)
 
-    class Pictures(torch.utils.data.Dataset):
+    class SetImages(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return len(images)
 
@@ -106,7 +106,7 @@ def clip_benchmark(data: Path) -> None:
     def collated(rows: list[Any]) -> Any:
         return torch.stack([pixels for pixels, _ in rows]), [texts for _, texts in rows]
 
-    loader = torch.utils.data.DataLoader(Pictures(), batch_size=BATCH, num_workers=os.cpu_count(), collate_fn=collated)
+    loader = torch.utils.data.DataLoader(SetImages(), batch_size=BATCH, num_workers=os.cpu_count(), collate_fn=collated)
     print(zeroshot_retrieval.evaluate(model, loader, tokenizer, "cpu", amp=False, recall_k_list=[1, 10]))
 
 
@@ -130,9 +130,9 @@ def stock_mteb(data: Path) -> None:
         def load_data(self, **given: Any) -> None:
             images, ids, texts, text_ids, wanted = tables(data)
             features = datasets.Features({"id": datasets.Value("string"), "image": datasets.Image()})
-            pictures = {"id": ids, "image": [{"bytes": one, "path": None} for one in images]}
+            corpus = {"id": ids, "image": [{"bytes": one, "path": None} for one in images]}
             split: Any = {
-                "corpus": datasets.Dataset.from_dict(pictures, features=features),
+                "corpus": datasets.Dataset.from_dict(corpus, features=features),
                 "queries": datasets.Dataset.from_dict({"id": text_ids, "text": texts}),
                 "relevant_docs": {query: {image: 1} for query, image in wanted.items()},
                 "top_ranked": None,

@@ -116,9 +116,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             add(f"--{name}", metavar="SRC", help=source.help)
     table = "file or URL of the captions (default: the file beside the images, or the hub's where that is another one)"
     add("--captions", default="", metavar="FILE", help=table)
-    own = "folder or URL of captioned pictures of your own (default: as the preset says)"
+    own = "folder or URL of captioned images of your own (default: as the preset says)"
     add("--captioned", metavar="SRC", help=own)
-    add("--distractors", metavar="SRC", help="likewise of uncaptioned pictures")
+    add("--distractors", metavar="SRC", help="likewise of uncaptioned images")
     add("--out", type=Path, metavar="FOLDER", help="default: where the task looks for it")
     listed = "'published', or a file of image names: keep these images and run no classifier"
     add("--selection", metavar="LIST", help=listed)

@@ -13,7 +13,7 @@ PROGRAM = Program(
     {
         "init": Command(
             "data_prep.init",
-            "look at a folder of pictures and captions, and write a preset for it",
+            "look at a folder of images and captions, and write a preset for it",
             "It says what it found; the preset is a commented TOML file that 'vehicle-search-data build' takes.",
         ),
         "build": Command(
@@ -35,7 +35,7 @@ PROGRAM = Program(
         "recipe": Command(
             "data_prep.recipes.writing",
             "write what others need to rebuild a set from their own copies",
-            "It names every image, caption and judgement with digests, and holds neither a picture nor a caption.\n"
+            "It names every image, caption and judgement with digests, and holds neither an image nor a caption.\n"
             "'vehicle-search-data build --recipe' takes it, and says what differs.",
         ),
         "push": Command(

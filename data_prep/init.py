@@ -1,4 +1,4 @@
-"""A preset for pictures of one's own: what is in a folder, and the TOML that makes an evaluation set of it."""
+"""A preset for images of one's own: what is in a folder, and the TOML that makes an evaluation set of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mteb_vehicle_search.eval_set.schema import camel_case, is_line, is_task_nam
 from mteb_vehicle_search.files import write_whole
 from mteb_vehicle_search.terminal import print_rows
 
-KEPT = 5  # Captions of a picture, as in the published evaluation.
+KEPT = 5  # Captions of an image, as in the published evaluation.
 LONGEST_CELL = 110
 
 
@@ -48,13 +48,13 @@ def toml(survey: Survey, names: Names, src: str, caption_column: str = "") -> st
     Args:
         survey: What was found.
         names: Of the preset.
-        src: Where the pictures lie.
+        src: Where the images lie.
         caption_column: The one that was asked for; empty for the one that was found.
     """
     location = text(_located(src, names.path))
     most, fewest = max(survey.counts), min(survey.counts)
     lines = [
-        "# Pictures of one's own, as 'vehicle-search-data init' found them. Paths are relative to this file.",
+        "# Images of one's own, as 'vehicle-search-data init' found them. Paths are relative to this file.",
         f"name = {text(names.name)}",
         f"title = {text(names.title)}",
         f"task_name = {text(names.task)} # mteb run -t {names.task} -m MODEL",
@@ -63,8 +63,8 @@ def toml(survey: Survey, names: Names, src: str, caption_column: str = "") -> st
         f"source = {text(survey.source)}",
         f"location = {location}",
         *_captions(survey, names, caption_column),
-        f"captions = {min(most, KEPT)} # the first ones of each picture become queries; here {_range(fewest, most)}",
-        "fewest_captions = 1 # pictures with fewer are not used",
+        f"captions = {min(most, KEPT)} # the first ones of each image become queries; here {_range(fewest, most)}",
+        "fewest_captions = 1 # images with fewer are not used",
         "",
         "[distractors] # what is searched, too, and answers no query",
     ]
@@ -74,10 +74,10 @@ def toml(survey: Survey, names: Names, src: str, caption_column: str = "") -> st
             f"source = {text(survey.source)}",
             f"location = {location} # {shown} without captions; or another place",
         ]
-        lines += ['# source = "none" # without a location: only pictures with captions are searched']
+        lines += ['# source = "none" # without a location: only images with captions are searched']
     else:
-        lines += ['source = "none" # only pictures with captions are searched; or:']
-        lines += ['# source = "folder"', '# location = "more-pictures"']
+        lines += ['source = "none" # only images with captions are searched; or:']
+        lines += ['# source = "folder"', '# location = "more-images"']
     return "\n".join([*lines, _REST])
 
 
@@ -85,7 +85,7 @@ _REST = """\
 # source = "imagenet"
 # classes = "orig49" # or a .tsv file of ImageNet classes
 
-# Keep only the captioned pictures that show something of these classes:
+# Keep only the captioned images that show something of these classes:
 # [classifier]
 # library = "transformers"
 # model = "google/vit-base-patch16-224"
@@ -98,11 +98,11 @@ _REST = """\
 shortest_side_px = 160 # smaller ones stay as they are
 resample = "bicubic"
 jpeg_quality = 75
-exif = "all" # pictures are turned upright as their cameras say
+exif = "all" # images are turned upright as their cameras say
 colour_profile = "srgb" # colours as they were meant
 
 [duplicates]
-policy = "report" # "remove" drops pictures without captions that show the same as one with captions
+policy = "report" # "remove" drops images without captions that show the same as one with captions
 max_distance = 4
 """
 
@@ -124,7 +124,7 @@ def _captions(survey: Survey, names: Names, caption_column: str) -> list[str]:
     if survey.captions is None:
         return [f"caption_column = {text(caption_column)}"] if caption_column else []
     if survey.table is None or survey.captions.table is None:
-        beside = [f"table = {text(BESIDE)} # a .txt or .json beside each picture"]
+        beside = [f"table = {text(BESIDE)} # a .txt or .json beside each image"]
         return [*beside, f"caption_column = {text(caption_column)}"] if caption_column else beside
     tree, name = survey.table
     if isinstance(tree, LocalTree):
@@ -160,20 +160,20 @@ def show(survey: Survey) -> None:
     which = f" (the first {survey.endings.total():,} samples)" if survey.sampled else ""
     endings = [(f".{ending}", count) for ending, count in sorted(survey.endings.items())]
     sys.stdout.write(f"{survey.where}{which}\n")  # Whole, however narrow the console is.
-    print_rows("", ("pictures", "count"), endings)
+    print_rows("", ("images", "count"), endings)
     rows: list[tuple[str, str]] = []
     if captions := survey.captions:
         rows.append(("where", captions.where))
         if table := captions.table:
             rows += [("form", table.form), ("file names in", table.file_column), ("captions in", table.caption_column)]
     rows += [
-        ("pictures with captions", f"{survey.counts.total():,}"),
-        ("captions of a picture", _range(min(survey.counts), max(survey.counts))),
-        ("pictures without", f"{survey.unnamed:,}"),
+        ("images with captions", f"{survey.counts.total():,}"),
+        ("captions of an image", _range(min(survey.counts), max(survey.counts))),
+        ("images without", f"{survey.unnamed:,}"),
     ]
     if captions := survey.captions:
         bad = [f"{row.where}: {row.reason}" for row in captions.bad]
-        for what, found in (("names of no picture", list(captions.missing.values())), ("rows not used", bad)):
+        for what, found in (("names of no image", list(captions.missing.values())), ("rows not used", bad)):
             rows.append((what, f"{len(found):,}" + (f"; the first: {found[0]}" if found else "")))
     rows += [(f"not used: {name}", why) for name, why in survey.others.items()]
     cells = [(what, said if len(said) <= LONGEST_CELL else f"{said[: LONGEST_CELL - 3]}...") for what, said in rows]
@@ -190,7 +190,7 @@ def _names(args: argparse.Namespace) -> Names:
     own = re.sub(r"\.zip$", "", TAR.sub("", Path(last).name), flags=re.IGNORECASE)
     plain = unicodedata.normalize("NFKD", own).encode("ascii", "ignore").decode().lower()
     made = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60]
-    name = args.name or (made if is_preset_name(made) else "own-pictures")
+    name = args.name or (made if is_preset_name(made) else "own-images")
     if not is_preset_name(name):
         raise BuildError(f"{name!r} cannot be the name of a set.", "Give --name 1 to 60 of a-z, 0-9 and '-'.")
     title = args.title if args.title is not None else f"Image search in {own if own and is_line(own) else name}"
@@ -212,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "folder",
         metavar="FOLDER",
-        help="of pictures; or a zip, a tar, or an address of https://, s3://, gs:// or hf://",
+        help="of images; or a zip, a tar, or an address of https://, s3://, gs:// or hf://",
     )
     add("--out", type=Path, metavar="FILE", help="the preset, ending in .toml (default: NAME.toml here)")
     add("--name", default="", help="of the set, 1 to 60 of a-z, 0-9 and '-' (default: made of the folder's)")

@@ -61,14 +61,14 @@ class _Cell(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """Pictures beside each other, and what stands above them; empty: nothing."""
+    """Images beside each other, and what stands above them; empty: nothing."""
 
     cells: list[_Cell]
     heading: str = ""
 
     @property
     def height(self) -> int:
-        """Of the highest picture with what stands below it, and of the heading, in pixels."""
+        """Of the highest image with what stands below it, and of the heading, in pixels."""
         highest = max(cell.image.height + LINE_PX * (1 + len(cell.lines)) for cell in self.cells)
         return highest + 3 * GAP_PX + (LINE_PX + GAP_PX if self.heading else 0)
 
@@ -114,7 +114,7 @@ def _heading(cluster: dict[str, Any]) -> str:
 
 
 def _draw(rows: list[_Row], font: Any) -> Image.Image:
-    """Return the sheet; a row is as high as its highest picture, and captions follow their pictures."""
+    """Return the sheet; a row is as high as its highest image, and captions follow their images."""
     sheet = Image.new("RGB", (COLUMNS * CELL_PX, max(1, sum(row.height for row in rows))), "white")
     pen, top = ImageDraw.Draw(sheet), 0
     for row in rows:
@@ -134,7 +134,7 @@ def _draw(rows: list[_Row], font: Any) -> Image.Image:
 
 
 def _wrapped(text: str, font: Any) -> list[str]:
-    """Return the lines of a text that fit under a picture; the last one ends with dots if there are more."""
+    """Return the lines of a text that fit under an image; the last one ends with dots if there are more."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -147,7 +147,7 @@ def _wrapped(text: str, font: Any) -> list[str]:
 
 
 def _cut(line: str, font: Any, width_px: int = CELL_PX - 2 * GAP_PX) -> str:
-    """Return a line as far as it fits, by default under a picture, with dots if that is not all of it."""
+    """Return a line as far as it fits, by default under an image, with dots if that is not all of it."""
     if font.getlength(line) <= width_px:
         return line
     line = line.removesuffix("...")

@@ -21,7 +21,7 @@ from mteb_vehicle_search.eval_set.schema import Rejected
 from mteb_vehicle_search.settings import usable_cores
 from mteb_vehicle_search.terminal import Reporter
 
-_OWN = {"captioned": "captioned pictures", "distractors": "distractors"}
+_OWN = {"captioned": "captioned images", "distractors": "distractors"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class BuildOptions:
         preset: What the evaluation set is made of.
         out: Folder of the finished set, or a link to it; the work folder `<out>.build` lies beside it.
         sources: By name, where a source lies: "hub" (which it is if nothing is said), a path or an address. Only
-            sources that the preset uses. Where pictures of one's own lie goes by "captioned" and "distractors".
+            sources that the preset uses. Where images of one's own lie goes by "captioned" and "distractors".
         captions: Path or address of the captions file; empty for the one that is found beside the images.
         selection: None: classify as the preset says. "published", or a file: take that list instead.
         recipe: None; or what to rebuild: its images, captions and preset, and nothing else.

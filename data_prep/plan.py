@@ -156,7 +156,7 @@ def _check_flags(options: BuildOptions) -> None:
     used = {source.name for source in options.preset.sources() if not source.located}
     for role in sorted(set(options.sources) & set(roles)):
         if not SOURCES[roles[role]].located:
-            raise BuildError(f"--{role} says where pictures of one's own lie; here it is --{roles[role]}.")
+            raise BuildError(f"--{role} says where images of one's own lie; here it is --{roles[role]}.")
     if unused := sorted(set(options.sources) - used - set(roles)):
         raise BuildError(
             f"The preset {options.preset.name} uses no {unused[0]}: --{unused[0]} has no meaning here.",
@@ -237,7 +237,7 @@ def _look_at_distractors(options: BuildOptions, found: Plan) -> float:
 
 
 def _row_name(source: str, role: str) -> str:
-    """What a source is called in the plan: pictures of one's own by what they are for."""
+    """What a source is called in the plan: images of one's own by what they are for."""
     return role if SOURCES[source].located else source
 
 

@@ -48,7 +48,7 @@ def is_preset_name(name: str) -> bool:
 
 
 def captioned_rules(table: Captioned) -> list[Rule]:
-    """Return the rules of [captioned]; those of one's own pictures whatever the source is called."""
+    """Return the rules of [captioned]; those of one's own images whatever the source is called."""
     with_captions = [name for name, source in SOURCES.items() if source.captioned]
     own = table.source in SOURCES and SOURCES[table.source].located
     every = _either([name for name, source in SOURCES.items() if source.located])

@@ -25,14 +25,14 @@ class Captioned:
     """Where queries and their images come from.
 
     Attributes:
-        source: "flickr30k", "drawn", or for pictures of one's own "folder" or "webdataset".
+        source: "flickr30k", "drawn", or for images of one's own "folder" or "webdataset".
         captions: How many of an image's captions are kept, the first ones.
-        location: Where pictures of one's own lie: a path relative to the preset, or an address.
+        location: Where images of one's own lie: a path relative to the preset, or an address.
         table: The file with their captions, relative to the preset or inside the location; "beside" for those in files
-            beside the pictures; empty for what is found.
+            beside the images; empty for what is found.
         file_column: Its column of file names; empty for the one that is found.
         caption_column: Likewise of the captions.
-        fewest_captions: Pictures with fewer are not used.
+        fewest_captions: Images with fewer are not used.
     """
 
     source: str
@@ -134,10 +134,10 @@ class Distractors:
     """Where uncaptioned images come from.
 
     Attributes:
-        source: "imagenet", "drawn", "folder" or "webdataset" for pictures of one's own, or "none".
+        source: "imagenet", "drawn", "folder" or "webdataset" for images of one's own, or "none".
         classes: Name of a class set, or a TSV file relative to the preset; None: all of a pool that is mined.
         splits: Those of ImageNet that are used.
-        location: Where pictures of one's own lie: a path relative to the preset, or an address. Where the captioned
+        location: Where images of one's own lie: a path relative to the preset, or an address. Where the captioned
             ones lie, too, it means those without captions.
         method: "class" (all images of the classes), "mined" (the nearest ones of captioned images, and as many random
             ones), or "stratified" (the nearest ones, and a random sample of all others).

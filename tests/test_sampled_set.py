@@ -1,4 +1,4 @@
-"""A sample of a pool from its pictures to what the commands say of it, held against the whole pool."""
+"""A sample of a pool from its images to what the commands say of it, held against the whole pool."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import mteb
 import numpy as np
 import pytest
-from pool_pictures import CAPTIONED, POOL, PRESET, write_pictures
+from pool_folders import CAPTIONED, POOL, PRESET, write_images
 
 import mteb_vehicle_search
 from data_prep import cli as data_cli
@@ -22,7 +22,7 @@ MODEL, OTHER = "vehicle-search/tiny-clip", "mteb/baseline-random-encoder"
 def home(tmp_path_factory):
     """A home with a sample of a pool, all of that pool, and runs of two models on both."""
     folder = tmp_path_factory.mktemp("sampled")
-    write_pictures(folder)
+    write_images(folder)
     whole = PRESET.replace('"sampled"', '"whole"').replace('"Sampled"', '"Whole"').replace("rate = 0.25", "rate = 1.0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VEHICLE_SEARCH_HOME", str(folder / "home"))

@@ -1,4 +1,4 @@
-"""Recipes: an evaluation set without its pictures and captions, rebuilt from one's own copies of the sources.
+"""Recipes: an evaluation set without its images and captions, rebuilt from one's own copies of the sources.
 
 A recipe names every image, caption and judgement, and holds digests of what they are. It may be given to people who may
 not be given the images: `writing.py` makes one of a set, `reading.py` checks one that a stranger wrote, and
@@ -19,7 +19,7 @@ RECIPE_VERSION = 1
 RECIPE_FILE = "recipe.json.gz"  # Of a repository that holds one.
 
 
-class Picture(NamedTuple):
+class RecipeImage(NamedTuple):
     """An image of the corpus, told by its source's own bytes.
 
     Attributes:
@@ -82,11 +82,11 @@ class Recipe:
     policy: ImagePolicy
     preset: RecipePreset
     sources: Mapping[str, Any]
-    captioned: Mapping[str, Picture]
-    distractors: Mapping[str, Picture]
+    captioned: Mapping[str, RecipeImage]
+    distractors: Mapping[str, RecipeImage]
     queries: Mapping[str, str]
     qrels: frozenset[Qrel]
 
     def scores(self) -> dict[str, float | None]:
         """Return the ids of the captioned images, which are the selection, with the scores they were chosen by."""
-        return {corpus_id: picture.score for corpus_id, picture in self.captioned.items()}
+        return {corpus_id: image.score for corpus_id, image in self.captioned.items()}

@@ -22,7 +22,7 @@ def recipe_card(eval_set: EvalSet, repository: str) -> str:
         manifest.get("preset", {}).get("description", ""),
         f"This rebuilds an evaluation set of text-to-image search. `{RECIPE_FILE}` names {counts['corpus']:,} images, "
         f"{counts['queries']:,} queries and {counts['qrels']:,} judgements, with digests of the files and texts. It "
-        "holds no picture and no caption: these come from your own copies of the sources.",
+        "holds no image and no caption: these come from your own copies of the sources.",
         f"## Rebuilding\n\n{_commands(eval_set, repository)}",
         f"## Sources\n\n{_sources(sources)}" if sources else "",
         _citations(sources),
@@ -39,13 +39,13 @@ def _commands(eval_set: EvalSet, repository: str) -> str:
         "```bash\npip install mteb-vehicle-search\n"
         f"vehicle-search-data build --recipe {address}{flags}\n"
         f"mteb run -t {eval_set.task_name} -m MODEL\n```\n\n"
-        f"The build says what differs from this set.{sources} With the same pictures and captions it has the content "
+        f"The build says what differs from this set.{sources} With the same images and captions it has the content "
         f"id\n`{eval_set.content_id}`, and scores compare."
     )
 
 
 def _flags(preset: dict[str, Any]) -> list[str]:
-    """Return the flags that say where the sources lie: by their names, or of pictures of one's own by their roles."""
+    """Return the flags that say where the sources lie: by their names, or of images of one's own by their roles."""
     roles = {role: SOURCES.get(preset.get(role, {}).get("source", "")) for role in ("captioned", "distractors")}
     names = (
         role if source.located else source.name

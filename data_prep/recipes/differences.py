@@ -19,14 +19,14 @@ def differences(recipe: Recipe, eval_set: EvalSet) -> list[str]:
     table = eval_set.read("provenance", ["corpus-id", "captioned", "sha256", "width", "height"])
     missing, extra, other, resized, role = {*wanted}, [], [], [], []
     for corpus_id, captioned, sha256, *size in zip(*(table[name].to_pylist() for name in table.column_names)):
-        if (picture := wanted.get(corpus_id)) is None:
+        if (image := wanted.get(corpus_id)) is None:
             extra.append(corpus_id)
             continue
         missing.discard(corpus_id)
         if captioned != (corpus_id in recipe.captioned):
             role.append(corpus_id)
-        if sha256 != picture.sha256:
-            same_size = size == [picture.width, picture.height]
+        if sha256 != image.sha256:
+            same_size = size == [image.width, image.height]
             (other if same_size else resized).append(corpus_id)
     lines = [
         _line("image", "missing", missing),

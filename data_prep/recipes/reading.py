@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from data_prep.class_set import ClassSet, ImageClass
 from data_prep.preset import check_preset
-from data_prep.recipes import RECIPE_VERSION, Picture, Recipe, RecipePreset
+from data_prep.recipes import RECIPE_VERSION, Recipe, RecipeImage, RecipePreset
 from data_prep.sources.imagenet.classes import wnids
 from data_prep.storage.opening import open_tree
 from data_prep.toml_schema import parse
@@ -168,7 +168,7 @@ def _table_problem(name: str, rows: Any, keys: int, columns: tuple[_Column, ...]
 def _recipe(content: dict[str, Any], shown: str) -> Recipe:
     plain = ("name", "title", "task_name", "content_id", "sources_id", "sources")
     captioned, distractors = (
-        {row[0]: Picture(*row[1:]) for row in content[name]} for name in ("captioned", "distractors")
+        {row[0]: RecipeImage(*row[1:]) for row in content[name]} for name in ("captioned", "distractors")
     )
     return Recipe(
         where=shown,

@@ -132,7 +132,7 @@ def main(args: argparse.Namespace) -> int:
     write_recipe(eval_set, out)
     sys.stdout.write(
         f"Recipe of {eval_set.title} with content id {eval_set.content_id}\n"
-        f"{out}: {in_bytes(out.stat().st_size)}; it holds names and digests, no picture and no caption\n"
+        f"{out}: {in_bytes(out.stat().st_size)}; it holds names and digests, no image and no caption\n"
         f"Rebuild it elsewhere: vehicle-search-data build --recipe {out.name}\n"
     )
     return 0

@@ -259,7 +259,7 @@ class Source:
     images: int | None = None  # how many it has; None if that is not fixed
     also_images: tuple[int, ...] = ()  # other numbers of images with which it is whole
     per_class: dict[str, PerClass] | None = None  # by split, of each ImageNet-1k class; None if it has no classes
-    located: bool = False  # whether the preset says where it lies, as of pictures of one's own
+    located: bool = False  # whether the preset says where it lies, as of images of one's own
     keeps_endings: bool = False  # whether ids of its images are their names with folders and endings
 
     def for_manifest(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mteb_vehicle_search.errors import BuildError
 
 STARTS = 4  # Of k-means; the best of them counts.
 WORDS = 5  # Commonest words of a cluster's captions.
-# Words that say nothing of what a picture shows.
+# Words that say nothing of what an image shows.
 _STOP_WORDS = """
 a about above across after against along an and are around as at away back be behind being beside between by down each
 for from front has have he her his in inside into is it its near next of off on one onto or other others out outside

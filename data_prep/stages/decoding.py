@@ -21,10 +21,11 @@ MAX_PIXELS = 89_478_485  # Where Pillow itself starts to speak of a decompressio
 _AVIF = ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *_AVIF)
 
-# What libjpeg-turbo says when it invents pixels; its other warnings leave the picture whole.
+# What libjpeg-turbo says when it invents pixels; its other warnings leave the image whole.
 _LOST = re.compile(r"premature end|bad huffman code|bad arithmetic code|instead of RST", re.IGNORECASE)
-_KEPT_BYTES = 4 << 20  # Of each thread's buffer: pictures of up to 1.4 megapixels.
+_KEPT_BYTES = 4 << 20  # Of each thread's buffer: images of up to 1.4 megapixels.
 _kept = threading.local()
+# Tables of rejects hold the reasons, under the digests of sets, so that their words stay.
 _TRUNCATED = "truncated: the file ends before the picture does"
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -112,7 +113,7 @@ def _kind(data: bytes) -> str:
 
 
 def _unidentified(data: bytes) -> str:
-    """Why Pillow sees no picture in a file."""
+    """Why Pillow sees no image in a file."""
     kind = _kind(data)
     if not kind:
         return f"not an image: begins with {data[:8]!r}"
@@ -138,18 +139,18 @@ def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, str]:
         raise ImageRejected(f"too many pixels: {width} x {height} = {width * height:,}, the limit is {max_pixels:,}")
     warning = ""
     if image.format in ("JPEG", "MPO"):
-        picture, warning = _turbo(data)
+        decoded, warning = _turbo(data)
         if _LOST.search(warning):
             raise ImageRejected(_TRUNCATED if warning == "Premature end of JPEG file" else f"damaged: {warning}")
-        if picture is not None:
-            picture.info = image.info  # Holds the orientation and the colour profile.
-            return picture, warning
+        if decoded is not None:
+            decoded.info = image.info  # Holds the orientation and the colour profile.
+            return decoded, warning
     image.load()
     return image, warning
 
 
 def _turbo(data: bytes) -> tuple[Image.Image | None, str]:
-    """A colour JPEG's picture (None: Pillow must decode it), and what the decoder complained of."""
+    """A colour JPEG's pixels (None: Pillow must decode it), and what the decoder complained of."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         height, width = int(height), int(width)
@@ -160,9 +161,9 @@ def _turbo(data: bytes) -> tuple[Image.Image | None, str]:
         return None, str(error)
     if colours != "YCbCr":
         return None, ""
-    picture = Image.new("RGB", (width, height), None)
-    picture.frombytes(pixels.data.cast("B"))  # Copies, so that the buffer is free again.
-    return picture, ""
+    image = Image.new("RGB", (width, height), None)
+    image.frombytes(pixels.data.cast("B"))  # Copies, so that the buffer is free again.
+    return image, ""
 
 
 def _buffer(size: int) -> bytearray:

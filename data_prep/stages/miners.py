@@ -68,11 +68,11 @@ class ClassifierMiner:
 
 
 class LayoutMiner:
-    """The picture averaged to 16 x 16, without its mean: where it is light, dark and coloured."""
+    """The image averaged to 16 x 16, without its mean: where it is light, dark and coloured."""
 
     def read(self, image: Image.Image, small: Image.Image) -> np.ndarray:
         cells = np.asarray(small.resize((LAYOUT_SIDE, LAYOUT_SIDE), Image.Resampling.BOX), dtype=np.float64).ravel()
-        # The last number gives a picture of one colour a direction, too; beside the others it weighs nothing.
+        # The last number gives an image of one colour a direction, too; beside the others it weighs nothing.
         return np.append(cells - cells.mean(), 1.0)
 
     def vectors(self, inputs: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
@@ -80,7 +80,7 @@ class LayoutMiner:
 
 
 class ColourMiner:
-    """How much of each quarter of the picture has which of 64 colours; by square roots, so that none drowns others."""
+    """How much of each quarter of the image has which of 64 colours; by square roots, so that none drowns others."""
 
     def read(self, image: Image.Image, small: Image.Image) -> np.ndarray:
         cells = np.asarray(small, dtype=np.int64) * COLOUR_LEVELS // 256

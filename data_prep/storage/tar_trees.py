@@ -40,7 +40,7 @@ class TarTree:
         if self.packed and self.remote:
             raise SourceError(
                 f"{self.where} cannot be listed without reading all of it, since it is packed",
-                "Download it, or pack the pictures as .zip or .tar.",
+                "Download it, or pack the images as .zip or .tar.",
             )
         if self.packed:
             with opened_in(self.outer, self.name, whole=True) as tar:

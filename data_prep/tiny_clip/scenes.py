@@ -1,4 +1,4 @@
-"""The pictures that the embedded model is trained on."""
+"""The images that the embedded model is trained on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import pad
 
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.mini import mini_scenes
-from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.scene import Scene, near_twin, random_scene
 
 IMAGE_PX = 96
@@ -48,22 +48,22 @@ def _draw_chunk(scenes: list[Scene]) -> bytes:
     return b"".join(as_seen(draw(scene)).tobytes() for scene in scenes)
 
 
-def stored(picture: Image.Image) -> Image.Image:
-    """Return the picture after an evaluation set's JPEG."""
+def stored(image: Image.Image) -> Image.Image:
+    """Return the image after an evaluation set's JPEG."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=JPEG_QUALITY)
+    image.save(file, "JPEG", quality=JPEG_QUALITY)
     return Image.open(file).convert("RGB")
 
 
-def as_seen(picture: Image.Image) -> Image.Image:
-    """Return the picture as an evaluation set stores it, resized and cropped to the model's size.
+def as_seen(image: Image.Image) -> Image.Image:
+    """Return the image as an evaluation set stores it, resized and cropped to the model's size.
 
     Within a pixel of open_clip's own crop, which is less than the shifts in training.
     """
-    picture = stored(picture)
-    width, height = picture.size
+    image = stored(image)
+    width, height = image.size
     scale = IMAGE_PX / min(width, height)
-    small = picture.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    small = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
     left, top = (small.width - IMAGE_PX) // 2, (small.height - IMAGE_PX) // 2
     return small.crop((left, top, left + IMAGE_PX, top + IMAGE_PX))
 

@@ -29,9 +29,9 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch.nn.functional import cross_entropy, normalize
 
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.drawn.phrases import captions
-from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.scene import CHOICES
 from data_prep.tiny_clip.scenes import (
     IMAGE_PX,

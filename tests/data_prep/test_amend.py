@@ -1,4 +1,4 @@
-"""A set is amended by what people judged right: other relevant images, the same pictures, a content id of its own."""
+"""A set is amended by what people judged right: more relevant ones of the same images, a content id of its own."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_what_most_or_all_judges_say_is_right_is_added(old, folder, agree, expec
     assert right_pairs(old, read_judgments(folder), agree) == [Qrel(*pair) for pair in sorted(expected)]
 
 
-def test_the_new_set_has_more_relevant_images_and_the_same_pictures(old, folder, tmp_path, capsys):
+def test_the_new_set_has_more_relevant_ones_of_the_same_images(old, folder, tmp_path, capsys):
     out = tmp_path / "new"
     assert main(["amend", str(old.folder), str(folder.parent), str(out), "--quiet"]) == 0
     new = EvalSet.open(out)

@@ -46,7 +46,7 @@ DEFAULTS = {
     "push": {"folder": Path("set"), "repository": "lab/set", "images": False, "gated": False, "public": False},
     "recipe": {"folder": Path("set"), "out": Path("set.json")},
     "init": {
-        "folder": "pictures",
+        "folder": "photos",
         "out": None,
         "name": "",
         "title": None,
@@ -62,7 +62,7 @@ POSITIONAL = {
     "inspect": ["set"],
     "push": ["set", "lab/set"],
     "recipe": ["set", "set.json"],
-    "init": ["pictures"],
+    "init": ["photos"],
 }
 FLAGS = [
     ("build --preset mini", "preset", "mini"),
@@ -92,13 +92,13 @@ FLAGS = [
     ("push set lab/set --public", "public", True),
     ("push set lab/set --images", "images", True),
     ("push set lab/set --gated", "gated", True),
-    ("init pictures --out p.toml", "out", Path("p.toml")),
-    ("init pictures --name cats", "name", "cats"),
-    ("init pictures --title Cats", "title", "Cats"),
-    ("init pictures --table t.csv", "table", "t.csv"),
-    ("init pictures --file-column f", "file_column", "f"),
-    ("init pictures --caption-column c", "caption_column", "c"),
-    ("init pictures --force", "force", True),
+    ("init photos --out p.toml", "out", Path("p.toml")),
+    ("init photos --name cats", "name", "cats"),
+    ("init photos --title Cats", "title", "Cats"),
+    ("init photos --table t.csv", "table", "t.csv"),
+    ("init photos --file-column f", "file_column", "f"),
+    ("init photos --caption-column c", "caption_column", "c"),
+    ("init photos --force", "force", True),
 ]
 
 

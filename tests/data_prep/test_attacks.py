@@ -214,7 +214,7 @@ def empty_class(data: Path) -> None:
 
 
 def second_of_an_id(data: Path) -> None:
-    """Another picture of the same name, in another shard."""
+    """Another image of the same name, in another shard."""
     change = lambda t: first_image(t, path=f"{CART.stem}_{CART_WNID}.JPEG")  # noqa: E731
     for number in range(3):
         name = f"imagenet/data/train-{number:05d}-of-00003.parquet"

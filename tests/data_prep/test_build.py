@@ -17,7 +17,7 @@ from small_sources import (
     VEHICLES,
     Recorder,
     jpeg,
-    picture,
+    noisy_image,
     train_classifier,
     write_flickr30k,
     write_imagenet,
@@ -164,7 +164,7 @@ def test_rebuilding_a_stage_is_possible(private, tmp_path):
 
 def test_odd_but_good_files_are_kept(private, tmp_path):
     folder = private / "imagenet" / "train" / "n01440764"
-    image = picture(0, 77)
+    image = noisy_image(0, 77)
     overwrite(folder / "n01440764_0.JPEG", jpeg(image.convert("CMYK")))
     overwrite(folder / "n01440764_1.JPEG", jpeg(image.convert("L")))
     image.save(tmp_path / "x.png")
@@ -575,12 +575,12 @@ def test_a_build_from_any_two_sources_holds_every_image_and_caption(tmp_path, mo
     """All stages from plain sources of several parts, against what was put in."""
     captions = {f"x/{n}": tuple(f"caption {n}{c}" for c in "abcde") for n in range(3)}
     photos = [
-        SourceImage(name, jpeg(picture(n, n, (60, 50))), "flickr30k", "val", captions=captions[name])
+        SourceImage(name, jpeg(noisy_image(n, n, (60, 50))), "flickr30k", "val", captions=captions[name])
         for n, name in enumerate(captions)
     ]
     shards = {
         name: [
-            SourceImage(f"y/{name}{n}", jpeg(picture(3, 7 * ord(name) + n, (60, 50))), "imagenet", "train")
+            SourceImage(f"y/{name}{n}", jpeg(noisy_image(3, 7 * ord(name) + n, (60, 50))), "imagenet", "train")
             for n in (1, 0)
         ]
         for name in "ba"

@@ -56,14 +56,14 @@ def home(tmp_path_factory):
     files = format_twins.classed_files(damaged=True)
     for form in ("shards", "tar", "folders", "webdataset", "kaggle_zip"):
         format_twins.write_imagenet(folder / form, form, files)
-    pictures = folder / "pictures"
+    photos = folder / "photos"
     for file in (*files, *format_twins.captioned_files()):
         name = file.filename if isinstance(file, format_twins.Captioned) else f"{file.class_index}/{file.stem}.JPEG"
-        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
-        (pictures / name).write_bytes(file.data)
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(file.data)
     for file in format_twins.captioned_files():
-        (pictures / file.filename).with_suffix(".txt").write_text(file.captions[0], encoding="utf-8")
-    (folder / "own-folder.toml").write_text(OWN.format("folder", "pictures"), encoding="utf-8")
+        (photos / file.filename).with_suffix(".txt").write_text(file.captions[0], encoding="utf-8")
+    (folder / "own-folder.toml").write_text(OWN.format("folder", "photos"), encoding="utf-8")
     (folder / "own-tars.toml").write_text(OWN.format("webdataset", "samples"), encoding="utf-8")
     _write_samples(folder)
     return folder
@@ -154,7 +154,7 @@ def test_every_form_of_imagenet_is_read_by_workers(home, tmp_path, threads, form
 
 
 @pytest.mark.parametrize("name", ["mini", "own-folder", "own-tars"])
-def test_drawn_scenes_and_pictures_of_ones_own_are_read_by_workers(home, tmp_path, threads, monkeypatch, name):
+def test_drawn_scenes_and_images_of_ones_own_are_read_by_workers(home, tmp_path, threads, monkeypatch, name):
     monkeypatch.setattr("data_prep.sources.own.folder.PIECE", 20)
     if name == "mini":
         monkeypatch.setattr("data_prep.sources.drawn.source.mini_scenes", lambda: _few_scenes())
@@ -377,12 +377,12 @@ def test_places_are_told_in_full_and_downloads_stay_where_they_are(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "captions.csv").write_text("a")
     (tmp_path / "hub").mkdir()
-    place = Place("pictures", tmp_path / "download", "captions.csv")
-    assert place.elsewhere() == Place(str(tmp_path / "pictures"), None, str(tmp_path / "captions.csv"))
-    inside = Place("s3://bucket/pictures", None, "inside.csv")
+    place = Place("photos", tmp_path / "download", "captions.csv")
+    assert place.elsewhere() == Place(str(tmp_path / "photos"), None, str(tmp_path / "captions.csv"))
+    inside = Place("s3://bucket/photos", None, "inside.csv")
     assert inside.elsewhere() == inside
     assert Place().elsewhere() == Place()
-    assert [Place(src).is_path for src in ("pictures", "file:///p", "https://a/b", "s3://b", "hub")] == [
+    assert [Place(src).is_path for src in ("photos", "file:///p", "https://a/b", "s3://b", "hub")] == [
         True, True, False, False, False,
     ]  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from real import needs_real, real_captions, real_folder, real_photographs
-from small_sources import jpeg, picture
+from small_sources import jpeg, noisy_image
 
 from data_prep import cli
 from data_prep.build import build
@@ -25,11 +25,11 @@ from mteb_vehicle_search.eval_set.verify import verify
 from mteb_vehicle_search.terminal import Reporter
 
 
-def pictures(root: Path, names=("1.jpg", "2.jpg", "sub/3.jpg", "4.png")) -> Path:
+def write_images(root: Path, names=("1.jpg", "2.jpg", "sub/3.jpg", "4.png")) -> Path:
     for number, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(picture(number % 4, number)))
+        path.write_bytes(jpeg(noisy_image(number % 4, number)))
     return root
 
 
@@ -46,7 +46,7 @@ ROWS = [("1.jpg", "A red cart"), ("1.jpg", "A cart"), ("2.jpg", "A green cart"),
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    root = pictures(tmp_path / "My Pictures")
+    root = write_images(tmp_path / "My Photos")
     table(root / "captions.csv", ROWS)
     return root
 
@@ -62,7 +62,7 @@ def built(preset: str, out: Path, **options):
 
 
 def test_what_is_found_is_said_and_builds(folder, tmp_path, capsys):
-    assert run("My Pictures") == 0
+    assert run("My Photos") == 0
     said = capsys.readouterr().out
     lines = [line.strip().rsplit("  ", 1) for line in said.splitlines()]
     found = {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
@@ -71,43 +71,43 @@ def test_what_is_found_is_said_and_builds(folder, tmp_path, capsys):
     assert found["form"] == "CSV"
     assert found["file names in"] == "file"
     assert found["captions in"] == "caption"
-    assert found["pictures with captions"] == "3"
-    assert found["captions of a picture"] == "1 to 2"
-    assert found["pictures without"] == "1"
-    assert found["names of no picture"] == "0"
+    assert found["images with captions"] == "3"
+    assert found["captions of an image"] == "1 to 2"
+    assert found["images without"] == "1"
+    assert found["names of no image"] == "0"
     assert found["rows not used"] == "0"
-    assert said.endswith("Wrote my-pictures.toml. Read it, and build the set:\n  " + COMMAND + "\n")
-    content = tomllib.loads(Path("my-pictures.toml").read_text(encoding="utf-8"))
-    assert content["name"] == "my-pictures"
-    assert content["title"] == "Image search in My Pictures"
-    assert content["task_name"] == "MyPictures"
+    assert said.endswith("Wrote my-photos.toml. Read it, and build the set:\n  " + COMMAND + "\n")
+    content = tomllib.loads(Path("my-photos.toml").read_text(encoding="utf-8"))
+    assert content["name"] == "my-photos"
+    assert content["title"] == "Image search in My Photos"
+    assert content["task_name"] == "MyPhotos"
     assert content["captioned"] == {
         "source": "folder",
-        "location": "My Pictures",
-        "table": "My Pictures/captions.csv",
+        "location": "My Photos",
+        "table": "My Photos/captions.csv",
         "file_column": "file",
         "caption_column": "caption",
         "captions": 2,
         "fewest_captions": 1,
     }
-    assert content["distractors"] == {"source": "folder", "location": "My Pictures"}
+    assert content["distractors"] == {"source": "folder", "location": "My Photos"}
     assert content["images"]["exif"] == "all"
-    eval_set = built("my-pictures.toml", tmp_path / "out")
+    eval_set = built("my-photos.toml", tmp_path / "out")
     counts = eval_set.manifest["notes"]["counts"]
     assert (counts["captioned"], counts["distractors"], counts["queries"]) == (3, 1, 4)
     assert {query.id for query in eval_set.queries()} == {
         *("1.jpg_caption_00", "1.jpg_caption_01", "2.jpg_caption_00", "sub/3.jpg_caption_00"),
     }
-    assert "My Pictures/captions" not in json.dumps(eval_set.manifest["preset"])
+    assert "My Photos/captions" not in json.dumps(eval_set.manifest["preset"])
 
 
-COMMAND = "vehicle-search-data build --preset my-pictures.toml"
+COMMAND = "vehicle-search-data build --preset my-photos.toml"
 
 
 def test_of_more_captions_than_a_build_takes_the_first_five_are_kept(folder, tmp_path):
     table(folder / "captions.csv", [("1.jpg", f"A cart, seen {number} times") for number in range(12)])
     assert run(folder) == 0
-    assert load_preset("my-pictures.toml").captioned.captions == 5
+    assert load_preset("my-photos.toml").captioned.captions == 5
 
 
 def test_the_preset_may_lie_elsewhere(folder, tmp_path):
@@ -120,26 +120,26 @@ def test_the_preset_may_lie_elsewhere(folder, tmp_path):
     assert run(folder, "--out", folder / "p.toml") == 0
     found = load_preset(str(folder / "p.toml"))
     assert (found.captioned.location, found.captioned.table) == (".", "captions.csv")
-    assert found.name == "my-pictures"
+    assert found.name == "my-photos"
 
 
-def test_all_pictures_with_captions_make_a_set_without_distractors(folder, tmp_path):
+def test_all_images_with_captions_make_a_set_without_distractors(folder, tmp_path):
     (folder / "4.png").unlink()
     assert run(folder) == 0
-    assert load_preset("my-pictures.toml").distractors.source == "none"
-    assert built("my-pictures.toml", tmp_path / "out").manifest["notes"]["counts"]["distractors"] == 0
+    assert load_preset("my-photos.toml").distractors.source == "none"
+    assert built("my-photos.toml", tmp_path / "out").manifest["notes"]["counts"]["distractors"] == 0
 
 
 def test_what_does_not_fit_is_said_with_the_flags_that_go_on(folder, tmp_path, capsys):
     path = table(folder / "captions.csv", [*ROWS, ("gone.jpg", "A"), ("2.jpg", ""), ("../1.jpg", "B")])
-    assert run("My Pictures") == 0
+    assert run("My Photos") == 0
     said = capsys.readouterr().out
-    assert "names of no picture     1; the first: My Pictures/captions.csv, line 6: there is no file gone.jpg" in said
-    assert "rows not used           2; the first: My Pictures/captions.csv, line 7: the caption is empty" in said
+    assert "names of no image     1; the first: My Photos/captions.csv, line 6: there is no file gone.jpg" in said
+    assert "rows not used         2; the first: My Photos/captions.csv, line 7: the caption is empty" in said
     assert said.endswith(f"{COMMAND} --allow-incomplete --allow-rejects\n")
-    with pytest.raises(BuildError, match=r"names pictures that .* does not hold: .*gone\.jpg"):
-        built("my-pictures.toml", tmp_path / "out")
-    eval_set = built("my-pictures.toml", tmp_path / "out", allow_incomplete=True, allow_rejects=True)
+    with pytest.raises(BuildError, match=r"names images that .* does not hold: .*gone\.jpg"):
+        built("my-photos.toml", tmp_path / "out")
+    eval_set = built("my-photos.toml", tmp_path / "out", allow_incomplete=True, allow_rejects=True)
     assert {row["id"]: row["reason"] for row in eval_set.rejected().to_pylist()} == {
         "folder/captions.csv, bad row 1": f"{path}, line 7: the caption is empty",
         "folder/captions.csv, bad row 2": f"{path}, line 8: ../1.jpg leads out of the folder of the pictures; names "
@@ -148,16 +148,16 @@ def test_what_does_not_fit_is_said_with_the_flags_that_go_on(folder, tmp_path, c
     }
 
 
-def test_the_table_with_captions_of_most_pictures_is_taken(folder, capsys):
+def test_the_table_with_captions_of_most_images_is_taken(folder, capsys):
     table(folder / "few.csv", ROWS[:2])
     (folder / "package.json").write_text('{"name": "x"}', encoding="utf-8")
-    assert run("My Pictures") == 0
+    assert run("My Photos") == 0
     said = capsys.readouterr().out
-    assert load_preset("my-pictures.toml").captioned.table == "My Pictures/captions.csv"
-    assert "not used: few.csv       captions of 1 pictures" in said
+    assert load_preset("my-photos.toml").captioned.table == "My Photos/captions.csv"
+    assert "not used: few.csv       captions of 1 images" in said
     assert "package.json is no table of captions" in said
     assert run(folder, "--table", "few.csv", "--force") == 0
-    assert load_preset("my-pictures.toml").captioned.table == "My Pictures/few.csv"
+    assert load_preset("my-photos.toml").captioned.table == "My Photos/few.csv"
 
 
 def test_tables_that_are_equally_good_are_asked_for(folder, capsys):
@@ -165,32 +165,32 @@ def test_tables_that_are_equally_good_are_asked_for(folder, capsys):
     assert run(folder) == 1
     said = capsys.readouterr().err
     assert "captions.csv and " in said
-    assert "have captions of equally many pictures\nSay which one is meant: --table FILE" in said
-    assert not Path("my-pictures.toml").exists()
+    assert "have captions of equally many images\nSay which one is meant: --table FILE" in said
+    assert not Path("my-photos.toml").exists()
 
 
 def test_columns_can_be_said(folder):
     (folder / "captions.csv").write_text("a,b,c,d\n1.jpg,2.jpg,A cart,A car\n", encoding="utf-8")
     assert run(folder) == 1
     assert run(folder, "--file-column", "b", "--caption-column", "d") == 0
-    found = load_preset("my-pictures.toml").captioned
+    found = load_preset("my-photos.toml").captioned
     assert (found.file_column, found.caption_column) == ("b", "d")
 
 
 def test_several_caption_columns_are_found_again(folder, tmp_path):
     (folder / "captions.csv").write_text("file,caption_1,caption_2\n1.jpg,A cart,A car\n", encoding="utf-8")
     assert run(folder) == 0
-    assert load_preset("my-pictures.toml").captioned.caption_column == ""
-    assert built("my-pictures.toml", tmp_path / "out").manifest["notes"]["counts"]["queries"] == 2
+    assert load_preset("my-photos.toml").captioned.caption_column == ""
+    assert built("my-photos.toml", tmp_path / "out").manifest["notes"]["counts"]["queries"] == 2
 
 
-def test_texts_beside_pictures_are_found(folder, tmp_path):
+def test_texts_beside_images_are_found(folder, tmp_path):
     (folder / "captions.csv").unlink()
     for name, caption in (("1.txt", "A cart\nA red cart"), ("sub/3.txt", "A blue cart")):
         (folder / name).write_text(caption, encoding="utf-8")
     assert run(folder) == 0
-    assert load_preset("my-pictures.toml").captioned.table == "beside"
-    assert built("my-pictures.toml", tmp_path / "out").manifest["notes"]["counts"]["queries"] == 3
+    assert load_preset("my-photos.toml").captioned.table == "beside"
+    assert built("my-photos.toml", tmp_path / "out").manifest["notes"]["counts"]["queries"] == 3
 
 
 @pytest.mark.parametrize("form", ["zip", "tar.gz", "inside"])
@@ -235,14 +235,14 @@ def test_tars_of_samples_are_found(folder, tmp_path, capsys):
 
 WRONG = {
     "nothing there": (["gone"], "there is no folder"),
-    "no pictures": (["empty"], "holds no pictures; found: nothing\nPictures end in .jpg"),
-    "no captions": (["bare"], "holds pictures, but no captions of them\nExpected a table of file names and captions"),
-    "other names": (["My Pictures", "--table", "alien.csv"], "has captions of no picture in My Pictures: "),
-    "a name": (["My Pictures", "--name", "A b"], "'A b' cannot be the name of a set.\nGive --name 1 to 60"),
-    "a title": (["My Pictures", "--title", " "], "The title must be a line of text."),
-    "an ending": (["My Pictures", "--out", "x.txt"], "x.txt does not end in .toml"),
-    "a folder": (["My Pictures", "--out", "gone/x.toml"], "There is no folder "),
-    "exists": (["My Pictures", "--out", "there.toml"], "there.toml exists.\nGive --out another file, or overwrite"),
+    "no images": (["empty"], "holds no images; found: nothing\nImages end in .jpg"),
+    "no captions": (["bare"], "holds images, but no captions of them\nExpected a table of file names and captions"),
+    "other names": (["My Photos", "--table", "alien.csv"], "has captions of no image in My Photos: "),
+    "a name": (["My Photos", "--name", "A b"], "'A b' cannot be the name of a set.\nGive --name 1 to 60"),
+    "a title": (["My Photos", "--title", " "], "The title must be a line of text."),
+    "an ending": (["My Photos", "--out", "x.txt"], "x.txt does not end in .toml"),
+    "a folder": (["My Photos", "--out", "gone/x.toml"], "There is no folder "),
+    "exists": (["My Photos", "--out", "there.toml"], "there.toml exists.\nGive --out another file, or overwrite"),
 }
 
 
@@ -250,7 +250,7 @@ WRONG = {
 def test_what_is_wrong_is_said_and_nothing_written(folder, tmp_path, capsys, case):
     arguments, message = WRONG[case]
     Path("empty").mkdir()
-    pictures(tmp_path / "bare")
+    write_images(tmp_path / "bare")
     table(tmp_path / "alien.csv", [("x.jpg", "A")])
     Path("there.toml").write_text("mine", encoding="utf-8")
     assert run(*arguments) == 1
@@ -264,15 +264,15 @@ def test_what_is_wrong_is_said_and_nothing_written(folder, tmp_path, capsys, cas
     [
         ("Été 2024.d", "ete-2024-d", "Ete2024D"),
         ("2024", "2024", "Own2024"),
-        ("写真", "own-pictures", "OwnPictures"),
-        ("con", "own-pictures", "OwnPictures"),
+        ("写真", "own-images", "OwnImages"),
+        ("con", "own-images", "OwnImages"),
         ("x" * 80, "x" * 60, "X" + "x" * 59),
         ('a"b', "a-b", "AB"),
     ],
 )
 def test_names_are_made_of_the_folders(tmp_path, monkeypatch, named, name, task):
     monkeypatch.chdir(tmp_path)
-    table(pictures(tmp_path / named) / "t.csv", ROWS)
+    table(write_images(tmp_path / named) / "t.csv", ROWS)
     assert run(named) == 0
     found = load_preset(f"{name}.toml")
     assert (found.name, found.task, found.captioned.location) == (name, task, named)
@@ -296,7 +296,7 @@ def test_what_is_no_text_is_not_written():
 def test_secrets_of_an_address_are_not_written_down(folder, tmp_path, monkeypatch, capsys):
     from data_prep import init
 
-    survey = init.look(init.Place("My Pictures"))
+    survey = init.look(init.Place("My Photos"))
     monkeypatch.setattr(init, "look", lambda place: survey)
     url = "https://me:secret@host/a/p.zip?X-Signature=secret"
     assert run(url) == 0

@@ -16,7 +16,7 @@ from data_prep.inspect import contact_sheet, main, summarise
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.schema import CorpusImage, Qrel, Query
 
-# Of a cell: a picture of 40 px, the id and a line of 17 px each, and gaps of 8 px.
+# Of a cell: an image of 40 px, the id and a line of 17 px each, and gaps of 8 px.
 WIDTH_PX, HEIGHT_PX, GAP_PX, COLUMNS = 220, 40 + 2 * 17 + 3 * 8, 8, 6
 
 
@@ -25,19 +25,19 @@ def colour(number: int) -> tuple[int, int, int]:
     return number % 3 * 100, number // 3 % 3 * 100, number // 9 % 3 * 100
 
 
-def picture(number: int, size=(60, 40)) -> bytes:
+def png(number: int, size=(60, 40)) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, colour(number)).save(file, "PNG")
     return file.getvalue()
 
 
 def a_set(folder, captioned: int, others: int, sizes=None, about=None, **facts) -> EvalSet:
-    """Captioned images c00, c01 ... and others o00, o01 ...; `sizes` of the pictures by number."""
+    """Captioned images c00, c01 ... and others o00, o01 ...; `sizes` of the images by number."""
     sizes = sizes or {}
     images = [
         CorpusImage(
             f"c{n:02d}" if n < captioned else f"o/x/{n - captioned:02d}",
-            picture(n, sizes.get(n, (60, 40))),
+            png(n, sizes.get(n, (60, 40))),
             {**provenance(n, n < captioned), **{key: values[n] for key, values in facts.items()}},
         )
         for n in range(captioned + others)
@@ -91,7 +91,7 @@ def sheet_of(eval_set: EvalSet, path, *args, **options) -> np.ndarray:
 
 
 def shown(sheet: np.ndarray) -> list[int]:
-    """The numbers of the pictures, cell by cell, by their colours."""
+    """The numbers of the images, cell by cell, by their colours."""
     rows = sheet.shape[0] // HEIGHT_PX
     assert sheet.shape == (rows * HEIGHT_PX, COLUMNS * WIDTH_PX, 3)
     numbers = {colour(n): n for n in range(27)}
@@ -146,11 +146,11 @@ def test_the_draw_depends_on_the_seed_alone(tmp_path):
     assert (parameters["count"].default, parameters["seed"].default) == (24, 0)
 
 
-def test_pictures_are_reduced_to_their_cell_and_never_enlarged(tmp_path):
+def test_images_are_reduced_to_their_cell_and_never_enlarged(tmp_path):
     sizes = {0: (60, 40), 1: (408, 204), 2: (100, 400), 3: (204, 204), 4: (205, 10)}
     sheet = sheet_of(a_set(tmp_path / "s", 5, 0, sizes), tmp_path / "s.png", 5)
     wanted = [(60, 40), (204, 102), (51, 204), (204, 204), (204, 10)]
-    # The row is as high as its highest picture and its words.
+    # The row is as high as its highest image and its words.
     assert sheet.shape[0] == 204 + 2 * 17 + 3 * 8
     for number, (width, height) in enumerate(wanted):
         cell = sheet[: 8 + height + 4, number * WIDTH_PX : (number + 1) * WIDTH_PX]
@@ -198,7 +198,7 @@ def test_the_second_row_is_written_below_the_first(tmp_path, words):
 def test_a_long_caption_is_wrapped_and_cut_at_four_lines(tmp_path, words):
     text = " ".join(["0123456789"] * 20)
     given = {"queries": [Query("q", text)], "qrels": [Qrel("q", "c00")]}
-    images = [CorpusImage("c00", picture(0), provenance(0, True))]
+    images = [CorpusImage("c00", png(0), provenance(0, True))]
     contact_sheet(small_set(tmp_path / "s", images=images, **given), tmp_path / "s.png")
     lines = [line for _, _, line, fill in words if fill == "black"]
     assert lines[:3] == ["0123456789 0123456789"] * 3
@@ -210,7 +210,7 @@ def test_a_long_caption_is_wrapped_and_cut_at_four_lines(tmp_path, words):
 
 def test_a_word_and_an_id_that_are_too_long_are_cut(tmp_path, words):
     given = {"queries": [Query("q", "W" * 60)], "qrels": [Qrel("q", "n" * 60)]}
-    images = [CorpusImage("n" * 60, picture(0), provenance(0, True))]
+    images = [CorpusImage("n" * 60, png(0), provenance(0, True))]
     contact_sheet(small_set(tmp_path / "s", images=images, **given), tmp_path / "s.png")
     name, caption = (line for _, _, line, _ in words)
     font = ImageFont.load_default(size=13)

@@ -31,8 +31,8 @@ def test_a_fresh_build_has_the_shipped_content_id(fresh):
     assert fresh.manifest["preset"] == shipped.manifest["preset"]
 
 
-def test_pictures_are_those_of_a_fresh_build(fresh):
-    """Another JPEG encoder may give other bytes, but not other pictures."""
+def test_images_are_those_of_a_fresh_build(fresh):
+    """Another JPEG encoder may give other bytes, but not other images."""
     import io
 
     import numpy as np

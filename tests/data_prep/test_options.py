@@ -75,7 +75,7 @@ def test_each_source_is_opened_where_it_is(tmp_path):
     captioned, distractors = options.open_captioned(), options.open_distractors()
     assert isinstance(captioned, FilesFlickr30k)
     assert isinstance(distractors, FilesImagenet)
-    assert captioned.pictures.where == str(tmp_path / "f" / "flickr30k-images")
+    assert captioned.image_files.where == str(tmp_path / "f" / "flickr30k-images")
     assert distractors.tree.where == str(tmp_path / "i")
 
 
@@ -106,14 +106,14 @@ location = "{}"
 @pytest.mark.parametrize(
     ("location", "table", "src", "captions"),
     [
-        ("pictures", "captions.csv", "{preset}/pictures", "{preset}/captions.csv"),
+        ("photos", "captions.csv", "{preset}/photos", "{preset}/captions.csv"),
         (".", "inside.csv", "{preset}", "inside.csv"),
-        ("../pictures", "", "{preset}/../pictures", ""),
-        ("/srv/pictures", "/srv/captions.csv", "/srv/pictures", "/srv/captions.csv"),
-        ("s3://bucket/pictures", "https://host/c.csv", "s3://bucket/pictures", "https://host/c.csv"),
+        ("../photos", "", "{preset}/../photos", ""),
+        ("/srv/photos", "/srv/captions.csv", "/srv/photos", "/srv/captions.csv"),
+        ("s3://bucket/photos", "https://host/c.csv", "s3://bucket/photos", "https://host/c.csv"),
     ],
 )
-def test_ones_own_pictures_lie_where_the_preset_says_seen_from_its_folder(tmp_path, location, table, src, captions):
+def test_ones_own_images_lie_where_the_preset_says_seen_from_its_folder(tmp_path, location, table, src, captions):
     (tmp_path / "preset").mkdir()
     (tmp_path / "preset" / "captions.csv").touch()
     path = tmp_path / "preset" / "own.toml"
@@ -128,21 +128,21 @@ def test_ones_own_pictures_lie_where_the_preset_says_seen_from_its_folder(tmp_pa
 
 
 @pytest.mark.parametrize("role", ["captioned", "distractors"])
-def test_where_ones_own_pictures_lie_must_be_said_somewhere(tmp_path, role):
-    (tmp_path / "pictures").mkdir()
+def test_where_ones_own_images_lie_must_be_said_somewhere(tmp_path, role):
+    (tmp_path / "photos").mkdir()
     path = tmp_path / "own.toml"
-    text = OWN.format(*(("", "", "pictures") if role == "captioned" else ("pictures", "", "")))
+    text = OWN.format(*(("", "", "photos") if role == "captioned" else ("photos", "", "")))
     path.write_text(text.replace('location = ""\n', ""), encoding="utf-8")
     options = BuildOptions(load_preset(str(path)), tmp_path / "out")
     find = options.open_captioned if role == "captioned" else options.open_distractors
     with pytest.raises(BuildError) as caught:
         find()
     assert str(caught.value) == (
-        f"The preset own does not say where its {role}{' pictures' * (role == 'captioned')} lie.\n"
+        f"The preset own does not say where its {role}{' images' * (role == 'captioned')} lie.\n"
         f"Say it with --{role}, or as {role}.location in the preset: a folder, an archive or an address."
     )
-    given = replace(options, sources={role: str(tmp_path / "pictures")})
-    assert given._src(role, "folder", "") == str(tmp_path / "pictures")
+    given = replace(options, sources={role: str(tmp_path / "photos")})
+    assert given._src(role, "folder", "") == str(tmp_path / "photos")
 
 
 def test_without_a_folder_the_hub_is_meant_and_shards_lie_in_the_work_folder(tmp_path):

@@ -13,7 +13,7 @@ import interrupted
 import numpy as np
 import pytest
 from PIL import Image
-from pool_pictures import CAPTIONED, CLUSTERED, KEYS, OF_CLUSTERS, POOL, PRESET, write_pictures
+from pool_folders import CAPTIONED, CLUSTERED, KEYS, OF_CLUSTERS, POOL, PRESET, write_images
 from small_sources import Recorder
 from threaded_engine import installed
 
@@ -21,7 +21,7 @@ from data_prep import cli
 from data_prep.build import build
 from data_prep.job import BuildOptions
 from data_prep.preset import load_preset
-from data_prep.sources.drawn.pictures import draw
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.pool import pool_scenes
 from data_prep.stages import chunks
 from data_prep.stages.embed import embed_pool
@@ -32,11 +32,11 @@ from mteb_vehicle_search.eval_set.verify import verify
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Captioned pictures, a pool in three folders with a twin and a damaged file, and a preset."""
+    """Captioned images, a pool in three folders with a twin and a damaged file, and a preset."""
     folder = tmp_path_factory.mktemp("home")
-    write_pictures(folder)
+    write_images(folder)
     (folder / "pool" / "0" / "twin.png").write_bytes((folder / "captioned" / "004.png").read_bytes())
-    (folder / "pool" / "1" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    (folder / "pool" / "1" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     (folder / "sampled.toml").write_text(PRESET, encoding="utf-8")
     (folder / "hashed.toml").write_text(PRESET.replace("= -1", "= 0"), encoding="utf-8")
     return folder
@@ -260,7 +260,7 @@ def test_the_shipped_pool_is_drawn_alike_each_time():
     )
 
 
-def test_its_pictures_are_those_of_the_mini_set():
-    picture = draw(pool_scenes()[0].scene)
-    assert isinstance(picture, Image.Image)
-    assert np.asarray(picture).std() > 20
+def test_its_images_are_those_of_the_mini_set():
+    drawn = draw(pool_scenes()[0].scene)
+    assert isinstance(drawn, Image.Image)
+    assert np.asarray(drawn).std() > 20

@@ -507,19 +507,19 @@ name = "x"
 title = "X"
 [captioned]
 source = "folder"
-location = "pictures"
+location = "photos"
 [distractors]
 source = "folder"
 location = "others"
 """
-TARS = OWN.replace('source = "folder"\nlocation = "pictures"', 'source = "webdataset"\nlocation = "tars"')
+TARS = OWN.replace('source = "folder"\nlocation = "photos"', 'source = "webdataset"\nlocation = "tars"')
 NONE = OWN.replace('source = "folder"\nlocation = "others"', 'source = "none"')
 
 
-def test_own_pictures_have_keys_of_their_own(tmp_path):
+def test_own_images_have_keys_of_their_own(tmp_path):
     keys = 'table = "t.csv"\nfile_column = "f"\ncaption_column = "c"\ncaptions = 12\nfewest_captions = 3\n[distractors]'
     found = load_preset(write(tmp_path, OWN.replace("[distractors]", keys)))
-    assert found.captioned == Captioned("folder", 12, "pictures", "t.csv", "f", "c", 3)
+    assert found.captioned == Captioned("folder", 12, "photos", "t.csv", "f", "c", 3)
     assert found.distractors == Distractors("folder", location="others")
     assert [source.name for source in found.sources()] == ["folder"]
     assert found.wanted_classes() == set()
@@ -527,7 +527,7 @@ def test_own_pictures_have_keys_of_their_own(tmp_path):
     assert [source.name for source in load_preset(write(tmp_path, TARS)).sources()] == ["webdataset", "folder"]
 
 
-def test_where_own_pictures_lie_stays_on_this_machine(tmp_path):
+def test_where_own_images_lie_stays_on_this_machine(tmp_path):
     keys = 'table = "t.csv"\nfile_column = "f"\nfewest_captions = 3\n[distractors]'
     told = load_preset(write(tmp_path, OWN.replace("[distractors]", keys))).as_json()
     assert told["captioned"] == {"source": "folder", "captions": 5, "file_column": "f", "fewest_captions": 3}
@@ -542,8 +542,8 @@ def test_where_own_pictures_lie_stays_on_this_machine(tmp_path):
         (NONE + 'classes = "orig49"\n', "distractors.classes has no meaning for 'none', which has none"),
         (OWN + 'classes = "orig49"\n', "distractors.classes has no meaning for 'folder', which has none"),
         (OWN + 'splits = ["val"]\n', "distractors.splits has no meaning for 'folder'"),
-        (OWN.replace('"pictures"', '"p"\ncaptions = 0'), "captioned.captions must be at least 1"),
-        (OWN.replace('"pictures"', '"p"\nfewest_captions = 0'), "captioned.fewest_captions must be at least 1"),
+        (OWN.replace('"photos"', '"p"\ncaptions = 0'), "captioned.captions must be at least 1"),
+        (OWN.replace('"photos"', '"p"\nfewest_captions = 0'), "captioned.fewest_captions must be at least 1"),
         (TARS.replace('"tars"', '"t"\ntable = "t.csv"'), "captioned.table has a meaning for 'folder' alone"),
         (TARS.replace('"tars"', '"t"\nfile_column = "f"'), "captioned.file_column has a meaning for 'folder' alone"),
         (
@@ -560,7 +560,7 @@ def test_where_own_pictures_lie_stays_on_this_machine(tmp_path):
         ),
     ],
 )
-def test_keys_of_own_pictures_are_checked(tmp_path, text, message):
+def test_keys_of_own_images_are_checked(tmp_path, text, message):
     with pytest.raises(BuildError) as error:
         load_preset(write(tmp_path, text))
     assert message in str(error.value)

@@ -106,7 +106,7 @@ def test_the_card_of_a_recipe_says_how_to_rebuild_and_tells_no_caption(tmp_path,
         assert source.bibtex.strip() in card
 
 
-def test_the_card_asks_for_pictures_of_ones_own_by_their_role(tmp_path, uploads):
+def test_the_card_asks_for_images_of_ones_own_by_their_role(tmp_path, uploads):
     preset = {**PRESET, "captioned": {"source": "folder"}, "distractors": {"source": "none"}}
     of_sources(tmp_path / "set", "drawn", preset=preset)
     push(tmp_path / "set", "me/cars")

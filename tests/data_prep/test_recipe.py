@@ -11,7 +11,7 @@ import pytest
 from range_server import RangeServer
 from small_set import jpeg, provenance, small_set
 
-from data_prep.recipes import Picture, reading, writing
+from data_prep.recipes import RecipeImage, reading, writing
 from data_prep.recipes.card import recipe_card
 from data_prep.recipes.differences import differences, tell_differences
 from data_prep.recipes.reading import load_recipe
@@ -81,9 +81,11 @@ def recipe(text, tmp_path):
 
 def test_a_recipe_names_every_image_caption_and_judgement(eval_set, text, recipe):
     facts = {"width": 40, "height": 32}
-    assert recipe.captioned == {f"flickr30k/{n:04d}": Picture(sha256=f"{n:064x}", **facts, score=0.9) for n in range(2)}
+    assert recipe.captioned == {
+        f"flickr30k/{n:04d}": RecipeImage(sha256=f"{n:064x}", **facts, score=0.9) for n in range(2)
+    }
     assert recipe.distractors == {
-        f"imagenet/train/n{n:04d}": Picture(sha256=f"{n + 500:064x}", **facts) for n in range(3)
+        f"imagenet/train/n{n:04d}": RecipeImage(sha256=f"{n + 500:064x}", **facts) for n in range(3)
     }
     assert recipe.scores() == {"flickr30k/0000": 0.9, "flickr30k/0001": 0.9}
     assert recipe.queries == {q.id: hashlib.sha256(q.text.encode()).hexdigest() for q in eval_set.queries()}
@@ -110,7 +112,7 @@ def test_its_preset_needs_no_classifier_and_no_file(eval_set, recipe):
     assert json.loads(json.dumps(preset.as_json())) == PRESET | given
 
 
-def test_where_pictures_of_ones_own_lie_is_not_asked_of_a_recipe(text, tmp_path):
+def test_where_images_of_ones_own_lie_is_not_asked_of_a_recipe(text, tmp_path):
     content = json.loads(text)
     content["preset"] |= {"captioned": {"source": "folder", "captions": 2}, "distractors": {"source": "folder"}}
     (tmp_path / "recipe.json").write_text(json.dumps(content), encoding="utf-8")
@@ -128,7 +130,7 @@ def test_miners_that_clustered_captioned_images_are_not_asked_of_a_recipe(text, 
     assert (preset.selection, preset.miners) == (None, {})
 
 
-def test_no_caption_and_no_picture_is_in_a_recipe_or_its_card(tmp_path):
+def test_no_caption_and_no_image_is_in_a_recipe_or_its_card(tmp_path):
     mini = EvalSet.open(settings.mini_folder())
     write_recipe(mini, tmp_path / "recipe.json")
     held = (tmp_path / "recipe.json").read_text(encoding="ascii")

@@ -15,10 +15,10 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-import pool_pictures
+import pool_folders
 import pytest
 from safetensors.numpy import save_file
-from small_sources import NAMES, WNIDS, jpeg, picture, write_flickr30k, write_imagenet
+from small_sources import NAMES, WNIDS, jpeg, noisy_image, write_flickr30k, write_imagenet
 
 from data_prep.build import BuildOptions, build
 from data_prep.preset import Preset, load_preset
@@ -309,7 +309,7 @@ KEYS = {
     ],
     "images.shortest_side_px": [Change(IMAGES, {"= 32": "= 33"})],
     "images.resample": [Change(IMAGES, {"= 32": '= 32\nresample = "box"'})],
-    # Pictures without EXIF and profile are decoded again, to the same bytes.
+    # Images without EXIF and profile are decoded again, to the same bytes.
     "images.exif": [Change(DECODED, {"= 32": '= 32\nexif = "all"'})],
     "images.colour_profile": [Change(DECODED, {"= 32": '= 32\ncolour_profile = "srgb"'})],
     "images.jpeg_quality": [Change(IMAGES, {"= 32": "= 32\njpeg_quality = 74"})],
@@ -325,8 +325,8 @@ KEYS = {
 }
 
 
-def _replace_picture(path: str, kind: int, seed: int) -> Callable[[Path], object]:
-    return lambda home: (home / path).write_bytes(jpeg(picture(kind, seed)))
+def _replace_image(path: str, kind: int, seed: int) -> Callable[[Path], object]:
+    return lambda home: (home / path).write_bytes(jpeg(noisy_image(kind, seed)))
 
 
 def _replace_caption(home: Path) -> None:
@@ -349,21 +349,21 @@ VAL = safe_name(f"val/{FIRST}")
 PHOTOS = "flickr30k/flickr30k-images"
 INPUTS = {
     "kept photo": Change(
-        {"classify", "chunks", "captioned", "duplicates", "export"}, do=_replace_picture(f"{PHOTOS}/1000.jpg", 0, 90)
+        {"classify", "chunks", "captioned", "duplicates", "export"}, do=_replace_image(f"{PHOTOS}/1000.jpg", 0, 90)
     ),
-    "photo that is no vehicle any more": Change(ALL - {"distractors"}, do=_replace_picture(f"{PHOTOS}/1000.jpg", 3, 7)),
+    "photo that is no vehicle any more": Change(ALL - {"distractors"}, do=_replace_image(f"{PHOTOS}/1000.jpg", 3, 7)),
     # The classifier's scores of it and the kept photos are the same.
     "photo that is not kept": Change(
-        {"classify", "chunks", "captioned"}, do=_replace_picture(f"{PHOTOS}/1002.jpg", 2, 91)
+        {"classify", "chunks", "captioned"}, do=_replace_image(f"{PHOTOS}/1002.jpg", 2, 91)
     ),
     "caption": Change({"classify", "captioned", "duplicates", "export"}, do=_replace_caption),
     "split of a photo": Change({"classify", "captioned", "duplicates", "export"}, do=_split_of_the_last),
     "distractor": Change(
         {"distractors", "duplicates", "export"},
-        do=_replace_picture(f"imagenet/train/{SECOND}/{SECOND}_0.JPEG", 1, 92),
+        do=_replace_image(f"imagenet/train/{SECOND}/{SECOND}_0.JPEG", 1, 92),
     ),
     "another distractor": Change(
-        {"distractors", "duplicates", "export"}, do=_replace_picture(f"imagenet/val/{FIRST}/{FIRST}_7.JPEG", 0, 93)
+        {"distractors", "duplicates", "export"}, do=_replace_image(f"imagenet/val/{FIRST}/{FIRST}_7.JPEG", 0, 93)
     ),
     "distractor that is refused": Change(
         {"distractors", "export"},
@@ -480,12 +480,12 @@ def _optional(hint: Any) -> bool:
 def test_every_option_and_every_key_has_a_case():
     assert {"preset", *OPTIONS} == {item.name for item in fields(BuildOptions)}
     # Those of samples of pools have theirs in test_pool_builds.py.
-    assert {*KEYS, *pool_pictures.KEYS, *pool_pictures.OF_CLUSTERS} == _keys(Preset)
+    assert {*KEYS, *pool_folders.KEYS, *pool_folders.OF_CLUSTERS} == _keys(Preset)
 
 
 def test_only_the_part_that_changed_is_read_again(home):
     """Parts are: train of both classes, val of both."""
-    _replace_picture(f"imagenet/val/{FIRST}/{FIRST}_7.JPEG", 0, 93)(home)
+    _replace_image(f"imagenet/val/{FIRST}/{FIRST}_7.JPEG", 0, 93)(home)
     build(_options(), Reporter(quiet=True))
     assert {stage for stage in _written(home / "out.build") if "/" in stage} == {f"distractors/{VAL}"}
 

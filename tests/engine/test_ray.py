@@ -643,11 +643,11 @@ def test_ctrl_c_ends_a_cluster_of_ones_own_and_leaves_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_a_sample_of_a_pool_is_that_of_the_local_engine_to_the_byte(machines, tmp_path, capsys):
-    from pool_pictures import PRESET, write_pictures
+    from pool_folders import PRESET, write_images
 
     from data_prep import cli
 
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     (tmp_path / "sampled.toml").write_text(PRESET, encoding="utf-8")
     for engine in ("local", "ray"):
         words = ["build", "--preset", tmp_path / "sampled.toml", "--engine", engine, "--out", tmp_path / engine / "set"]

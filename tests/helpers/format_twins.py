@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.phrases import captions
-from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.scene import random_scene
 from data_prep.sources.imagenet.classes import wnids
 

@@ -17,7 +17,7 @@ FILES = {name: bytes((place * 7 + at) % 251 for at in range(size)) for place, (n
 
 
 def zip_of(files: dict[str, bytes]) -> bytes:
-    """A zip of files, not packed, as pictures are."""
+    """A zip of files, not packed, as images are."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in files.items():

@@ -41,9 +41,9 @@ def write_world(
     """Write a set whose captions are drawn from WORDS; the queries numbered in `two_relevant` have two images."""
     generator = np.random.default_rng(seed)
     buffer = io.BytesIO()
-    picture = Image.new("RGB", (24, 16), (90, 120, 30))
-    picture.paste((250, 20, 200), (0, 0, 12, 16))
-    picture.save(buffer, "JPEG")
+    pixels = Image.new("RGB", (24, 16), (90, 120, 30))
+    pixels.paste((250, 20, 200), (0, 0, 12, 16))
+    pixels.save(buffer, "JPEG")
     images = [f"flickr30k/{n:03}" for n in range(captioned)] + [f"imagenet/train/n{n:03}" for n in range(distractors)]
     facts = [
         {

@@ -56,10 +56,10 @@ def write_set(folder: Path, title: str = "Small <set>", **about: Any) -> EvalSet
     images = []
     for number in range(CAPTIONED + DISTRACTORS):
         buffer = io.BytesIO()
-        # Sides differ, so that no picture fills its tile.
-        picture = Image.new("RGB", (160 + number, 160), colour(number))
-        picture.paste((0, 0, 0), (0, 0, 24, 160))
-        picture.save(buffer, "JPEG")
+        # Sides differ, so that no image fills its tile.
+        image = Image.new("RGB", (160 + number, 160), colour(number))
+        image.paste((0, 0, 0), (0, 0, 24, 160))
+        image.save(buffer, "JPEG")
         captioned = number < CAPTIONED
         facts = {
             "source": image_id(number).partition("/")[0],

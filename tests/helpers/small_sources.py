@@ -23,8 +23,8 @@ COLOURS = {0: (210, 40, 40), 1: (40, 170, 60), 2: (50, 70, 210), 3: (128, 128, 1
 VEHICLES = (0, 1, 2)
 
 
-def picture(kind: int, seed: int, size: tuple[int, int] = (240, 200)) -> Image.Image:
-    """A noisy picture whose middle has the colour of its class."""
+def noisy_image(kind: int, seed: int, size: tuple[int, int] = (240, 200)) -> Image.Image:
+    """A noisy image whose middle has the colour of its class."""
     rng = random.Random(f"{kind}/{seed}")
     image = Image.new("RGB", size, tuple(rng.randrange(200, 256) for _ in range(3)))
     pen = ImageDraw.Draw(image)
@@ -54,7 +54,7 @@ def write_flickr30k(folder: Path, count: int = 40) -> Path:
         table.writerow(["raw", "sentids", "split", "filename", "img_id"])
         for number in range(count):
             kind, name = number % 4, f"{1000 + number}.jpg"
-            (images / name).write_bytes(jpeg(picture(kind, number)))
+            (images / name).write_bytes(jpeg(noisy_image(kind, number)))
             captions = [f"A {NAMES[kind]} in scene {number}, told {way}." for way in "abcd"] + [f"A {NAMES[kind]}."]
             split = ("train", "train", "val", "test")[number // 4 % 4]
             table.writerow([json.dumps(captions), "[]", split, name, number])
@@ -69,7 +69,7 @@ def write_imagenet(folder: Path, train: int = 15, val: int = 3) -> Path:
             target.mkdir(parents=True)
             for number in range(count):
                 name = f"{wnid}_{number}" if split == "train" else f"ILSVRC2012_val_{kind * 100 + number:08d}"
-                (target / f"{name}.JPEG").write_bytes(jpeg(picture(kind, first + number, (300, 220))))
+                (target / f"{name}.JPEG").write_bytes(jpeg(noisy_image(kind, first + number, (300, 220))))
     return folder
 
 
@@ -97,7 +97,7 @@ def train_classifier(folder: Path, steps: int = 40) -> Path:
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     processor = ViTImageProcessorPil(size={"height": 32, "width": 32}, resample=2, **half)
     kinds = [number % 4 for number in range(96 if steps else 1)]
-    images = [picture(kind, 50_000 + number) for number, kind in enumerate(kinds)]
+    images = [noisy_image(kind, 50_000 + number) for number, kind in enumerate(kinds)]
     pixels = torch.from_numpy(np.stack(processor(images, return_tensors="np")["pixel_values"]))
     labels = torch.tensor(kinds)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)

@@ -52,7 +52,7 @@ class World:
         return sorted((query, image) for query, images in self.relevant.items() for image in images)
 
     def write(self, folder: Path) -> EvalSet:
-        """Write the evaluation set, with plain pictures."""
+        """Write the evaluation set, with plain images."""
         images = []
         for number, (image, source) in enumerate(self.sources.items()):
             row = provenance(number, source in CAPTIONED_SOURCES)

@@ -1,6 +1,6 @@
 """Drawn scenes: vehicles in simple surroundings, made with Pillow alone, and captions as people would write them.
 
-A scene is a handful of attributes. `draw` turns it into a picture, `captions` into five sentences that differ in words
+A scene is a handful of attributes. `draw` turns it into an image, `captions` into five sentences that differ in words
 and detail, and `near_twin` into a scene that differs in exactly one attribute. Everything follows from seeds, on every
 machine alike. The drawing and the captions are frozen: the content id of VehicleImageSearchMini depends on them.
 """

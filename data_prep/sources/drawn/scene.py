@@ -56,7 +56,7 @@ SIDES = {"left": "on the left side", "middle": "in the middle", "right": "on the
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows; every attribute is visible."""
+    """What an image shows; every attribute is visible."""
 
     kind: str
     colour: str

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from data_prep.sources import NOT_SELECTED, SPLITS, ReadInPlace, Shard, SourceImage
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
-from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.pool import pool_scenes
 from data_prep.storage import PassedOver
 

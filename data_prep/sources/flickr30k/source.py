@@ -103,9 +103,9 @@ def _parquet_files(tree: Tree) -> list[str]:
 class FilesFlickr30k:
     """A captions file, and images each of which is one of its rows."""
 
-    def __init__(self, captions: CaptionsFile, pictures: Images) -> None:
-        self.captions, self.pictures = captions, pictures
-        self.form = pictures.form
+    def __init__(self, captions: CaptionsFile, image_files: Images) -> None:
+        self.captions, self.image_files = captions, image_files
+        self.form = image_files.form
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -121,31 +121,31 @@ class FilesFlickr30k:
 
     def check(self) -> list[str]:
         """See `CaptionedSource.check`; a captions file that was cut at the end of a row looks like a whole one."""
-        held = self.pictures.names(PassedOver())
+        held = self.image_files.names(PassedOver())
         if not self.captions.ready or held is None:
             return []
         named = {row.filename for row in self.rows}
         if absent := [row.filename for row in self.rows if row.filename not in held]:
             raise SourceError(
-                f"{self.pictures.where} has no {absent[0]}, but {self.captions.name} names it"
+                f"{self.image_files.where} has no {absent[0]}, but {self.captions.name} names it"
                 + (f", and {len(absent) - 1:,} others like it" if absent[1:] else ""),
-                self.pictures.absent_hint,
+                self.image_files.absent_hint,
             )
         if len(named) == IMAGES or not (unnamed := held - named):
             return []
         return [
             f"{self.captions.where} names {len(named):,} images, which is not the {IMAGES:,} of Flickr30k, and "
-            f"{len(unnamed):,} images of {self.pictures.short} are named by no row, first {min(unnamed)}: is the file "
-            "cut short?"
+            f"{len(unnamed):,} images of {self.image_files.short} are named by no row, first {min(unnamed)}: is the "
+            "file cut short?"
         ]
 
     def describe(self) -> dict[str, Any]:
-        facts = (self.captions.digest, self.pictures.stamp)
+        facts = (self.captions.digest, self.image_files.stamp)
         return {
             "form": self.form,
-            "location": self.pictures.where,
+            "location": self.image_files.where,
             "revision": "",
-            "files": [self.captions.name, self.pictures.short],
+            "files": [self.captions.name, self.image_files.short],
             "stamp": digest_of(facts),
         }
 
@@ -154,14 +154,14 @@ class FilesFlickr30k:
         if self.captions.ready and not isinstance(only, (int, float)):
             names = [row.filename for row in self.rows if _id(row) in only]
         else:  # Without the captions, the images that will be wanted are not known by their names.
-            names = sorted(self.pictures.names(PassedOver()) or ())
+            names = sorted(self.image_files.names(PassedOver()) or ())
             share = only if isinstance(only, (int, float)) else len(only) / IMAGES
-        size = self.pictures.travels_bytes(names)
-        return size if self.pictures.in_one_piece else round(share * size)
+        size = self.image_files.travels_bytes(names)
+        return size if self.image_files.in_one_piece else round(share * size)
 
     def images(self, passed: PassedOver | None = None, only: Collection[str] | None = None) -> Iterator[SourceImage]:
         passed = PassedOver() if passed is None else passed
-        held = self.pictures.names(passed)
+        held = self.image_files.names(passed)
         named = {row.filename for row in self.rows}
         if held is not None and (unnamed := len(held - named)):
             passed[UNNAMED] += unnamed
@@ -173,12 +173,13 @@ class FilesFlickr30k:
         if left := len(self.rows) - len(rows):
             passed[NOT_SELECTED] += left
         missing = dict.fromkeys(rows)
-        for name, data, problem in self.pictures.read(list(rows), passed):
+        for name, data, problem in self.image_files.read(list(rows), passed):
             del missing[name]
             yield captioned_image(rows[name], data, problem)
         for name in missing:
             raise SourceError(
-                f"{self.pictures.where} has no {name}, but {self.captions.name} names it", self.pictures.absent_hint
+                f"{self.image_files.where} has no {name}, but {self.captions.name} names it",
+                self.image_files.absent_hint,
             )
 
 

@@ -1,10 +1,10 @@
-"""Pictures of one's own, with captions in a table or beside them, and without any."""
+"""Images of one's own, with captions in a table or beside them, and without any."""
 
 from __future__ import annotations
 
 from data_prep.sources import CaptionedSource, DistractorSource, Place, Source
 
-BESIDE = "beside"  # In place of a table: captions lie in a file beside each picture.
+BESIDE = "beside"  # In place of a table: captions lie in a file beside each image.
 
 
 def _folder(place: Place) -> CaptionedSource:
@@ -37,6 +37,7 @@ def _nothing(place: Place, captioned: Place | None) -> DistractorSource:
     return NoDistractors()
 
 
+# Sets hold these words, in their manifests, cards and digests, so that they stay.
 _TERMS = "Pictures of your own: make sure that their rights allow what you do with them."
 FOLDER = Source(
     name="folder",

@@ -1,4 +1,4 @@
-"""Captions in files of their own beside a picture: a .txt, or a .json."""
+"""Captions in files of their own beside an image: a .txt, or a .json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_prep.sources.tables.gathering import checked_captions, texts_in
 
 
 class Beside(NamedTuple):
-    """What texts beside a picture say: captions, what is wrong with others, and whether there are any at all."""
+    """What texts beside an image say: captions, what is wrong with others, and whether there are any at all."""
 
     captions: tuple[str, ...]
     problems: list[str]
@@ -19,7 +19,7 @@ class Beside(NamedTuple):
 
 
 def read_beside(texts: dict[str, bytes], column: str = "") -> Beside:
-    """Return the captions of one picture: each line of its .txt; or else what its .json calls a caption.
+    """Return the captions of one image: each line of its .txt; or else what its .json calls a caption.
 
     Args:
         texts: Ending -> content.

@@ -1,4 +1,4 @@
-"""The captions of a location's pictures: of a table, or of a text or JSON beside each."""
+"""The captions of a location's images: of a table, or of a text or JSON beside each."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from mteb_vehicle_search.errors import SourceError
 
 EXPECTED = (
     "Expected a table of file names and captions (CSV, TSV, JSON, JSON lines, parquet or COCO's), or a .txt or .json "
-    "beside each picture."
+    "beside each image."
 )
 
 
 @dataclass
 class Captions:
-    """What is known of the pictures of a location.
+    """What is known of the images of a location.
 
     Attributes:
         where: Where the captions lie, for messages.
-        name: Of the table; "" if they lie beside the pictures.
-        of: Picture -> its captions.
-        named: Pictures that a row names, or that something lies beside, used or not.
-        splits: Picture -> train, val or test.
+        name: Of the table; "" if they lie beside the images.
+        of: Image -> its captions.
+        named: Images that a row names, or that something lies beside, used or not.
+        splits: Image -> train, val or test.
         bad: Rows that are not used.
         missing: Names of the table that mean no file -> where they stand, and why.
         table: The table as it was read.
@@ -78,7 +78,7 @@ class TableFile(NamedTuple):
 
 
 def captions_of(location: Location, place: Place) -> Captions:
-    """Return the captions of a location's pictures, from where the place says or where they are found.
+    """Return the captions of a location's images, from where the place says or where they are found.
 
     Raises:
         SourceError: There are none, it is not clear which file is meant, or it is damaged; says what mends it.
@@ -87,7 +87,7 @@ def captions_of(location: Location, place: Place) -> Captions:
 
 
 def read_captions(location: Location, file: TableFile | None, place: Place) -> Captions:
-    """Return the captions of a location's pictures from a table; from beside the pictures if there is none.
+    """Return the captions of a location's images from a table; from beside the images if there is none.
 
     Raises:
         SourceError: They are damaged, or not clear.
@@ -96,10 +96,10 @@ def read_captions(location: Location, file: TableFile | None, place: Place) -> C
 
 
 def find_file(location: Location, wanted: str) -> TableFile | None:
-    """Return the table with the captions; None if they lie beside the pictures.
+    """Return the table with the captions; None if they lie beside the images.
 
     Args:
-        location: Of the pictures.
+        location: Of the images.
         wanted: A path, an address, a name inside the location or beside an archive; "beside"; empty for what is found.
 
     Raises:
@@ -112,8 +112,8 @@ def find_file(location: Location, wanted: str) -> TableFile | None:
     tables = tables_of(location)
     if len(tables) == 1:
         return tables[0]
-    pictured = len(sidecars(location))
-    if pictured and (not tables or 2 * pictured >= len(location.listing.pictures)):
+    described = len(sidecars(location))
+    if described and (not tables or 2 * described >= len(location.listing.images)):
         return None
     if tables:
         raise SourceError(
@@ -135,7 +135,7 @@ def tables_of(location: Location) -> list[TableFile]:
 
 
 def _names(location: Location) -> list[str]:
-    return [*location.listing.pictures, *location.listing.others]
+    return [*location.listing.images, *location.listing.others]
 
 
 def _named(location: Location, wanted: str) -> TableFile:
@@ -156,7 +156,7 @@ def _named(location: Location, wanted: str) -> TableFile:
 
 def _of_table(location: Location, file: TableFile, place: Place) -> Captions:
     table = file.read(place)
-    files = {location.relative(name): name for name in location.listing.pictures}
+    files = {location.relative(name): name for name in location.listing.images}
     matches = match_names(table.lines, files)
     found = Captions(file.where, file.name.rpartition("/")[2], bad=list(table.bad), table=table)
     found.missing = {name: f"{table.lines[name]}: {reason}" for name, reason in matches.problems.items()}
@@ -172,14 +172,14 @@ def _of_table(location: Location, file: TableFile, place: Place) -> Captions:
 
 
 def sidecars(location: Location) -> dict[str, dict[str, str]]:
-    """Return the texts beside pictures: picture -> ending -> file.
+    """Return the texts beside images: image -> ending -> file.
 
     Raises:
-        SourceError: Two pictures share one.
+        SourceError: Two images share one.
     """
     stems: dict[str, str] = {}
     shared: dict[str, str] = {}
-    for name in location.listing.pictures:
+    for name in location.listing.images:
         stem = name.rpartition(".")[0]
         if stem in stems:
             shared[stem] = name
@@ -190,7 +190,7 @@ def sidecars(location: Location) -> dict[str, dict[str, str]]:
         if ending.lower() in ("txt", "json") and stem in stems:
             if stem in shared:
                 raise SourceError(
-                    f"{location.tree.path(name)} lies beside two pictures, {stems[stem]} and another ending",
+                    f"{location.tree.path(name)} lies beside two images, {stems[stem]} and another ending",
                     "Which one it describes is unknown: rename one, or name a table: captioned.table.",
                 )
             found.setdefault(stems[stem], {})[ending.lower()] = name
@@ -198,19 +198,19 @@ def sidecars(location: Location) -> dict[str, dict[str, str]]:
 
 
 def _beside(location: Location, column: str) -> Captions:
-    found = Captions(f"the files beside the pictures of {location.tree.where}", "")
+    found = Captions(f"the files beside the images of {location.tree.where}", "")
     files = sidecars(location)
     names = {name for of_one in files.values() for name in of_one.values()}
     ordered = [name for name in location.listing.others if name in names]
     texts = {name: data for name, (data, _) in zip(ordered, location.tree.read(ordered))}
-    for picture in location.listing.pictures:
-        if picture not in files:
+    for image in location.listing.images:
+        if image not in files:
             continue
-        contents = {ending: texts[name] for ending, name in files[picture].items()}
+        contents = {ending: texts[name] for ending, name in files[image].items()}
         captions, problems, named = read_beside(contents, column)
         if named:
-            found.named.add(picture)
-        found.bad += [BadRow(location.tree.path(picture), picture, problem) for problem in problems]
+            found.named.add(image)
+        found.bad += [BadRow(location.tree.path(image), image, problem) for problem in problems]
         if captions:
-            found.of[picture] = captions
+            found.of[image] = captions
     return found

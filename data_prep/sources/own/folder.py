@@ -1,4 +1,4 @@
-"""Pictures of a folder or an archive, with captions and without."""
+"""Images of a folder or an archive, with captions and without."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Any
 
 from data_prep.sources import NOT_SELECTED, SPLITS, Place, ReadInPlace, Shard, SourceImage
 from data_prep.sources.own.captions import Captions, captions_of
-from data_prep.sources.own.listing import NO_PICTURES, Location
+from data_prep.sources.own.listing import NO_IMAGES, Location
 from data_prep.storage import Entry, PassedOver, digest_of, stamp_of
 from data_prep.storage.tar_trees import TarTree
 from mteb_vehicle_search.errors import SourceError
 
+# Sets hold these words, in their manifests and under their digests, so that they stay.
 UNNAMED = "pictures without captions"
 FEWER = "pictures with fewer captions than captioned.fewest_captions"
-PIECE = 2_000  # Pictures of a shard: minutes of work, which is what an interruption may cost.
+PIECE = 2_000  # Images of a shard: minutes of work, which is what an interruption may cost.
 
 
 class FolderCaptioned:
-    """The captioned pictures of a location; see `CaptionedSource`. Ids are their names there, with folders and endings.
+    """The captioned images of a location; see `CaptionedSource`. Ids are their names there, with folders and endings.
 
     Args:
-        location: Of the pictures.
+        location: Of the images.
         place: Where the captions lie, and how they are read.
-        fewest: Pictures with fewer captions are not used.
+        fewest: Images with fewer captions are not used.
     """
 
     def __init__(self, location: Location, place: Place, fewest: int = 1) -> None:
@@ -33,7 +34,7 @@ class FolderCaptioned:
     @cached_property
     def captions(self) -> Captions:
         """The captions, read when they are needed."""
-        self.location.require_pictures()
+        self.location.require_images()
         return captions_of(self.location, self.place)
 
     @property
@@ -70,7 +71,7 @@ class FolderCaptioned:
         """See `CaptionedSource.check`.
 
         Raises:
-            SourceError: No picture has captions.
+            SourceError: No image has captions.
         """
         captions = self.captions
         if not self._used:
@@ -79,7 +80,7 @@ class FolderCaptioned:
             return []
         why = next(iter(captions.missing.values()))
         more = f", and {len(captions.missing) - 1:,} more" if len(captions.missing) > 1 else ""
-        return [f"{captions.name} names pictures that {self.location.tree.where} does not hold: {why}{more}."]
+        return [f"{captions.name} names images that {self.location.tree.where} does not hold: {why}{more}."]
 
     def images(self, passed: PassedOver | None = None, only: Collection[str] | None = None) -> Iterator[SourceImage]:
         captions = self.captions
@@ -99,25 +100,25 @@ class FolderCaptioned:
         listing, captions = self.location.listing, self.captions
         passed.update(listing.passed)
         counts = {
-            NO_PICTURES: len(listing.others) - (captions.name in {name.rpartition("/")[2] for name in listing.others}),
-            UNNAMED: len(listing.pictures) - len(captions.named),
+            NO_IMAGES: len(listing.others) - (captions.name in {name.rpartition("/")[2] for name in listing.others}),
+            UNNAMED: len(listing.images) - len(captions.named),
             FEWER: len(captions.of) - len(self._used),
             NOT_SELECTED: not_selected,
         }
         passed.update({reason: count for reason, count in counts.items() if count})
 
     def _nothing(self) -> SourceError:
-        captions, pictures = self.captions, self.location.listing.pictures
+        captions, images = self.captions, self.location.listing.images
         if captions.of:
             return SourceError(
-                f"no picture of {self.location.tree.where} has {self.fewest} captions",
+                f"no image of {self.location.tree.where} has {self.fewest} captions",
                 "Lower captioned.fewest_captions.",
             )
         said = next(iter(captions.missing), "") or next((row.name for row in captions.bad if row.name), "")
         row = f"it names files such as {said}" if said else "it names none"
         return SourceError(
-            f"{captions.where} has captions of no picture in {self.location.tree.where}: {row}, and the pictures are "
-            f"such as {self.location.relative(next(iter(pictures)))}",
+            f"{captions.where} has captions of no image in {self.location.tree.where}: {row}, and the images are "
+            f"such as {self.location.relative(next(iter(images)))}",
             "Correct the names in the table, or captioned.location, captioned.table and captioned.file_column.",
         )
 
@@ -132,10 +133,10 @@ def refused(source: str, captions: Captions) -> Iterator[SourceImage]:
 
 
 class FolderDistractors(ReadInPlace):
-    """The uncaptioned pictures of a location; see `DistractorSource`.
+    """The uncaptioned images of a location; see `DistractorSource`.
 
     Args:
-        location: Of the pictures.
+        location: Of the images.
         captioned: The captioned ones; those that lie in both are no distractors.
     """
 
@@ -150,8 +151,8 @@ class FolderDistractors(ReadInPlace):
 
     @cached_property
     def _pieces(self) -> dict[str, list[str]]:
-        """The pictures by shard."""
-        self.location.require_pictures()
+        """The images by shard."""
+        self.location.require_images()
         names = self._names()
         if isinstance(self.location.tree, TarTree):  # Read from its begin to its end, whatever is wanted of it.
             return {self.location.stem: names} if names else {}
@@ -162,14 +163,14 @@ class FolderDistractors(ReadInPlace):
         if self.captioned is not None:
             tree = self.captioned.location.tree
             taken = {tree.path(name) for name in self.captioned.captions.named}
-        return [name for name in self.location.listing.pictures if self.location.tree.path(name) not in taken]
+        return [name for name in self.location.listing.images if self.location.tree.path(name) not in taken]
 
     def shards(self, wanted: set[int] | None = None, splits: Sequence[str] = SPLITS) -> list[Shard]:
         """Folders, or pieces of them; they hold no classes."""
-        tree, pictures = self.location.tree, self.location.listing.pictures
+        tree, images = self.location.tree, self.location.listing.images
         shards = []
         for name, files in self._pieces.items():
-            entries = [pictures[file] for file in files]
+            entries = [images[file] for file in files]
             size = sum(max(0, entry.size_bytes) for entry in entries)
             stamp, travels = self._stamp(entries), tree.travelling(files)
             shards.append(Shard(name, "", size, "", stamp=stamp, images=len(files), travels_bytes=travels))

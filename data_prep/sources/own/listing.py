@@ -1,4 +1,4 @@
-"""Which pictures lie in a folder or an archive, and what else does."""
+"""Which images lie in a folder or an archive, and what else does."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from data_prep.storage.tar_trees import TarTree
 from data_prep.storage.zips import ZipTree
 from mteb_vehicle_search.errors import SourceError
 
-NO_PICTURES = "files that are no pictures"
-PICTURES = f"Pictures end in {', '.join(f'.{ending}' for ending in IMAGE_ENDINGS)}."
+NO_IMAGES = "files that are no pictures"  # In manifests, so that it stays.
+ENDINGS = f"Images end in {', '.join(f'.{ending}' for ending in IMAGE_ENDINGS)}."
 
 
 class Listing(NamedTuple):
-    """The files of a location: pictures and others, in the order in which they are read, and what was passed over."""
+    """The files of a location: images and others, in the order in which they are read, and what was passed over."""
 
-    pictures: dict[str, Entry]
+    images: dict[str, Entry]
     others: dict[str, Entry]
     passed: PassedOver
 
 
 class Location:
-    """A folder, zip or tar of pictures.
+    """A folder, zip or tar of images.
 
     Args:
         tree: What is in it.
@@ -45,7 +45,7 @@ class Location:
         """What is there.
 
         Raises:
-            SourceError: It cannot be listed, or two pictures' names differ in case or accents alone.
+            SourceError: It cannot be listed, or two images' names differ in case or accents alone.
         """
         found = Listing({}, {}, PassedOver())
         folded: dict[str, str] = {}
@@ -53,9 +53,9 @@ class Location:
             name = entry.name
             if reason := _passed_over(name):
                 found.passed[reason] += 1
-            elif not is_picture(name):
+            elif not has_image_ending(name):
                 found.others[name] = entry
-            elif name in found.pictures:
+            elif name in found.images:
                 raise SourceError(
                     f"{self.tree.where} holds {name} twice", "Which one is meant is unknown: pack it again."
                 )
@@ -65,40 +65,40 @@ class Location:
                         f"{self.tree.where} holds {other} and {name}, which differ in case or accents alone",
                         "On Windows and macOS both are one file: rename one.",
                     )
-                found.pictures[name] = entry
+                found.images[name] = entry
         return found
 
     @cached_property
     def root(self) -> str:
         """The folder in an archive that names are relative to: the one of the archive's own name, if all is in it."""
-        names = [*self.listing.pictures, *self.listing.others]
+        names = [*self.listing.images, *self.listing.others]
         prefix = f"{self.stem}/"
         return prefix if self.stem and names and all(name.startswith(prefix) for name in names) else ""
 
     @property
     def is_of_tars(self) -> bool:
-        """Whether it is a folder without pictures, but with tars."""
+        """Whether it is a folder without images, but with tars."""
         listing = self.listing if self.form == "folder" else None
-        return listing is not None and not listing.pictures and any(map(TAR.search, listing.others))
+        return listing is not None and not listing.images and any(map(TAR.search, listing.others))
 
     def relative(self, name: str) -> str:
         """Return a file's name as ids have it."""
         return name.removeprefix(self.root)
 
     def stamp(self) -> object:
-        """Return what changes when the pictures do, without reading them."""
+        """Return what changes when the images do, without reading them."""
         if isinstance(self.tree, TarTree):
             return self.tree.own_entry.size_bytes, self.tree.own_entry.stamp
-        return stamp_of(self.listing.pictures.values())
+        return stamp_of(self.listing.images.values())
 
-    def require_pictures(self) -> None:
-        """Make sure that there are pictures.
+    def require_images(self) -> None:
+        """Make sure that there are images.
 
         Raises:
             SourceError: There are none; says what is there.
         """
-        if not self.listing.pictures:
-            raise SourceError(f"{self.tree.where} holds no pictures; found: {some_names(self.tree)}", PICTURES)
+        if not self.listing.images:
+            raise SourceError(f"{self.tree.where} holds no images; found: {some_names(self.tree)}", ENDINGS)
 
 
 def open_location(src: str) -> Location:
@@ -116,7 +116,7 @@ def open_location(src: str) -> Location:
         return archive_in(tree, named)
     raise SourceError(
         f"{tree.path(named)} is neither a folder nor a zip or tar",
-        "Name the folder or the archive of the pictures as location; a table of captions is captioned.table.",
+        "Name the folder or the archive of the images as location; a table of captions is captioned.table.",
     )
 
 
@@ -128,8 +128,8 @@ def archive_in(tree: Tree, name: str) -> Location:
     return Location(ZipTree(tree, name), "zip", tree, stem)
 
 
-def is_picture(name: str) -> bool:
-    """Tell whether a file is a picture, by its ending."""
+def has_image_ending(name: str) -> bool:
+    """Tell whether a file is an image, by its ending."""
     return name.rpartition(".")[2].lower() in IMAGE_ENDINGS
 
 

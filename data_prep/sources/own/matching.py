@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from data_prep.sources.own.listing import fold, is_picture
+from data_prep.sources.own.listing import fold, has_image_ending
 
 
 class Matches(NamedTuple):
@@ -20,11 +20,11 @@ def match_names(names: Iterable[str], files: Iterable[str]) -> Matches:
     """Find the file of each name: as it stands; else the only one whose path ends with the name, or the name with it.
 
     So a table may name files without their folders, or with folders above the location. Case does not matter, as it
-    does not on Windows; a name without an ending means the picture with any.
+    does not on Windows; a name without an ending means the image with any.
 
     Args:
         names: Of a table.
-        files: Paths of the pictures.
+        files: Paths of the images.
     """
     files = list(files)
     whole = {fold(file): file for file in files}
@@ -37,7 +37,7 @@ def match_names(names: Iterable[str], files: Iterable[str]) -> Matches:
     for name in names:
         folded = fold(name)
         base = folded.rpartition("/")[2]
-        near = last[base] if is_picture(name) else last[base] or bare[base]
+        near = last[base] if has_image_ending(name) else last[base] or bare[base]
         fitting = [file for path, file in near if path == folded] or [
             file for path, file in near if path.endswith(f"/{folded}") or folded.endswith(f"/{path}")
         ]

@@ -1,4 +1,4 @@
-"""No distractors: only pictures with captions are searched."""
+"""No distractors: only images with captions are searched."""
 
 from __future__ import annotations
 

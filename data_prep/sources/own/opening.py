@@ -1,4 +1,4 @@
-"""What a location of one's own pictures is: files in a folder or an archive, or tars of samples."""
+"""What a location of one's own images is: files in a folder or an archive, or tars of samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mteb_vehicle_search.errors import SourceError
 
 
 def open_folder(place: Place) -> CaptionedSource:
-    """Return the captioned pictures of a folder, a zip or a tar; of a folder with nothing but tars, their samples.
+    """Return the captioned images of a folder, a zip or a tar; of a folder with nothing but tars, their samples.
 
     Raises:
         SourceError: It is not there, or cannot be listed.
@@ -27,14 +27,14 @@ def open_folder(place: Place) -> CaptionedSource:
             raise SourceError(
                 f"{location.tree.where} holds tars of samples, whose captions lie inside them; "
                 f"{place.captions} cannot be used",
-                "Leave out captioned.table, or name one tar of pictures as captioned.location.",
+                "Leave out captioned.table, or name one tar of images as captioned.location.",
             )
         return WebdatasetCaptioned(Tars(location.tree, "", "folder", place.caption_column), fewest)
     return FolderCaptioned(location, place, fewest)
 
 
 def open_folder_distractors(place: Place, captioned: Place | None) -> DistractorSource:
-    """Return the uncaptioned pictures of a location: those that the captioned source does not name, if it shares it."""
+    """Return the uncaptioned images of a location: those that the captioned source does not name, if it shares it."""
     known = open_folder(captioned) if captioned else None
     if captioned and isinstance(known, FolderCaptioned) and _absolute(captioned.src) == _absolute(place.src):
         return FolderDistractors(known.location, known)

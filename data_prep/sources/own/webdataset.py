@@ -1,4 +1,4 @@
-"""Pictures of webdataset tars: samples of a picture and what lies beside it."""
+"""Images of webdataset tars: samples of an image and what lies beside it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Tars:
         return {name: (self.tree.entry(name) or Entry(name))._replace(name=name) for name in names}
 
     def samples(self, tar: str, passed: PassedOver) -> Iterator[tuple[str, Sample]]:
-        """Yield the samples with a picture of a tar, and their ids.
+        """Yield the samples with an image of a tar, and their ids.
 
         Raises:
             SourceError: The tar is damaged, or ids in it differ in case alone.

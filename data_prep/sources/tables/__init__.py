@@ -30,7 +30,7 @@ def read_table(content: bytes, name: str, *, file_column: str = "", caption_colu
     Args:
         content: Of the file.
         name: Where it lies, for messages; its ending tells the form where the content does not.
-        file_column: The column with the pictures' names; empty for the one that is found.
+        file_column: The column with the images' names; empty for the one that is found.
         caption_column: Likewise of the captions.
 
     Raises:
@@ -47,13 +47,13 @@ def read_table(content: bytes, name: str, *, file_column: str = "", caption_colu
     rows = iter(records.rows)
     first = list(islice(rows, _PEEKED))
     if not first:
-        raise SourceError(f"{name} has no rows", "Expected a row for each picture with its file name and a caption.")
+        raise SourceError(f"{name} has no rows", "Expected a row for each image with its file name and a caption.")
     columns = choose_columns(records, first, name, file_column, caption_column)
     return gathered(chain(first, rows), columns, name, records.form)
 
 
 def find_tables(names: Iterable[str]) -> list[str]:
-    """Return which files can be tables of captions, by their names; what lies beside a picture for it alone is none."""
+    """Return which files can be tables of captions, by their names; what lies beside an image for it alone is none."""
     names = list(names)
     stems = sidecar_stems(names)
     found = []
@@ -66,7 +66,7 @@ def find_tables(names: Iterable[str]) -> list[str]:
 
 
 def sidecar_stems(names: Iterable[str]) -> set[str]:
-    """Return the names of pictures without their endings."""
+    """Return the names of images without their endings."""
     parted = (name.rpartition(".") for name in names)
     return {stem for stem, _, ending in parted if ending.lower() in IMAGE_ENDINGS}
 

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the pictures' file names and the captions."""
+"""Which columns of a table hold the images' file names and the captions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def is_caption_name(column: str) -> bool:
 
 
 def looks_like_image(value: Any) -> bool:
-    """Tell whether a value looks like the name of a picture's file."""
+    """Tell whether a value looks like the name of an image's file."""
     return isinstance(value, str) and "://" not in value and _IMAGE.fullmatch(value.strip()) is not None
 
 
@@ -120,7 +120,7 @@ def _file_column(held: dict[str, list[Any]], name: str) -> str:
         if keys:
             return min(keys, key=lambda column: KEY_NAMES.index(_plain(column)))
     raise SourceError(
-        f"{name}: which column holds the pictures' file names is not clear; {_listed(held)}",
+        f"{name}: which column holds the images' file names is not clear; {_listed(held)}",
         f"Name it in the preset: {KEYS}.",
     )
 

@@ -104,6 +104,7 @@ def clean_name(value: Any) -> tuple[str, str]:
     if not is_line(name):
         return "", f"{name!a:.100} is no file name: it holds what is no character, or ends a line"
     if leads_out(name):
+        # Digests of captions are taken over these words, so that they stay.
         return "", f"{name:.100} leads out of the folder of the pictures; names are relative to it"
     return PurePosixPath(name).as_posix(), ""
 
@@ -150,7 +151,7 @@ def _checked(value: Any) -> tuple[str, str]:
 
 
 def checked_captions(values: Iterable[Any]) -> tuple[list[str], list[str]]:
-    """Return the captions that can be used of those beside one picture, each once, and what is wrong with others."""
+    """Return the captions that can be used of those beside one image, each once, and what is wrong with others."""
     kept: list[str] = []
     problems: list[str] = []
     for caption, problem in map(_checked, values):

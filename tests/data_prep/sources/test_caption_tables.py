@@ -271,7 +271,7 @@ ERRORS = {
     ),
     "no names": (
         b"x,y\n1,A car\n",
-        "t.csv: which column holds the pictures' file names is not clear; its columns are 'x', 'y'",
+        "t.csv: which column holds the images' file names is not clear; its columns are 'x', 'y'",
     ),
     "no captions": (
         b"file,x,y\na.jpg,1,2\n",

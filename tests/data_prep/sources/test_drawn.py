@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.sources.drawn.images import draw, draw_photo_like
 from data_prep.sources.drawn.mini import mini_scenes
 from data_prep.sources.drawn.phrases import captions
-from data_prep.sources.drawn.pictures import draw, draw_photo_like
 from data_prep.sources.drawn.scene import CHOICES, KINDS, Scene, near_twin, random_scene
 
-# Pictures of what the tables below change one attribute of: by day, at night from the other side, and three in a row.
+# Images of what the tables below change one attribute of: by day, at night from the other side, and three in a row.
 BASES = (
     Scene("car", "red", 1, "right", "middle", "field", "clear", "nothing"),
     Scene("tram", "white", 2, "left", "left", "night", "clear", "house"),
     Scene("pickup", "blue", 3, "right", "right", "beach", "rain", "tree"),
 )
 # attribute, value: what the three look like with it.
-PICTURES = {
+IMAGES = {
     ("kind", "car"): "97e5cc4f83d2e98c",
     ("kind", "bus"): "99eecb747388592d",
     ("kind", "truck"): "4cd41569533edd65",
@@ -89,20 +89,20 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def test_the_table_of_pictures_has_every_value_of_every_attribute() -> None:
-    assert list(PICTURES) == [(name, value) for name, choices in CHOICES.items() for value in choices]
+def test_the_table_of_images_has_every_value_of_every_attribute() -> None:
+    assert list(IMAGES) == [(name, value) for name, choices in CHOICES.items() for value in choices]
 
 
-@pytest.mark.parametrize(("attribute", "value"), PICTURES)
+@pytest.mark.parametrize(("attribute", "value"), IMAGES)
 def test_every_stroke_is_frozen(attribute: str, value: Any) -> None:
-    """Also in a tiny picture, in which the thinnest lines are kept at one pixel."""
+    """Also in a tiny image, in which the thinnest lines are kept at one pixel."""
     scenes = [dataclasses.replace(base, **{attribute: value}) for base in BASES]
-    pictures = [draw(scene, width_px) for scene in scenes for width_px in (192, 24)]
-    assert _digest(b"".join(picture.tobytes() for picture in pictures)) == PICTURES[attribute, value]
+    images = [draw(scene, width_px) for scene in scenes for width_px in (192, 24)]
+    assert _digest(b"".join(image.tobytes() for image in images)) == IMAGES[attribute, value]
 
 
 @pytest.mark.parametrize(("digest", "scene"), SCENES.items())
-def test_a_picture_of_mini_is_frozen(digest: str, scene: Scene) -> None:
+def test_an_image_of_mini_is_frozen(digest: str, scene: Scene) -> None:
     assert draw(scene).size == (192, 160)
     assert _digest(draw(scene).tobytes()) == digest
 
@@ -154,14 +154,14 @@ def test_every_attribute_takes_every_value() -> None:
         assert {getattr(scene, name) for scene in scenes} == set(choices)
 
 
-def test_all_pictures_of_mini_differ_and_fit() -> None:
-    pictures = [draw(s.scene) for s in mini_scenes()]
-    assert {(p.mode, min(p.size)) for p in pictures} == {("RGB", 160)}
-    assert len({p.tobytes() for p in pictures}) == 2000
+def test_all_images_of_mini_differ_and_fit() -> None:
+    images = [draw(s.scene) for s in mini_scenes()]
+    assert {(p.mode, min(p.size)) for p in images} == {("RGB", 160)}
+    assert len({p.tobytes() for p in images}) == 2000
     stored = 0
-    for picture in pictures:
+    for image in images:
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=75)
+        image.save(file, "JPEG", quality=75)
         stored += len(file.getvalue())
     assert stored <= 7_800_000
 
@@ -187,18 +187,18 @@ def test_five_captions_differ_and_follow_from_the_seed() -> None:
             assert len({text.lower().rstrip(".") for text in named.captions}) == 5
 
 
-def test_photo_like_pictures_weigh_as_much_as_photos() -> None:
+def test_photo_like_images_weigh_as_much_as_photos() -> None:
     file = io.BytesIO()
-    picture = draw_photo_like(3)
-    assert picture.size == (500, 375)
-    picture.save(file, "JPEG", quality=90)
+    image = draw_photo_like(3)
+    assert image.size == (500, 375)
+    image.save(file, "JPEG", quality=90)
     assert 90_000 <= len(file.getvalue()) <= 130_000
     assert draw_photo_like(3).tobytes() == draw_photo_like(3).tobytes()
     assert draw_photo_like(3).tobytes() != draw_photo_like(4).tobytes()
     assert draw_photo_like(3, 64, 100).size == (64, 100)
 
 
-def test_photo_like_pictures_are_scenes_under_grey_noise() -> None:
+def test_photo_like_images_are_scenes_under_grey_noise() -> None:
     scene = random_scene(random.Random("photo/5"))
     plain = np.asarray(draw(scene).resize((300, 250), Image.Resampling.BICUBIC), dtype=float)
     photo = np.asarray(draw_photo_like(5, 300, 250), dtype=float)

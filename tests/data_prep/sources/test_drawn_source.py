@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from data_prep.sources import NOT_SELECTED, Shard
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.mini import mini_scenes
-from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.source import MINI, POOL, CaptionedScenes, DistractorScenes, World
 from data_prep.storage import PassedOver
 

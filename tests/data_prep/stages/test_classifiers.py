@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from small_sources import NAMES, picture, train_classifier
+from small_sources import NAMES, noisy_image, train_classifier
 
 from data_prep.class_set import ClassSet, ImageClass
 from data_prep.preset import Classifier
@@ -76,7 +76,7 @@ class TestLocalClassifiers:
         model = timm.create_model(f"local-dir:{timm_folder}", pretrained=True).eval()
         transform = create_transform(**resolve_model_data_config(model), is_training=False)
         assert scorer.classes == 4
-        image = picture(1, 7)
+        image = noisy_image(1, 7)
         assert np.array_equal(scorer.pixels(image), transform(image).numpy())
         with torch.inference_mode():
             wanted = model(transform(image)[None]).softmax(-1)[0].numpy()
@@ -204,7 +204,7 @@ def test_a_transformers_classifier_is_the_librarys_own(vit):
     scorer = TransformersScorer(vit, "cpu")
     processor = AutoImageProcessor.from_pretrained(vit, backend="pil")
     model = AutoModelForImageClassification.from_pretrained(vit).eval()
-    images = [picture(kind, 5, (90, 40)) for kind in range(3)]
+    images = [noisy_image(kind, 5, (90, 40)) for kind in range(3)]
     wanted = processor(images, return_tensors="pt")["pixel_values"]
     found = [scorer.pixels(image) for image in images]
     assert {(item.shape, item.dtype) for item in found} == {((3, 32, 32), np.dtype("float32"))}
@@ -269,7 +269,7 @@ def test_a_timm_classifier_is_the_librarys_own(timm_weights):
     model = timm.create_model(TIMM).eval()
     model.load_state_dict({name: value.float() for name, value in load_file(timm_weights).items()})
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
-    images = [picture(kind, 6, (250, 170)) for kind in range(2)]
+    images = [noisy_image(kind, 6, (250, 170)) for kind in range(2)]
     found = [scorer.pixels(image) for image in images]
     np.testing.assert_array_equal(np.stack(found), torch.stack([transform(image) for image in images]).numpy())
     with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from small_sources import NAMES, WNIDS, jpeg, picture, train_classifier
+from small_sources import NAMES, WNIDS, jpeg, noisy_image, train_classifier
 
 from data_prep.class_set import ClassSet, ImageClass
 from data_prep.markers import Stages
@@ -33,9 +33,9 @@ def scorer(folder):
 
 @pytest.fixture
 def images():
-    pictures = [jpeg(picture(n % 4, 900 + n)) for n in range(10)]
-    pictures[4] = pictures[4][:500]
-    return [SourceImage(f"flickr30k/{n}", data, "flickr30k", "") for n, data in enumerate(pictures)]
+    jpegs = [jpeg(noisy_image(n % 4, 900 + n)) for n in range(10)]
+    jpegs[4] = jpegs[4][:500]
+    return [SourceImage(f"flickr30k/{n}", data, "flickr30k", "") for n, data in enumerate(jpegs)]
 
 
 def score_images(stages, images, scorer, configuration, workers, batch_size, policy=ImagePolicy()):  # noqa: B008
@@ -48,7 +48,7 @@ def score_images(stages, images, scorer, configuration, workers, batch_size, pol
 
 
 def test_preprocessing_squashes_bilinearly_and_scales_to_one(scorer):
-    image = picture(0, 1, (90, 40))
+    image = noisy_image(0, 1, (90, 40))
     small = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR), dtype=np.float32)
     np.testing.assert_allclose(scorer.pixels(image), (small / 255 - 0.5).transpose(2, 0, 1) / 0.5, atol=1e-6)
 
@@ -283,7 +283,7 @@ def test_timm_classifier_uses_its_own_preprocessing(tmp_path):
     save_file(timm.create_model(name, pretrained=False).state_dict(), tmp_path / "model.safetensors")
     scorer = TimmScorer(name, "cpu", tmp_path / "model.safetensors")
     assert scorer.classes == 1000
-    pixels = scorer.pixels(picture(0, 0))
+    pixels = scorer.pixels(noisy_image(0, 0))
     assert pixels.shape == (3, 160, 160)
     assert scorer.probabilities([pixels], 1).sum() == pytest.approx(1, abs=1e-5)
 

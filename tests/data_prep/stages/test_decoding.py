@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pictures import ADOBE_EXPONENT, ADOBE_RGB, huge_png, icc_profile, photo, saved
+from encoded_images import ADOBE_EXPONENT, ADOBE_RGB, huge_png, icc_profile, photo, saved
 from PIL import Image, ImageOps
 
 from data_prep.stages import decoding
@@ -150,14 +150,14 @@ def test_formats_that_nobody_has_photographs_in_are_no_images(form):
     assert refused(saved(photo(width=64, height=48), form)).startswith("not an image: begins with b")
 
 
-def test_a_jpeg_of_several_pictures_is_its_first():
+def test_a_jpeg_of_several_images_is_its_first():
     data = saved(photo(1), "MPO", save_all=True, append_images=[photo(2)])
     assert Image.open(io.BytesIO(data)).format == "MPO"
     assert np.array_equal(decode(data), decode(saved(photo(1))))
     assert refused(saved(photo(), "MPO")[: len(JPEG) // 2] + END).startswith("damaged: ")
 
 
-def test_a_moving_picture_is_its_first():
+def test_a_moving_image_is_its_first():
     first, second = photo(1).convert("P"), photo(2).convert("P")
     data = saved(first, "GIF", save_all=True, append_images=[second])
     assert np.array_equal(decode(data), first.convert("RGB"))
@@ -181,8 +181,8 @@ def test_as_many_bytes_as_are_allowed_are_decoded(monkeypatch):
     assert refused(JPEG) == f"too many bytes: the limit is {len(JPEG) - 1:,}"
 
 
-def test_pictures_larger_and_smaller_than_the_kept_buffer_do_not_touch_each_other(monkeypatch):
-    """The buffer is used again: an earlier picture must not change, nor a later one hold what was left there."""
+def test_images_larger_and_smaller_than_the_kept_buffer_do_not_touch_each_other(monkeypatch):
+    """The buffer is used again: an earlier image must not change, nor a later one hold what was left there."""
     monkeypatch.setattr(decoding, "_KEPT_BYTES", 3 * 60 * 40)
     monkeypatch.setattr(decoding, "_kept", threading.local())
     sizes = [(60, 40), (61, 40), (20, 10), (60, 40), (30, 20), (200, 100), (8, 8)]
@@ -192,7 +192,7 @@ def test_pictures_larger_and_smaller_than_the_kept_buffer_do_not_touch_each_othe
         assert np.array_equal(image, Image.open(io.BytesIO(item)))
 
 
-def test_the_buffer_is_kept_for_pictures_of_up_to_1_4_megapixels(monkeypatch):
+def test_the_buffer_is_kept_for_images_of_up_to_1_4_megapixels(monkeypatch):
     monkeypatch.setattr(decoding, "_kept", threading.local())
     assert decoding._KEPT_BYTES == 4 * 1024 * 1024
     assert decoding._buffer(decoding._KEPT_BYTES) is decoding._buffer(1)
@@ -453,7 +453,7 @@ class TestColourProfiles:
         assert found.shape == plain.shape == (50, 40, 3)
         assert np.abs(found - in_srgb(plain)).mean() < 0.5
 
-    def test_grey_pictures_have_grey_profiles(self):
+    def test_grey_images_have_grey_profiles(self):
         found = decoding.decode(self.data("PNG", "L", icc_profile(exponent=1.0, space=b"GRAY")), colour_profile="srgb")
         grey = np.asarray(Image.fromarray(self.PIXELS).convert("L")) / 255
         wanted = 255 * np.where(grey <= 0.0031308, 12.92 * grey, 1.055 * grey ** (1 / 2.4) - 0.055)
@@ -479,6 +479,6 @@ class TestColourProfiles:
         if says:
             assert np.array_equal(np.asarray(found.image), np.asarray(decoding.decode(data).image))
 
-    def test_a_picture_without_a_profile_is_srgb_already(self):
+    def test_an_image_without_a_profile_is_srgb_already(self):
         data = saved(Image.fromarray(self.PIXELS), "PNG")
         assert np.array_equal(np.asarray(decoding.decode(data, colour_profile="srgb").image), self.PIXELS)

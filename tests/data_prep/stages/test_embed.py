@@ -217,11 +217,9 @@ def test_a_pool_that_was_interrupted_goes_on(of, monkeypatch):
 
 
 def test_batches_are_whole_whatever_was_refused(home):
-    picture = next((home / "flickr30k" / "flickr30k-images").iterdir()).read_bytes()
+    jpeg = next((home / "flickr30k" / "flickr30k-images").iterdir()).read_bytes()
     odd = {3: "", 7: "the source lost it", 11: ""}
-    images = [
-        SourceImage(f"i{n:02d}", b"" if n in odd else picture, "x", "", problem=odd.get(n, "")) for n in range(20)
-    ]
+    images = [SourceImage(f"i{n:02d}", b"" if n in odd else jpeg, "x", "", problem=odd.get(n, "")) for n in range(20)]
     loading = Loading((("layout", Miner("pixels", "layout")),), None, home, "cpu", 2, ImagePolicy(), 5)
     rejected: list[Rejected] = []
     rows = [*loading.load(2).rows(images, rejected)]
@@ -251,7 +249,7 @@ def test_the_pool_is_turned_as_its_images_are_for_the_set(home):
 def test_images_that_cannot_be_read_are_refused_by_name(of, home, tmp_path):
     shutil.copytree(home / "imagenet", tmp_path / "imagenet")
     path = min((tmp_path / "imagenet" / "train").rglob("*.JPEG"))
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     job = of("a", sources={"flickr30k": str(home / "flickr30k"), "imagenet": str(tmp_path / "imagenet")})
     pool = both(job)[1]
     assert [(item.id, item.stage) for item in job.rejected] == [(f"imagenet/train/{path.stem}", "embed")]

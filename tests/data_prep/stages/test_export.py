@@ -34,7 +34,7 @@ CAPTIONS = {
     BUS: ("A bus.", "A car.", "A third one."),
     TRAM: ("A tram.", "Rails.", "A third one."),
 }
-# Id: (number of the picture, perceptual hash, original size, split, class, warning)
+# Id: (number of the image, perceptual hash, original size, split, class, warning)
 IMAGES = {
     CAR: (1, 0b0, (40, 32), "train", -1, ""),
     BUS: (2, 0xFF00, (40, 32), "test", -1, "odd marker"),

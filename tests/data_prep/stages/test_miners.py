@@ -12,7 +12,7 @@ import torch
 from model_folders import write_clip, write_sentence_clip
 from PIL import Image
 from small_miners import TIMM, TIMM_ARGS, write_sentence, write_timm
-from small_sources import picture, train_classifier
+from small_sources import noisy_image, train_classifier
 
 from data_prep.hub import HubFile, HubRepository
 from data_prep.preset import Classifier, Miner
@@ -34,8 +34,8 @@ def folder(tmp_path_factory):
     return found
 
 
-def pictures(count: int = 5) -> list[Image.Image]:
-    return [picture(number % 4, number, (90 + 10 * number, 70)) for number in range(count)]
+def some_images(count: int = 5) -> list[Image.Image]:
+    return [noisy_image(number % 4, number, (90 + 10 * number, 70)) for number in range(count)]
 
 
 def embedded(miner, images, batch_size=2) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_features_of_timm_are_the_librarys_own(folder, side_px):
     from safetensors.torch import load_file
     from timm.data import create_transform, resolve_model_data_config
 
-    found = embedded(load_miner(Miner("timm", "vit", side_px=side_px), folder, None, "cpu"), pictures())
+    found = embedded(load_miner(Miner("timm", "vit", side_px=side_px), folder, None, "cpu"), some_images())
     side = side_px or 32
     model = timm.create_model(TIMM, num_classes=0, **{**TIMM_ARGS, "img_size": side}).eval()
     state = load_file(folder / "vit" / "model.safetensors")
@@ -64,7 +64,7 @@ def test_features_of_timm_are_the_librarys_own(folder, side_px):
         state["pos_embed"] = resample_abs_pos_embed(state["pos_embed"], new_size=grid, num_prefix_tokens=1)
     model.load_state_dict(state)
     data = resolve_model_data_config(model) | {"input_size": (3, side, side), "crop_pct": 0.9}
-    pixels = torch.stack([create_transform(**data, is_training=False)(image) for image in pictures()])
+    pixels = torch.stack([create_transform(**data, is_training=False)(image) for image in some_images()])
     with torch.no_grad():
         np.testing.assert_allclose(found, normal(model(pixels)), atol=1e-5)
     assert (found.shape, found.dtype) == ((5, 16), np.float32)
@@ -75,9 +75,9 @@ def test_logits_of_the_classifier_are_its_own(folder):
     from transformers import ViTForImageClassification, ViTImageProcessorPil
 
     classifier = Classifier("transformers", "classifier")
-    found = embedded(load_miner(Miner("classifier"), folder, classifier, "cpu"), pictures())
+    found = embedded(load_miner(Miner("classifier"), folder, classifier, "cpu"), some_images())
     model = ViTForImageClassification.from_pretrained(folder / "classifier").eval()
-    inputs = ViTImageProcessorPil.from_pretrained(folder / "classifier")(pictures(), return_tensors="pt")
+    inputs = ViTImageProcessorPil.from_pretrained(folder / "classifier")(some_images(), return_tensors="pt")
     with torch.no_grad():
         np.testing.assert_allclose(found, normal(model(**inputs).logits), atol=1e-5)
 
@@ -151,7 +151,7 @@ def test_threads_do_not_change_a_bit(folder, monkeypatch):
         for threads in (1, 2):
             monkeypatch.setenv("VEHICLE_SEARCH_CORES", str(threads))
             torch.set_num_threads(threads)
-            vectors = embedded(image, pictures(9), 4), text.vectors([TEXTS, TEXTS[:1]], 2)
+            vectors = embedded(image, some_images(9), 4), text.vectors([TEXTS, TEXTS[:1]], 2)
             found.add(b"".join(one.tobytes() for one in vectors))
     finally:
         torch.set_num_threads(before)

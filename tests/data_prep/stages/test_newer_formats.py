@@ -7,7 +7,7 @@ import sys
 import types
 
 import pytest
-from pictures import photo, saved
+from encoded_images import photo, saved
 from PIL import Image, features
 
 from data_prep.stages import decoding
@@ -56,10 +56,10 @@ def test_heif_is_refused_without_its_package(monkeypatch):
 
 
 def test_heif_is_decoded_by_its_package(monkeypatch):
-    picture = Image.new("RGB", (8, 6), (1, 2, 3))
+    drawn = Image.new("RGB", (8, 6), (1, 2, 3))
 
     def opened(file, name):
-        return picture
+        return drawn
 
     # As the package does it; what it decodes is its own affair.
     plugin = types.ModuleType("pillow_heif")

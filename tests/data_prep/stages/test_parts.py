@@ -101,7 +101,7 @@ def test_a_source_that_breaks_off_leaves_the_earlier_part(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks /proc which file is synced")
-def test_pictures_are_on_the_disk_before_they_have_their_name_and_before_the_index(tmp_path, monkeypatch):
+def test_images_are_on_the_disk_before_they_have_their_name_and_before_the_index(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, Path.replace
 

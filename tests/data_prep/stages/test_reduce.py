@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from encoded_images import photo, saved
 from format_twins import captioned_files, classed_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import photo, saved
 from PIL import Image
 
 from data_prep.sources import SourceImage

@@ -31,14 +31,14 @@ NOT_THERE = "Check the address, and whether it needs a login."
 def cloud(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uploaded")
     for name, content in FILES.items():
-        (folder / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "pictures" / name).write_bytes(content)
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / name).write_bytes(content)
     (folder / "x.zip").write_bytes(zip_of(FILES))
     (folder / "x.tar").write_bytes(tar_of(FILES))
     with serving() as server:
         server.upload(folder, "bucket")
         server.client().create_bucket(Bucket="moving")
-        server.put("bucket", "pictures/", b"")  # As some programs do for a folder.
+        server.put("bucket", "photos/", b"")  # As some programs do for a folder.
         yield server
 
 
@@ -59,8 +59,8 @@ def refusal(url):
 
 
 def test_folders_are_listed(cloud):
-    tree, named = open_tree("s3://bucket/pictures/")
-    assert (tree.where, named, tree.remote, tree.listable) == ("s3://bucket/pictures", "", True, True)
+    tree, named = open_tree("s3://bucket/photos/")
+    assert (tree.where, named, tree.remote, tree.listable) == ("s3://bucket/photos", "", True, True)
     assert [(entry.name, entry.size_bytes, entry.is_folder) for entry in tree.entries()] == [
         ("a", -1, True),
         ("b", -1, True),
@@ -74,7 +74,7 @@ def test_folders_are_listed(cloud):
     assert tree.entry("a").is_folder
     assert tree.entry("absent") is None
     assert tree.entry("c.txt").stamp == tree.entries()[-1].stamp != ""
-    assert tree.path("a/0.jpg") == "s3://bucket/pictures/a/0.jpg"
+    assert tree.path("a/0.jpg") == "s3://bucket/photos/a/0.jpg"
     assert tree.travelling(["a/0.jpg", "c.txt"]) == len(FILES["a/0.jpg"]) + 12
 
 
@@ -92,20 +92,20 @@ def test_files_of_one_name_in_two_folders_have_their_own_sizes(cloud):
 
 def test_a_whole_bucket_is_a_folder():
     tree, _ = open_tree("s3://bucket")
-    assert [entry.name for entry in tree.entries()] == ["pictures", "x.tar", "x.zip"]
-    assert list(tree.read(["pictures/a/1.jpg"])) == [(FILES["pictures/a/1.jpg"[9:]], "")]
+    assert [entry.name for entry in tree.entries()] == ["photos", "x.tar", "x.zip"]
+    assert list(tree.read(["photos/a/1.jpg"])) == [(FILES["photos/a/1.jpg"[7:]], "")]
 
 
-def test_pictures_are_read(cloud):
-    tree, _ = open_tree("s3://bucket/pictures")
+def test_images_are_read(cloud):
+    tree, _ = open_tree("s3://bucket/photos")
     assert list(tree.read(FILES)) == [(content, "") for content in FILES.values()]
     with tree.open("a/2.jpg") as file:
         file.seek(-7, 2)
         assert file.read() == FILES["a/2.jpg"][-7:]
     for name in ("a/absent.jpg", "a"):
-        with pytest.raises(SourceError, match=rf"^s3://bucket/pictures/{name} is missing$"):
+        with pytest.raises(SourceError, match=rf"^s3://bucket/photos/{name} is missing$"):
             list(tree.read([name]))
-        with pytest.raises(SourceError, match=rf"^there is no s3://bucket/pictures/{name}$"):
+        with pytest.raises(SourceError, match=rf"^there is no s3://bucket/photos/{name}$"):
             tree.open(name)
 
 
@@ -123,7 +123,7 @@ def test_a_tar_is_read_in_place():
     assert {one.name: one.data for one in read_tar(tree, name, PassedOver())} == FILES
 
 
-@pytest.mark.parametrize("folder", ["missing/pictures", "bucket/absent", "bucket/pict"])
+@pytest.mark.parametrize("folder", ["missing/photos", "bucket/absent", "bucket/phot"])
 def test_a_folder_that_is_not_there(folder):
     assert refusal(f"s3://{folder}") == f"there is no folder s3://{folder}\n{NOT_THERE}"
 
@@ -133,7 +133,7 @@ def test_an_archive_that_is_not_there(name):
     assert refusal(f"s3://{name}") == f"there is no s3://{name}"
 
 
-@pytest.mark.parametrize("place", ["bucket/x.zip", "bucket/pictures"])
+@pytest.mark.parametrize("place", ["bucket/x.zip", "bucket/photos"])
 def test_without_a_login_it_is_refused(cloud, monkeypatch, tmp_path, waits, place):
     point_to(cloud, monkeypatch, tmp_path, login=False)
     assert refusal(f"s3://{place}") == (
@@ -179,7 +179,7 @@ def test_a_part_of_another_length_is_asked_for_again(monkeypatch, waits, length)
 
 
 def test_what_is_gone_when_it_is_walked_is_nothing(monkeypatch):
-    tree, _ = open_tree("s3://bucket/pictures")
+    tree, _ = open_tree("s3://bucket/photos")
 
     def gone(*_):
         raise FileNotFoundError("gone")

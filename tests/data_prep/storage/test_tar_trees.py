@@ -19,7 +19,7 @@ MEMBERS = {"b/2.jpg": b"second", "a/1.jpg": b"first", "b/c/3.jpg": b"third", "0.
 @pytest.fixture
 def tree(tmp_path):
     """Those members, in this order, and a link."""
-    with tarfile.open(tmp_path / "pictures.tar", "w") as tar:
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
         for name, data in MEMBERS.items():
             member = tarfile.TarInfo(f"./{name}")
             member.size = len(data)
@@ -27,7 +27,7 @@ def tree(tmp_path):
         link = tarfile.TarInfo("b/link.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, "2.jpg"
         tar.addfile(link)
-    return TarTree(LocalTree(tmp_path), "pictures.tar")
+    return TarTree(LocalTree(tmp_path), "photos.tar")
 
 
 def test_folders_are_listed_in_order_of_their_names_and_walked_in_that_of_the_tar(tree):
@@ -51,15 +51,15 @@ def test_files_are_read_in_the_order_of_the_tar(tree):
     assert list(tree.read([])) == []
     wanted = ["b/2.jpg", "b/c/3.jpg"]
     assert list(tree.read(wanted)) == [(MEMBERS[name], "") for name in wanted]
-    with pytest.raises(ValueError, match=r"b/2\.jpg is asked for out of the order of .*pictures\.tar"):
+    with pytest.raises(ValueError, match=r"b/2\.jpg is asked for out of the order of .*photos\.tar"):
         list(tree.read(["a/1.jpg", "b/2.jpg"]))
-    with pytest.raises(SourceError, match=r"pictures\.tar has no 0\.jpeg"):
+    with pytest.raises(SourceError, match=r"photos\.tar has no 0\.jpeg"):
         list(tree.read(["b/2.jpg", "0.jpeg"]))
 
 
 def test_one_file_is_opened(tree, monkeypatch):
     assert tree.open("a/1.jpg").read() == b"first"
-    with pytest.raises(SourceError, match=r"pictures\.tar has no a/9\.jpg"):
+    with pytest.raises(SourceError, match=r"photos\.tar has no a/9\.jpg"):
         tree.open("a/9.jpg")
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 5)
     assert tree.open("a/1.jpg").read() == b"first"
@@ -71,7 +71,7 @@ def test_what_travels_of_a_tar_elsewhere_is_all_of_it(tree, tmp_path):
     assert tree.travelling(MEMBERS) == 0
     tree.remote = True
     assert tree.travelling([]) == 0
-    assert tree.travelling(["a/1.jpg"]) == (tmp_path / "pictures.tar").stat().st_size
+    assert tree.travelling(["a/1.jpg"]) == (tmp_path / "photos.tar").stat().st_size
 
 
 def test_a_name_that_it_holds_twice_is_refused(tmp_path):

@@ -353,7 +353,7 @@ def test_ndcg_is_that_of_brute_force_with_ties_against_the_model(monkeypatch):
     monkeypatch.setattr(train_tiny_clip, "stored", lambda drawn: ("stored", *drawn))
     monkeypatch.setattr(train_tiny_clip, "tokenize", lambda vocabulary, told: torch.arange(len(told)))
     model = Looked(images, texts)
-    found = train_tiny_clip.mini_ndcg_at_10(model, b"", lambda picture: torch.tensor(picture[2]))
+    found = train_tiny_clip.mini_ndcg_at_10(model, b"", lambda image: torch.tensor(image[2]))
     gains = []
     for place, name in enumerate(asked):
         scores = [float(np.dot(texts[place], image)) for image in images]
@@ -374,7 +374,7 @@ def test_the_tenth_rank_counts_and_the_eleventh_does_not(monkeypatch, rank, gain
     assert train_tiny_clip.mini_ndcg_at_10(model, b"", torch.tensor) == pytest.approx(gain)
 
 
-def test_pictures_are_preprocessed_as_open_clip_does_it(monkeypatch):
+def test_images_are_preprocessed_as_open_clip_does_it(monkeypatch):
     seen = []
     scene = pool_scenes("s", 1)[0]
     monkeypatch.setattr(train_tiny_clip, "mini_scenes", lambda: [DrawnScene("0", scene, ("a",))])
@@ -385,9 +385,9 @@ def test_pictures_are_preprocessed_as_open_clip_does_it(monkeypatch):
     vocabulary = (TINY_CLIP / VOCABULARY_FILE).read_bytes()
     assert train_tiny_clip.mini_ndcg_at_10(model, vocabulary) == 1.0
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{TINY_CLIP}")
-    picture = training_scenes.stored(train_tiny_clip.draw(scene))
-    assert isinstance(picture, Image.Image)
-    assert torch.equal(seen[0][0], preprocess(picture))
+    image = training_scenes.stored(train_tiny_clip.draw(scene))
+    assert isinstance(image, Image.Image)
+    assert torch.equal(seen[0][0], preprocess(image))
 
 
 @pytest.mark.parametrize("images", [10, 11, 2000])

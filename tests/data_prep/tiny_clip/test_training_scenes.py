@@ -1,4 +1,4 @@
-"""The pictures and captions of a training run: none of Mini's, stored and seen as in an evaluation, and varied."""
+"""The images and captions of a training run: none of Mini's, stored and seen as in an evaluation, and varied."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from data_prep.preset import load_preset
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.mini import DrawnScene, mini_scenes
-from data_prep.sources.drawn.pictures import draw
 from data_prep.sources.drawn.scene import Scene
 from data_prep.tiny_clip import scenes as training_scenes
 from data_prep.tiny_clip.scenes import (
@@ -48,7 +48,7 @@ def in_this_process(monkeypatch):
     return asked
 
 
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
     """Smooth colours, so that little is lost in a JPEG."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
@@ -109,17 +109,17 @@ def test_images_of_several_chunks_are_in_the_order_of_their_scenes(monkeypatch, 
     assert in_this_process == [(3, "spawn")]
 
 
-def test_a_stored_picture_is_the_jpeg_of_an_evaluation_set():
+def test_a_stored_image_is_the_jpeg_of_an_evaluation_set():
     file = io.BytesIO()
-    picture(40, 30).convert("L").save(file, "JPEG", quality=70)
-    found = stored(picture(40, 30).convert("L"))
+    smooth(40, 30).convert("L").save(file, "JPEG", quality=70)
+    found = stored(smooth(40, 30).convert("L"))
     assert found.mode == "RGB"
     assert np.array_equal(np.asarray(found), np.asarray(Image.open(file).convert("RGB")))
 
 
 @pytest.mark.parametrize("size", [(200, 160), (160, 200), (160, 160), (96, 96), (300, 120), (50, 100)])
-def test_a_picture_is_seen_resized_and_cropped_to_the_middle(size):
-    whole = picture(*size)
+def test_an_image_is_seen_resized_and_cropped_to_the_middle(size):
+    whole = smooth(*size)
     small = functional.resize(stored(whole), [96], functional.InterpolationMode.BICUBIC)
     expected = functional.center_crop(small, [96])
     assert as_seen(whole).size == (96, 96)
@@ -170,7 +170,7 @@ def test_training_images_are_shifted_together_and_brightened_one_by_one():
 
 
 def test_the_generator_decides():
-    pixels = torch.from_numpy(np.array(picture(96, 96))).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(smooth(96, 96))).permute(2, 0, 1)[None]
     one, two, other = (augment(pixels, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)

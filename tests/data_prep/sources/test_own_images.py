@@ -1,4 +1,4 @@
-"""Pictures of one's own: a folder, a zip and a tar of them are the same, and what does not fit together is told."""
+"""Images of one's own: a folder, a zip and a tar of them are the same, and what does not fit together is told."""
 
 from __future__ import annotations
 
@@ -123,11 +123,11 @@ def facts(images):
 
 @pytest.mark.parametrize("captions", [*TABLES, "texts", "jsons"])
 @pytest.mark.parametrize("form", ["folder", "zip", "tar", "tar.gz", "./tar"])
-def test_the_same_pictures_are_the_same_in_every_form(tmp_path, form, captions):
+def test_the_same_images_are_the_same_in_every_form(tmp_path, form, captions):
     beside = {"texts": TEXTS, "jsons": JSONS}.get(captions) or {captions: TABLES[captions]}
     files = dict(sorted({**contents(), **beside}.items(), key=lambda item: item[1]))  # No order of names.
     if form == "folder":
-        src = write(tmp_path / "pictures", files)
+        src = write(tmp_path / "photos", files)
     elif form == "zip":
         src = zipped(tmp_path / "p.zip", files)
     else:
@@ -178,7 +178,7 @@ def test_what_does_not_fit_together_is_told(tmp_path):
     (doubt,) = source.check()
     table = src / "t.csv"
     assert doubt == (
-        f"t.csv names pictures that {src} does not hold: {table}, line 8: there is no file gone.jpg, and 1 more."
+        f"t.csv names images that {src} does not hold: {table}, line 8: there is no file gone.jpg, and 1 more."
     )
     assert source.notes == [f"2 rows of captions are not used; the first: {table}, line 10: the caption is empty."]
     passed = PassedOver()
@@ -195,7 +195,7 @@ def test_what_does_not_fit_together_is_told(tmp_path):
     assert source.count() == 3
 
 
-def test_pictures_with_too_few_captions_are_neither_used_nor_distractors(tmp_path):
+def test_images_with_too_few_captions_are_neither_used_nor_distractors(tmp_path):
     src = write(tmp_path / "p", {**contents(), "t.csv": csv_table()})
     source = FOLDER.captioned(Place(str(src), fewest_captions=2))
     passed = PassedOver()
@@ -203,13 +203,13 @@ def test_pictures_with_too_few_captions_are_neither_used_nor_distractors(tmp_pat
     assert passed[folder.FEWER] == 1
     assert source.describe()["stamp"] != captioned(src).describe()["stamp"]
     assert [image.id for image in read_all(distractors(src, src))] == ["folder/bikes/5.jpeg", "folder/cars/4.gif"]
-    with pytest.raises(SourceError, match=r"no picture of .* has 9 captions\nLower captioned.fewest_captions"):
+    with pytest.raises(SourceError, match=r"no image of .* has 9 captions\nLower captioned.fewest_captions"):
         FOLDER.captioned(Place(str(src), fewest_captions=9)).check()
 
 
 NAMES = {
     "without their folders": ("1.jpg", "cars/1.jpg"),
-    "with folders above": ("data/pictures/cars/1.jpg", "cars/1.jpg"),
+    "with folders above": ("data/photos/cars/1.jpg", "cars/1.jpg"),
     "from Windows": (r"cars\1.jpg", "cars/1.jpg"),
     "in another case": ("Cars/1.JPG", "cars/1.jpg"),
     "without an ending": ("1", "cars/1.jpg"),
@@ -226,7 +226,7 @@ def test_names_of_a_table_find_their_files(tmp_path, case):
 
 def test_a_folder_is_no_other_whose_name_ends_alike(tmp_path):
     src = write(tmp_path / "p", {**contents(["oldcars/1.jpg"]), "t.csv": csv_table([("cars/1.jpg", "A car")])})
-    with pytest.raises(SourceError, match=r"it names files such as cars/1\.jpg, and the pictures are such as oldcars"):
+    with pytest.raises(SourceError, match=r"it names files such as cars/1\.jpg, and the images are such as oldcars"):
         captioned(src).check()
 
 
@@ -243,7 +243,7 @@ def test_names_that_may_mean_several_files_or_the_same_one_are_refused(tmp_path)
     ]
 
 
-def test_pictures_whose_names_differ_in_case_alone_are_refused(tmp_path):
+def test_images_whose_names_differ_in_case_alone_are_refused(tmp_path):
     src = zipped(tmp_path / "p.zip", {**contents(["a/1.jpg"]), "A/1.JPG": b"x", "t.csv": csv_table([("1.jpg", "A")])})
     with pytest.raises(SourceError, match=r"holds A/1\.JPG and a/1\.jpg, which differ in case or accents alone"):
         captioned(src).check()
@@ -273,7 +273,7 @@ def test_a_member_twice_is_refused(tmp_path):
 
 
 NOTHING = {
-    "no pictures": ({"t.csv": csv_table()}, {}, "holds no pictures; found: t.csv\nPictures end in .jpg"),
+    "no images": ({"t.csv": csv_table()}, {}, "holds no images; found: t.csv\nImages end in .jpg"),
     "no captions": (contents(), {}, "holds no captions\nExpected a table of file names and captions"),
     "two tables": (
         {**contents(), "a.csv": csv_table(), "b.csv": csv_table()},
@@ -285,16 +285,16 @@ NOTHING = {
         {"captions": "b.csv"},
         "there is no b.csv, neither beside the preset nor",
     ),
-    "other pictures": (
+    "other images": (
         {**contents(), "t.csv": csv_table([("x.jpg", "A")])},
         {},
-        r"t.csv has captions of no picture in .*: it names files such as x.jpg, and the pictures are such as 3.webp",
+        r"t.csv has captions of no image in .*: it names files such as x.jpg, and the images are such as 3.webp",
     ),
 }
 
 
 @pytest.mark.parametrize("case", NOTHING)
-def test_a_location_without_captioned_pictures_is_refused(tmp_path, case):
+def test_a_location_without_captioned_images_is_refused(tmp_path, case):
     files, options, message = NOTHING[case]
     with pytest.raises(SourceError, match=message):
         captioned(write(tmp_path / "p", files), **options).check()
@@ -325,7 +325,7 @@ def test_a_table_is_found_where_it_is_said_to_be(tmp_path):
     assert [image.captions for image in read(captioned(archive, captions="c.csv"))] == [("C",)]
 
 
-def test_captions_beside_pictures_are_preferred_if_it_is_said(tmp_path):
+def test_captions_beside_images_are_preferred_if_it_is_said(tmp_path):
     src = write(tmp_path / "p", {**contents(), **TEXTS, "t.csv": csv_table([("3.webp", "A")])})
     assert [image.captions for image in read(captioned(src))] == [("A",)]
     assert facts(read(captioned(src, captions="beside"))) == WANTED
@@ -333,7 +333,7 @@ def test_captions_beside_pictures_are_preferred_if_it_is_said(tmp_path):
     assert facts(read(captioned(src))) == WANTED
 
 
-def test_odd_captions_beside_pictures_are_told(tmp_path):
+def test_odd_captions_beside_images_are_told(tmp_path):
     texts = {
         "1.txt": b"\n \n",
         "2.txt": b"\xff",
@@ -361,11 +361,11 @@ def test_odd_captions_beside_pictures_are_told(tmp_path):
     ]
     assert [image.id for image in read_all(distractors(src, src))] == ["folder/5.jpg"]
     write(src, {"3.png": b""})
-    with pytest.raises(SourceError, match=r"3\.txt lies beside two pictures"):
+    with pytest.raises(SourceError, match=r"3\.txt lies beside two images"):
         captioned(src).check()
 
 
-def test_a_change_of_a_caption_or_a_picture_changes_what_is_described(tmp_path):
+def test_a_change_of_a_caption_or_an_image_changes_what_is_described(tmp_path):
     src = write(tmp_path / "p", {**contents(), "t.csv": csv_table()})
     first = captioned(src).describe()
     write(src, {"t.csv": csv_table() + b"\r\n"})
@@ -395,7 +395,7 @@ def test_distractors_of_another_place_cannot_be_taken_for_captioned_ones(tmp_pat
 
 
 @pytest.mark.parametrize("way", ["above", "below"])
-def test_captioned_pictures_are_no_distractors_of_a_folder_above_or_below(tmp_path, way):
+def test_captioned_images_are_no_distractors_of_a_folder_above_or_below(tmp_path, way):
     whole = write(tmp_path / "p", {**contents(), "cars/t.csv": csv_table([("1.jpg", "A")])})
     if way == "above":
         found = read_all(distractors(whole, whole / "cars"))
@@ -436,7 +436,7 @@ def test_shards_are_folders_and_pieces_of_big_ones(tmp_path, monkeypatch):
     ]
 
 
-def test_two_pictures_that_change_places_change_their_shard(tmp_path):
+def test_two_images_that_change_places_change_their_shard(tmp_path):
     src = write(tmp_path / "p", {"1.jpg": b"one", "2.jpg": b"another"})
     (first,) = distractors(src).shards()
     write(src, {"1.jpg": b"another", "2.jpg": b"one"})
@@ -483,7 +483,7 @@ KEYS = ["00000/1", "00000/2", "00000/4", "00001/5", "00001/7", "more/00000/8"]
 
 
 @pytest.mark.parametrize("source", ["webdataset", "folder"])
-def test_samples_of_tars_are_pictures_with_captions(tars, source):
+def test_samples_of_tars_are_images_with_captions(tars, source):
     kind = {"webdataset": WEBDATASET, "folder": FOLDER}[source]
     opened = kind.captioned(Place(str(tars)))
     passed = PassedOver()
@@ -565,7 +565,7 @@ def bucket(tmp_path):
     system.rm("/own", recursive=True)
 
 
-def test_pictures_behind_an_address_travel_alone(bucket):
+def test_images_behind_an_address_travel_alone(bucket):
     root = bucket({**contents(), "t.csv": csv_table()})
     source = captioned(root)
     assert facts(read(source)) == WANTED

@@ -1,4 +1,4 @@
-"""Photo-like pictures as files of every format."""
+"""Photo-like images as files of every format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 
 from PIL import Image
 
-from data_prep.sources.drawn.pictures import draw_photo_like
+from data_prep.sources.drawn.images import draw_photo_like
 
 
 def saved(image: Image.Image, format: str = "JPEG", **options) -> bytes:
@@ -19,7 +19,7 @@ def saved(image: Image.Image, format: str = "JPEG", **options) -> bytes:
 
 
 def photo(seed: int = 1, width: int = 500, height: int = 375) -> Image.Image:
-    """A picture with the detail of a photo."""
+    """An image with the detail of a photo."""
     return draw_photo_like(seed, width, height)
 
 

@@ -1,10 +1,10 @@
-"""Captioned pictures, a pool in folders, and a preset that samples it."""
+"""Captioned images, a pool in folders, and a preset that samples it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from data_prep.sources.drawn.pictures import draw
+from data_prep.sources.drawn.images import draw
 from data_prep.sources.drawn.pool import pool_scenes
 
 PRESET = """
@@ -35,18 +35,18 @@ max_distance = -1
 CAPTIONED, POOL = 12, 90
 
 
-def write_pictures(folder: Path) -> None:
+def write_images(folder: Path) -> None:
     """Write `CAPTIONED` drawn scenes with captions beside them, and `POOL` others in three folders."""
     (folder / "captioned").mkdir(parents=True)
     for number, one in enumerate(pool_scenes("tests", CAPTIONED, POOL)):
-        picture = draw(one.scene).resize((64, 48))
+        image = draw(one.scene).resize((64, 48))
         if one.captions:
-            picture.save(folder / "captioned" / f"{number:03d}.png")
+            image.save(folder / "captioned" / f"{number:03d}.png")
             (folder / "captioned" / f"{number:03d}.txt").write_text("\n".join(one.captions), encoding="utf-8")
         else:
             path = folder / "pool" / f"{number % 3}" / f"{number:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
+            image.save(path)
 
 
 # By key of the preset: what of `PRESET` is replaced, and the stages that are done again because of it.
@@ -63,7 +63,7 @@ KEYS: dict[str, tuple[dict[str, str], set[str]]] = {
     "distractors.size": ({"rate = 0.25": "size = 40"}, CHOSEN),
     "distractors.rate": ({"rate = 0.25": "rate = 0.5"}, CHOSEN),
     "distractors.seed": ({"near = 2": 'near = 2\nseed = "2"'}, CHOSEN),
-    "miners": ({'"thumbnails"': '"pictures"'}, {"mine", "export"}),
+    "miners": ({'"thumbnails"': '"images"'}, {"mine", "export"}),
     "selection.method": ({"[distractors]": CLUSTERED + "[distractors]"}, KEPT),
     "selection.list": (
         {"[distractors]": '[selection]\nmethod = "list"\nlist = "list.txt"\n[distractors]'},

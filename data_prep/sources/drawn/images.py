@@ -1,4 +1,4 @@
-"""The picture of a scene."""
+"""The image of a scene."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image, ImageDraw
 from data_prep.sources.drawn.scene import COLOURS, KINDS, Scene, random_scene
 from data_prep.sources.drawn.vehicles import VEHICLES, Frame, Pen
 
-WIDTH, HEIGHT = 120, 100  # The canvas in drawing units; a unit is 1.6 px in the finished picture.
+WIDTH, HEIGHT = 120, 100  # The canvas in drawing units; a unit is 1.6 px in the finished image.
 
 
 def draw(scene: Scene, width_px: int = 192) -> Image.Image:
-    """Return the picture of a scene, RGB, `width_px` wide and 5/6 as high (exact at multiples of 6)."""
+    """Return the image of a scene, RGB, `width_px` wide and 5/6 as high (exact at multiples of 6)."""
     scale = 2 * width_px / WIDTH
-    picture = Image.new("RGB", (round(WIDTH * scale), round(HEIGHT * scale)))
-    pen = Pen(ImageDraw.Draw(picture), scale)
+    canvas = Image.new("RGB", (round(WIDTH * scale), round(HEIGHT * scale)))
+    pen = Pen(ImageDraw.Draw(canvas), scale)
     dark = scene.place == "night"
     ground = _draw_place(pen, scene.place)
     _draw_extra(pen, scene, ground)
@@ -32,7 +32,7 @@ def draw(scene: Scene, width_px: int = 192) -> Image.Image:
         mirrored = scene.heading == "left"
         VEHICLES[scene.kind](Frame(pen, x, baseline, length, shrink, mirrored), COLOURS[scene.colour], dark)
     _draw_weather(pen, scene)
-    return picture.reduce(2)
+    return canvas.reduce(2)
 
 
 def _draw_place(pen: Pen, place: str) -> float:
@@ -147,7 +147,7 @@ def draw_photo_like(seed: int, width: int = 500, height: int = 375) -> Image.Ima
 
     For test data and benchmarks that need files of realistic size.
     """
-    picture = draw(random_scene(random.Random(f"photo/{seed}"))).resize((width, height), Image.Resampling.BICUBIC)
+    drawn = draw(random_scene(random.Random(f"photo/{seed}"))).resize((width, height), Image.Resampling.BICUBIC)
     noise = np.random.default_rng(seed).normal(0, 40, (height, width, 1))
-    pixels = np.asarray(picture, dtype=np.float32) + noise
+    pixels = np.asarray(drawn, dtype=np.float32) + noise
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
