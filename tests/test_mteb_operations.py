@@ -101,7 +101,7 @@ def test_a_second_stage_is_refused_before_anything_is_encoded(dogs: EvalSet, tmp
 
 
 @pytest.mark.parametrize("clean", ["remove_duplicates", "remove_by_image_size"])
-def test_a_task_with_fewer_pictures_is_refused_and_not_searched_whole(dogs: EvalSet, clean: str) -> None:
+def test_a_task_with_fewer_images_is_refused_and_not_searched_whole(dogs: EvalSet, clean: str) -> None:
     from mteb import data_cleaning
 
     task = mteb.get_task("DogImageSearch")

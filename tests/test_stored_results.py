@@ -225,7 +225,7 @@ def test_only_what_is_stored_is_refused_where_it_is_of_other_data(dogs: EvalSet,
         evaluate(cache, "DogImageSearch", overwrite_strategy="only-cache")
 
 
-def test_other_pictures_under_the_same_ids_are_other_data(dogs: EvalSet, cache: ResultCache) -> None:
+def test_other_images_under_the_same_ids_are_other_data(dogs: EvalSet, cache: ResultCache) -> None:
     (before,) = evaluate(cache, "DogImageSearch")
     images = list(dogs.images())
     jpegs = dict(zip([one for one, _ in images], [jpeg for _, jpeg in images[::-1]], strict=True))

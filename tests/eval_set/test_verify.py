@@ -26,7 +26,7 @@ from mteb_vehicle_search.errors import DataNotFoundError
 from mteb_vehicle_search.eval_set.schema import CorpusImage, ImagePolicy, Qrel, Query, Rejected, content_id, images_id
 from mteb_vehicle_search.eval_set.verify import Violation, verify
 
-SIDE_PX = 32  # The short side of the small set's pictures, so each is as large as it may be.
+SIDE_PX = 32  # The short side of the small set's images, so each is as large as it may be.
 CORPUS, QUERIES, QRELS, PROVENANCE = (
     f"{part}/test-00000-of-00001.parquet" for part in ("corpus", "queries", "qrels", "provenance")
 )
@@ -129,7 +129,7 @@ def bytes_of(name: str, change: Callable[[bytes], bytes], agree: bool = False) -
     return spoil
 
 
-def picture(data: bytes | None, number: int = 1) -> Callable[[Path], None]:
+def image(data: bytes | None, number: int = 1) -> Callable[[Path], None]:
     """Put other bytes in place of an image."""
     return rows(CORPUS, lambda table: table[number]["image"].update(bytes=data))
 
@@ -252,8 +252,8 @@ DAMAGES = {
         [("queries", "cannot be read: ")],
     ),
     # Columns.
-    "no pictures": Damage(columns(CORPUS, without("image")), [(CORPUS, "column 'image' is missing")]),
-    "pictures that are no struct": Damage(
+    "no images": Damage(columns(CORPUS, without("image")), [(CORPUS, "column 'image' is missing")]),
+    "images that are no struct": Damage(
         columns(CORPUS, as_type("image", pa.binary())),
         [(CORPUS, "column 'image' holds binary instead of struct<bytes: binary, path: string>")],
     ),
@@ -382,31 +382,31 @@ DAMAGES = {
         lambda folder: manifest(folder, lambda m: m["policy"].update(jpeg_quality=76)),
         [("manifest.json", "content id ")],
     ),
-    "other pictures": Damage(
+    "other images": Damage(
         lambda folder: manifest(folder, lambda m: m.update(images_id="f" * 64)),
         [("manifest.json", f"images_id {'f' * 64} but the data gives ")],
     ),
-    "pictures of other sources": Damage(
+    "images of other sources": Damage(
         lambda folder: manifest(folder, lambda m: m.update(sources_id="f" * 64)),
         [("manifest.json", f"sources_id {'f' * 64} but the data gives ")],
     ),
-    # Pictures.
-    "no picture": Damage(picture(None), [(SECOND, "has no image")]),
-    "an empty picture": Damage(picture(b"", 4), [(LAST, "has no image")]),
-    "no image file": Damage(picture(b"<html>"), [(SECOND, "does not decode: ")]),
-    "a truncated picture": Damage(picture(jpeg(1)[:-20]), [(SECOND, "does not decode: ")]),
-    "a damaged PNG": Damage(picture(encoded(form="PNG").replace(b"IDAT", b"IDAX")), [(SECOND, "does not decode: ")]),
-    "a decompression bomb": Damage(picture(bomb()), [(SECOND, "does not decode: ")]),
-    "a PNG": Damage(picture(encoded(form="PNG")), [(SECOND, "is PNG RGB instead of JPEG RGB")]),
-    "a grey picture": Damage(picture(encoded("L")), [(SECOND, "is JPEG L instead of JPEG RGB")]),
-    "a CMYK picture": Damage(picture(encoded("CMYK"), 0), [(FIRST, "is JPEG CMYK instead of JPEG RGB")]),
-    "a picture that is too large": Damage(
-        picture(encoded(size=(40, SIDE_PX + 1))), [(SECOND, "is 40 x 33 px; the short side may have 32")]
+    # Images.
+    "no image": Damage(image(None), [(SECOND, "has no image")]),
+    "an empty image": Damage(image(b"", 4), [(LAST, "has no image")]),
+    "no image file": Damage(image(b"<html>"), [(SECOND, "does not decode: ")]),
+    "a truncated image": Damage(image(jpeg(1)[:-20]), [(SECOND, "does not decode: ")]),
+    "a damaged PNG": Damage(image(encoded(form="PNG").replace(b"IDAT", b"IDAX")), [(SECOND, "does not decode: ")]),
+    "a decompression bomb": Damage(image(bomb()), [(SECOND, "does not decode: ")]),
+    "a PNG": Damage(image(encoded(form="PNG")), [(SECOND, "is PNG RGB instead of JPEG RGB")]),
+    "a grey image": Damage(image(encoded("L")), [(SECOND, "is JPEG L instead of JPEG RGB")]),
+    "a CMYK image": Damage(image(encoded("CMYK"), 0), [(FIRST, "is JPEG CMYK instead of JPEG RGB")]),
+    "an image that is too large": Damage(
+        image(encoded(size=(40, SIDE_PX + 1))), [(SECOND, "is 40 x 33 px; the short side may have 32")]
     ),
-    "a tall picture that is too large": Damage(
-        picture(encoded(size=(33, 90)), 4), [(LAST, "is 33 x 90 px; the short side may have 32")]
+    "a tall image that is too large": Damage(
+        image(encoded(size=(33, 90)), 4), [(LAST, "is 33 x 90 px; the short side may have 32")]
     ),
-    "several pictures": Damage(
+    "several images": Damage(
         rows(CORPUS, lambda table: [table[n]["image"].update(bytes=b"?") for n in (0, 4)]),
         [(FIRST, "does not decode: "), (LAST, "does not decode: ")],
     ),
@@ -456,8 +456,8 @@ def test_a_sound_set_has_no_violation(sound):
 @pytest.mark.parametrize(
     "spoil",
     [
-        picture(encoded(size=(SIDE_PX, 400))),  # Only the short side is bounded.
-        picture(encoded(size=(1, 1))),  # Nothing is enlarged.
+        image(encoded(size=(SIDE_PX, 400))),  # Only the short side is bounded.
+        image(encoded(size=(1, 1))),  # Nothing is enlarged.
         rows(QUERIES, lambda table: table[0].update(text=table[1]["text"])),
         rows(QRELS, lambda table: table.insert(1, {**table[0], "corpus-id": SECOND})),
         rows(REJECTED, lambda table: table.clear()),
@@ -478,7 +478,7 @@ def test_the_content_id_is_that_of_the_data(folder):
     assert verify(folder, progress=False).content_id == wanted
 
 
-@pytest.mark.parametrize("name", ["garbled corpus", "garbled queries", "garbled qrels", "no pictures"])
+@pytest.mark.parametrize("name", ["garbled corpus", "garbled queries", "garbled qrels", "no images"])
 def test_what_cannot_be_read_has_the_manifests_content_id(folder, name):
     DAMAGES[name].spoil(folder)
     manifest(folder, lambda m: m.update(content_id="f" * 64))
@@ -499,13 +499,13 @@ def test_the_size_that_is_allowed_is_the_policys(folder):
 
 @pytest.mark.parametrize(("side_px", "complaints"), [(160, 0), (161, 1)])
 def test_a_policy_that_says_no_size_means_160_px(folder, side_px, complaints):
-    picture(encoded(size=(side_px, 200)))(folder)
+    image(encoded(size=(side_px, 200)))(folder)
     manifest(folder, lambda m: m["policy"].pop("shortest_side_px"))
     sealed(folder)
     assert len(verify(folder, progress=False).violations) == complaints
 
 
-def test_pictures_of_every_batch_and_file_are_decoded(tmp_path):
+def test_images_of_every_batch_and_file_are_decoded(tmp_path):
     """More than a batch of the reader (128) and a round of the threads (1,024), over two files."""
     count = 1400
     small = encoded(size=(8, 8))

@@ -72,7 +72,7 @@ def test_the_sizes_of_row_groups_and_files(tmp_path):
     assert [held.row_group(n).num_rows for n in range(held.num_row_groups)] == [128, 1]
 
 
-def test_tables_are_compressed_and_pictures_are_not(tmp_path):
+def test_tables_are_compressed_and_images_are_not(tmp_path):
     small_set(tmp_path / "set", captioned=2, distractors=1, rejected=[Rejected("a", "b", "c")])
     kinds = {}
     for path in (tmp_path / "set").rglob("*.parquet"):
@@ -88,7 +88,7 @@ def test_tables_are_compressed_and_pictures_are_not(tmp_path):
     }
 
 
-def test_a_picture_has_no_path(tmp_path):
+def test_an_image_has_no_path(tmp_path):
     """The hub's image feature would look for a file."""
     written = small_set(tmp_path / "set", captioned=2, distractors=0)
     column = pq.read_table(written.files("corpus")[0])["image"].to_pylist()
@@ -235,7 +235,7 @@ def test_the_task_is_named_by_the_set_unless_it_is_told(tmp_path):
     assert json.loads((tmp_path / "b" / "manifest.json").read_text())["task_name"] == "Dogs"
 
 
-def test_other_pictures_under_the_same_ids_are_told_apart(tmp_path):
+def test_other_images_under_the_same_ids_are_told_apart(tmp_path):
     """The content id covers what is asked and searched; these two, which pixels, and of which originals."""
     given = images(3)
     first = small_set(tmp_path / "a", images=given, **ONE_QUERY)

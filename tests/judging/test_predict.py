@@ -70,13 +70,13 @@ def test_scores_are_those_of_the_models_vectors(tmp_path):
     for query, image in pairs:
         text = next(one.text for one in eval_set.queries() if one.id == query)
         vectors = []
-        for batch in ([{"id": [query], "text": [text]}], [{"id": [image], "image": [picture(eval_set, image)]}]):
+        for batch in ([{"id": [query], "text": [text]}], [{"id": [image], "image": [opened(eval_set, image)]}]):
             vectors.append(ToyEncoder().encode(batch)[0])
         cosine = vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1])
         assert scores[query, image] == pytest.approx(float(cosine), abs=1e-6)
 
 
-def picture(eval_set, image):
+def opened(eval_set, image):
     import io
 
     from PIL import Image

@@ -48,7 +48,7 @@ def named(prefix):
     return [thread for thread in threading.enumerate() if thread.name.startswith(prefix)]
 
 
-def picture(row):
+def pixels_of(row):
     """Return the pixels that stand for a row: its number everywhere."""
     return torch.full((3, 4, 4), row, dtype=torch.uint8)
 
@@ -247,7 +247,7 @@ def test_a_batch_that_waits_for_its_pixels_is_interrupted_too():
     def decode(row):
         if row:
             in_time.append(release.wait(PATIENCE_S))
-        return picture(row)
+        return pixels_of(row)
 
     ahead = decoded_ahead(ranges(6, 1), decode, 4, workers=1, ahead=2, pinned=False)
     found = in_order(lanes(2), ahead, lambda pixels, lane: pixels())
@@ -388,11 +388,11 @@ def test_waiting_for_a_batch_is_cut_up_so_that_ctrl_c_is_noticed(monkeypatch):
 @pytest.mark.parametrize(("number", "size"), [(0, 4), (1, 4), (7, 1), (10, 4), (12, 4)])
 def test_decoding_ahead_gives_what_decoding_here_does(number, size, workers, ahead):
     parts = list(ranges(number, size))
-    found = [pixels() for pixels in decoded_ahead(parts, picture, 4, workers=workers, ahead=ahead, pinned=False)]
-    wanted = [torch.stack([picture(row) for row in part]) for part in parts]
+    found = [pixels() for pixels in decoded_ahead(parts, pixels_of, 4, workers=workers, ahead=ahead, pinned=False)]
+    wanted = [torch.stack([pixels_of(row) for row in part]) for part in parts]
     assert len(found) == len(wanted)
     assert all(torch.equal(*both) for both in zip(found, wanted, strict=True))
-    assert all(torch.equal(decoded(part, picture, 4), batch) for part, batch in zip(parts, wanted, strict=True))
+    assert all(torch.equal(decoded(part, pixels_of, 4), batch) for part, batch in zip(parts, wanted, strict=True))
     assert named("decode") == []
 
 
@@ -400,7 +400,7 @@ def test_decoding_ahead_gives_what_decoding_here_does(number, size, workers, ahe
 def test_so_many_batches_are_handed_to_the_threads_ahead(ahead):
     drawn = []
     parts = (drawn.append(start) or range(start, start + 2) for start in count(0, 2))
-    found = decoded_ahead(parts, picture, 4, workers=2, ahead=ahead, pinned=False)
+    found = decoded_ahead(parts, pixels_of, 4, workers=2, ahead=ahead, pinned=False)
     for step in range(3):
         assert next(found)()[:, 0, 0, 0].tolist() == [2 * step, 2 * step + 1]
         assert len(drawn) == step + ahead + 1
@@ -418,7 +418,7 @@ def test_a_batch_is_shared_out_to_all_threads(rows, workers, at_once):
         if row in at_once:
             # Passed only if these rows, the first of each share, are decoded at once.
             together.wait(PATIENCE_S)
-        return picture(row)
+        return pixels_of(row)
 
     with torch.inference_mode():
         found = decoded_ahead([range(rows)], decode, 4, workers=workers, ahead=0, pinned=False)
@@ -427,7 +427,7 @@ def test_a_batch_is_shared_out_to_all_threads(rows, workers, at_once):
 
 
 def test_decoding_threads_leave_torchs_own_threads_alone(threads_set):
-    for pixels in decoded_ahead([range(3)], picture, 4, workers=3, ahead=0, pinned=False):
+    for pixels in decoded_ahead([range(3)], pixels_of, 4, workers=3, ahead=0, pinned=False):
         pixels()
     assert {(name.rpartition("_")[0], n) for name, n in threads_set[:-1]} == {("decode", 1)}
     assert threads_set[-1] == (threading.current_thread().name, 8)
@@ -444,7 +444,7 @@ def test_batches_that_were_all_drawn_before_the_first_was_called_for_are_decoded
     def decode(row):
         assert all_drawn.wait(PATIENCE_S)
         time.sleep(0.01)
-        return picture(row)
+        return pixels_of(row)
 
     found = list(decoded_ahead(parts(), decode, 4, workers=1, ahead=9, pinned=False))
     assert [pixels()[:, 0, 0, 0].tolist() for pixels in found] == [[row, row + 1] for row in range(0, 10, 2)]
@@ -454,7 +454,7 @@ def test_an_image_that_does_not_decode_raises_where_its_batch_is_called_for():
     def decode(row):
         if row == 5:
             raise ValueError("row 5")
-        return picture(row)
+        return pixels_of(row)
 
     found = decoded_ahead(ranges(9, 3), decode, 4, workers=2, ahead=1, pinned=False)
     assert next(found)()[:, 0, 0, 0].tolist() == [0, 1, 2]
@@ -475,9 +475,9 @@ def test_memory_is_pinned_where_that_is_asked_for(monkeypatch, pinned):
         return empty(*args, **given)
 
     monkeypatch.setattr(torch, "empty", unpinned)
-    list(decoded_ahead([range(2), range(1)], picture, 4, workers=1, ahead=0, pinned=pinned))
+    list(decoded_ahead([range(2), range(1)], pixels_of, 4, workers=1, ahead=0, pinned=pinned))
     assert asked == [pinned] * 2
-    decoded(range(2), picture, 4)
+    decoded(range(2), pixels_of, 4)
     empty_batch(1, 4)
     empty_batch(1, 4, pinned=pinned)
     assert asked[2:] == [False, False, pinned]
@@ -492,7 +492,7 @@ def test_an_empty_batch_has_the_channels_last_as_decoders_give_them():
 def test_rows_and_places_must_be_as_many():
     for size in (1, 3):
         with pytest.raises(ValueError, match="zip"):
-            batches._fill(empty_batch(size, 4), range(2), picture)
+            batches._fill(empty_batch(size, 4), range(2), pixels_of)
 
 
 @quickly
@@ -509,7 +509,7 @@ def test_ranges_cover_every_row_once(number, size):
 @quickly
 @given(st.integers(0, 20), st.integers(1, 7))
 def test_grouped_images_can_be_called_for_in_any_order(number, size):
-    found = list(grouped((picture(row) for row in range(number)), size))
+    found = list(grouped((pixels_of(row) for row in range(number)), size))
     wanted = [list(part) for part in ranges(number, size)]
     calls = {index: found[index]() for index in reversed(range(len(found)))}
     assert [calls[index][:, 0, 0, 0].tolist() for index in range(len(found))] == wanted
@@ -517,7 +517,7 @@ def test_grouped_images_can_be_called_for_in_any_order(number, size):
 
 def test_grouped_images_are_decoded_a_batch_at_a_time():
     drawn = []
-    found = grouped((drawn.append(row) or picture(row) for row in range(9)), 3)
+    found = grouped((drawn.append(row) or pixels_of(row) for row in range(9)), 3)
     next(found)
     assert drawn == [0, 1, 2]
 

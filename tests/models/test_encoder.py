@@ -166,12 +166,12 @@ def test_there_is_a_thread_for_each_core_up_to_16(monkeypatch, cores, asked, wan
 
 
 def test_an_ordinary_loaders_images_are_rgb_and_cut_into_batches_of_the_size_asked_for():
-    pictures = [Image.open(io.BytesIO(Jpegs(9).jpeg(row))) for row in range(9)]
-    pictures = [image.convert(mode) for image, mode in zip(pictures, ["RGB", "L", "RGBA"] * 3, strict=True)]
+    images = [Image.open(io.BytesIO(Jpegs(9).jpeg(row))) for row in range(9)]
+    images = [image.convert(mode) for image, mode in zip(images, ["RGB", "L", "RGBA"] * 3, strict=True)]
     model, counts = Plain(), []
-    batches = Batches([{"image": pictures[:2]}, {"image": pictures[2:7]}, {"image": pictures[7:]}])
+    batches = Batches([{"image": images[:2]}, {"image": images[2:7]}, {"image": images[7:]}])
     found = model.encode(batches, batch_size=4, num_proc=1, on_progress=counts.append)
-    wanted = torch.stack([model.crop(image.convert("RGB")) for image in pictures]).float() / 255
+    wanted = torch.stack([model.crop(image.convert("RGB")) for image in images]).float() / 255
     shift, scale = (torch.tensor(value).view(3, 1, 1) for value in (model.mean, model.std))
     wanted = torch.nn.functional.normalize(((wanted - shift) / scale).flatten(1), dim=1)
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
@@ -388,8 +388,8 @@ def test_what_the_towers_are_given_lies_on_their_device(monkeypatch):
     model = Plain("meta")
     model._replicas = [model.towers._replace(image=tower, text=tower)]
     assert model.encode(Batches([{"text": LETTERS}])).shape == (9, 2)
-    pictures = [Image.new("RGB", (9, 9))] * 2
-    assert model.encode(Batches([{"image": pictures}])).shape == (2, 2)
+    images = [Image.new("RGB", (9, 9))] * 2
+    assert model.encode(Batches([{"image": images}])).shape == (2, 2)
     assert given == ["meta", "meta", "meta"]
 
 

@@ -146,7 +146,7 @@ def test_a_name_without_an_organisation_is_local() -> None:
     assert set(model().mteb_model_meta.modalities) == {"image", "text"}
 
 
-def test_pictures_of_other_channels_are_given_in_colours() -> None:
+def test_images_of_other_channels_are_given_in_colours() -> None:
     grey = Image.new("L", (4, 3), 7)
     assert model().encode([{"image": [grey, grey.convert("CMYK")]}]).tolist() == [[7, 7, 7, 1]] * 2
 

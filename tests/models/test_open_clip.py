@@ -62,7 +62,7 @@ def reconfigured(folder, **changed):
     return folder
 
 
-def picture(width, height):
+def noise(width, height):
     return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
@@ -98,7 +98,7 @@ def test_images_are_prepared_as_open_clip_prepares_them(folder, changed, wanted)
     model = encoder(reconfigured(folder, **changed))
     transform = image_transform_v2(PreprocessCfg(**{"size": 32, **wanted}), is_train=False)
     for shape in ((50, 71), (71, 50), (20, 90)):
-        image = picture(*shape)
+        image = noise(*shape)
         mean, std = (torch.tensor(value).view(3, 1, 1) for value in (model.mean, model.std))
         found = (model.crop(image).float() / 255 - mean) / std
         torch.testing.assert_close(found, transform(image), atol=1e-5, rtol=0)

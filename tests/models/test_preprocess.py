@@ -29,7 +29,7 @@ SHAPES = [
 ]
 
 
-def picture(width, height, mode="RGB"):
+def blocks(width, height, mode="RGB"):
     generator = np.random.default_rng(width * 1000 + height)
     coarse = generator.integers(0, 256, (max(1, height // 4), max(1, width // 4), 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST).convert(mode)
@@ -96,21 +96,21 @@ def test_the_square_is_cut_where_open_clip_cuts_it(mode, extra):
 
 
 def test_the_shorter_side_is_enlarged_as_well():
-    image = picture(40, 30)
+    image = blocks(40, 30)
     assert torch.equal(ShortestSideCrop(96)(image), open_clips(96)(image))
     assert (ShortestSideCrop(96, "fast")(image).int() - open_clips(96)(image).int()).abs().max() <= 3
 
 
 def jpeg(mode="RGB", **options):
     file = io.BytesIO()
-    picture(213, 160, mode).save(file, "JPEG", **options)
+    blocks(213, 160, mode).save(file, "JPEG", **options)
     return file.getvalue()
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 @pytest.mark.parametrize("colours", ["RGB", "L", "CMYK"])
 def test_pixels_are_uint8_with_the_channels_last_in_memory(mode, colours):
-    for found in (ShortestSideCrop(96, mode).decode(jpeg(colours)), ShortestSideCrop(96, mode)(picture(213, 160))):
+    for found in (ShortestSideCrop(96, mode).decode(jpeg(colours)), ShortestSideCrop(96, mode)(blocks(213, 160))):
         assert (found.dtype, found.shape) == (torch.uint8, (3, 96, 96))
         assert found.stride(0) == 1
 
@@ -138,14 +138,14 @@ def test_decoding_converts_to_rgb_before_it_resizes(colours):
 
 
 def test_fast_is_another_way_than_exact():
-    image = picture(213, 160)
+    image = blocks(213, 160)
     assert not torch.equal(ShortestSideCrop(96, "fast")(image), ShortestSideCrop(96)(image))
 
 
 @pytest.mark.parametrize("size", [96, 224, 512])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_exact_is_open_clips_bit_by_bit(size, shape):
-    image = picture(*shape)
+    image = blocks(*shape)
     assert torch.equal(ShortestSideCrop(size)(image), open_clips(size)(image))
 
 
@@ -154,7 +154,7 @@ def test_exact_is_open_clips_bit_by_bit(size, shape):
 def test_every_way_to_resize_is_open_clips_bit_by_bit(kind, resize_mode, interpolation):
     wanted = open_clips(96, interpolation=interpolation, resize_mode=resize_mode)
     for shape in SHAPES:
-        image = picture(*shape)
+        image = blocks(*shape)
         assert torch.equal(kind(96, interpolation=interpolation)(image), wanted(image)), shape
         apart = (kind(96, "fast", interpolation)(image).int() - wanted(image).int()).abs()
         # Squashing a strip of 37 x 900 is up to 8 apart.
@@ -164,13 +164,13 @@ def test_every_way_to_resize_is_open_clips_bit_by_bit(kind, resize_mode, interpo
 def test_grey_images_become_rgb_as_open_clip_does():
     # Evaluation sets hold RGB or grey JPEGs. CMYK and palettes, which open_clip resizes before it converts, are
     # converted on decoding by mteb, by `datasets` and by us alike.
-    image = picture(160, 213, "L")
+    image = blocks(160, 213, "L")
     assert torch.equal(ShortestSideCrop(224)(image.convert("RGB")), open_clips(224)(image))
 
 
 def test_decoding_is_that_of_pillow():
     file = io.BytesIO()
-    picture(200, 160).save(file, "JPEG")
+    blocks(200, 160).save(file, "JPEG")
     with Image.open(io.BytesIO(file.getvalue())) as image:
         wanted = open_clips(224)(image)
     assert torch.equal(ShortestSideCrop(224).decode(file.getvalue()), wanted)
@@ -178,7 +178,7 @@ def test_decoding_is_that_of_pillow():
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_fast_stays_within_three_255ths(shape):
-    image = picture(*shape)
+    image = blocks(*shape)
     apart = (ShortestSideCrop(224, "fast")(image).int() - ShortestSideCrop(224)(image).int()).abs()
     assert apart.max() <= 3
     assert apart.float().mean() <= 0.02
@@ -188,7 +188,7 @@ def test_fast_stays_within_three_255ths(shape):
 @pytest.mark.parametrize("options", [{}, {"quality": 95, "subsampling": 0}, {"quality": 50, "progressive": True}])
 def test_fast_decodes_every_kind_of_jpeg_as_pillow_does(mode, options):
     file = io.BytesIO()
-    picture(213, 160, mode).save(file, "JPEG", **(options if mode == "RGB" else {}))
+    blocks(213, 160, mode).save(file, "JPEG", **(options if mode == "RGB" else {}))
     fast, exact = (ShortestSideCrop(224, name).decode(file.getvalue()) for name in ("fast", "exact"))
     assert fast.shape == exact.shape == (3, 224, 224)
     assert (fast.int() - exact.int()).abs().max() <= 3
@@ -197,6 +197,6 @@ def test_fast_decodes_every_kind_of_jpeg_as_pillow_does(mode, options):
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_a_truncated_jpeg_is_an_error(mode):
     file = io.BytesIO()
-    picture(213, 160).save(file, "JPEG")
+    blocks(213, 160).save(file, "JPEG")
     with pytest.raises((OSError, ValueError)):
         ShortestSideCrop(224, mode).decode(file.getvalue()[:900])

@@ -37,7 +37,7 @@ def encoder(folder, **given):
     return SentenceEncoder("org/model", None, "cpu", folder=folder, **given)
 
 
-def pictures():
+def images():
     generator = np.random.default_rng(0)
     sizes = [(61, 40), (33, 90), (32, 32)]
     return [Image.fromarray(generator.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
@@ -74,8 +74,8 @@ def folder(request, made, tmp_path_factory):
 def test_vectors_are_the_librarys_own(folder):
     own = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     model = encoder(folder)
-    wanted = own.encode(pictures(), convert_to_tensor=True, normalize_embeddings=True)
-    found = model.encode(loader("image", pictures()), prompt_type=PromptType.document)
+    wanted = own.encode(images(), convert_to_tensor=True, normalize_embeddings=True)
+    found = model.encode(loader("image", images()), prompt_type=PromptType.document)
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
     wanted = own.encode([{"text": text} for text in CAPTIONS], convert_to_tensor=True, normalize_embeddings=True)
     found = model.encode(loader("text", CAPTIONS), prompt_type=PromptType.query, task_metadata=None, hf_split="test")
@@ -91,10 +91,10 @@ def test_they_are_those_of_the_clip_within(made):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "CMYK"])
-def test_a_picture_of_other_channels_is_what_it_is_in_colours(copy, mode):
+def test_an_image_of_other_channels_is_what_it_is_in_colours(copy, mode):
     # As of a processor that leaves it to the caller.
     changed(copy / CLIP, "preprocessor_config.json", lambda c: c.update(do_convert_rgb=False))
-    given = pictures()[0].convert(mode)
+    given = images()[0].convert(mode)
     found, wanted = (encoder(copy).encode(loader("image", [one])) for one in (given, given.convert("RGB")))
     assert torch.equal(found, wanted)
 
@@ -104,8 +104,8 @@ def test_vectors_of_a_lower_precision_are_of_unit_length_in_fp32(made):
     torch.testing.assert_close(found.norm(dim=1), torch.ones(len(CAPTIONS)), atol=1e-6, rtol=0)
 
 
-def test_a_text_is_never_taken_for_the_place_of_a_picture(made, tmp_path):
-    pictures()[0].save(tmp_path / "car.png")
+def test_a_text_is_never_taken_for_the_place_of_an_image(made, tmp_path):
+    images()[0].save(tmp_path / "car.png")
     named = [str(tmp_path / "car.png"), "https://example.invalid/car.png"]
     both = encoder(made).encode(loader("text", [*named, "a car"], size=3))
     assert both.shape == (3, 24)
@@ -134,8 +134,8 @@ def test_captions_that_are_cut_are_counted_with_the_prompt_of_queries(made, monk
     limit = library.max_seq_length
     told = {"context_tokens": limit, "texts": 6, "texts_cut": 2}
     assert {key: model.describe()[key] for key in told} == told
-    model.encode(loader("image", pictures()))
-    assert model.describe()["texts_cut"] == 2, "pictures are no texts"
+    model.encode(loader("image", images()))
+    assert model.describe()["texts_cut"] == 2, "images are no texts"
     own = library.preprocess([{"text": long}])["attention_mask"].sum().item()
     assert own == limit < len(library.tokenizer(long, verbose=False)["input_ids"])
     monkeypatch.setitem(library.prompts, "query", long)

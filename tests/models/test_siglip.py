@@ -144,10 +144,10 @@ def test_what_mteb_makes_of_the_same_captions_keeps_their_capitals(siglip2):
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=0)
     torch.testing.assert_close(found[1], vectors[1], atol=1e-6, rtol=0)
     assert (vectors[0] - vectors[1]).abs().max() > 1e-3
-    pictures = [Image.effect_mandelbrot((60, 40), (-3, -2.5, 2, 2.5), 50).convert("RGB")]
-    wanted = torch.nn.functional.normalize(stock.get_image_embeddings(loader("image", pictures)))
+    images = [Image.effect_mandelbrot((60, 40), (-3, -2.5, 2, 2.5), 50).convert("RGB")]
+    wanted = torch.nn.functional.normalize(stock.get_image_embeddings(loader("image", images)))
     # The stock processor resizes tensors, ours is Pillow's.
-    torch.testing.assert_close(encoder(siglip2).encode(loader("image", pictures)), wanted, atol=1e-2, rtol=0)
+    torch.testing.assert_close(encoder(siglip2).encode(loader("image", images)), wanted, atol=1e-2, rtol=0)
 
 
 def test_a_tokenizer_that_lowers_by_itself_gives_the_same(siglip2, tmp_path):

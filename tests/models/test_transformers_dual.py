@@ -102,7 +102,7 @@ def changed_json(folder, name, change):
     return folder
 
 
-def picture(width, height):
+def blocks(width, height):
     generator = np.random.default_rng(width * 1000 + height)
     coarse = generator.integers(0, 256, (max(1, height // 4), max(1, width // 4), 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST)
@@ -121,11 +121,11 @@ def apart(found, wanted):
 def test_vectors_are_those_of_the_librarys_own_forward_pass(folders, kind):
     folder = folders(kind)
     model, own = encoder(folder), AutoModel.from_pretrained(folder).eval()
-    pictures = [picture(61, 40), picture(33, 90), picture(32, 32)]
+    images = [blocks(61, 40), blocks(33, 90), blocks(32, 32)]
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    pixels = processor(pictures, return_tensors="pt")["pixel_values"]
+    pixels = processor(images, return_tensors="pt")["pixel_values"]
     assert (
-        apart(model.encode(loader("image", pictures)), own.get_image_features(pixel_values=pixels).pooler_output) < 1e-6
+        apart(model.encode(loader("image", images)), own.get_image_features(pixel_values=pixels).pooler_output) < 1e-6
     )
     length = model.rule.length
     if kind == "siglip2":
@@ -226,9 +226,9 @@ def processors(tmp_path_factory):
 @example(width=900, height=37)
 @example(width=225, height=224)
 @example(width=224, height=227)
-def test_pictures_are_prepared_bit_by_bit_as_by_the_librarys_processor(processors, name, width, height):
+def test_images_are_prepared_bit_by_bit_as_by_the_librarys_processor(processors, name, width, height):
     (crop, mean, std), own = processors[name]
-    image = picture(width, height)
+    image = blocks(width, height)
     wanted = torch.from_numpy(own(image, do_rescale=False, do_normalize=False)["pixel_values"][0])
     assert torch.equal(crop(image), wanted)
     shift, scale = (torch.tensor(value).view(3, 1, 1) for value in (mean, std))
@@ -409,7 +409,7 @@ def test_a_checkpoint_in_several_files_is_one(folders, tmp_path):
     AutoModel.from_pretrained(folders("clip")).save_pretrained(folder, max_shard_size="40KB")
     assert len(encoder(folder).found.layout.weights) > 2
     assert "model.safetensors.index.json" in encoder(folder).found.layout.others
-    found, wanted = (one.encode(loader("image", [picture(61, 40)])) for one in (encoder(folder), whole))
+    found, wanted = (one.encode(loader("image", [blocks(61, 40)])) for one in (encoder(folder), whole))
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
 
 
@@ -436,7 +436,7 @@ def test_the_width_of_metaclip_2_is_that_of_its_weights(folders):
     folder = folders("metaclip2")
     assert json.loads((folder / "config.json").read_text())["text_config"]["projection_dim"] == 512
     assert encoder(folder).encode(loader("text", ["a car"])).shape == (1, 24)
-    assert encoder(folder).encode(loader("image", [picture(30, 40)])).shape == (1, 24)
+    assert encoder(folder).encode(loader("image", [blocks(30, 40)])).shape == (1, 24)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

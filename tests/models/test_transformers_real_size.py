@@ -80,7 +80,7 @@ def write(name, folder):
     return folder, sum(shape.numel() for shape in shapes.values())
 
 
-def pictures():
+def images():
     generator = np.random.default_rng(0)
     return [
         Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in ((160, 213), (500, 375))
@@ -107,16 +107,14 @@ def test_vectors_are_the_librarys(name, tmp_path, monkeypatch):
     print(f"\n{name}: {parameters:,} parameters")
     snapshot = put_into_hub_cache(tmp_path, name, meta.revision, folder)
     model = meta.load_model(device="cpu")
-    found = model.encode(loader("image", pictures())), model.encode(loader("text", CAPTIONS))
+    found = model.encode(loader("image", images())), model.encode(loader("text", CAPTIONS))
     tokens, mask = model.tokenise(CAPTIONS)
     assert found[0].shape == found[1].shape == (2, meta.embed_dim)
     assert model.describe()["context_tokens"] == meta.max_tokens
     del model
     gc.collect()
     own = AutoModel.from_pretrained(snapshot, dtype=torch.float32).eval()
-    pixels = AutoImageProcessor.from_pretrained(snapshot, backend="pil")(pictures(), return_tensors="pt")[
-        "pixel_values"
-    ]
+    pixels = AutoImageProcessor.from_pretrained(snapshot, backend="pil")(images(), return_tensors="pt")["pixel_values"]
     assert apart(found[0], own.get_image_features(pixel_values=pixels).pooler_output) <= 2e-6
     masked = {"attention_mask": mask} if "metaclip" in name else {}
     assert apart(found[1], own.get_text_features(input_ids=tokens, **masked).pooler_output) <= 2e-6

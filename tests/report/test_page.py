@@ -137,7 +137,7 @@ def test_filters_and_sorting(visit, fields, expected):
     assert page.inner_text("#count") == f"{len(expected)} of {QUERIES} captions"
 
 
-def test_class_of_the_best_wrong_picture(visit):
+def test_class_of_the_best_wrong_image(visit):
     page = visit()
     page.select_option("#filters [name=wrong]", "moped")
 
@@ -273,7 +273,7 @@ def test_a_query_shows_what_each_model_found(visit):
     assert tiles.first.inner_text().startswith("relevant")
 
 
-def test_a_query_with_two_relevant_pictures_has_two_rows(visit, eval_set, tmp_path, monkeypatch):
+def test_a_query_with_two_relevant_images_has_two_rows(visit, eval_set, tmp_path, monkeypatch):
     monkeypatch.setenv("VEHICLE_SEARCH_HOME", str(tmp_path / "home"))
     record = write_run(eval_set, A)
     place = ranking(A, 0).index(1)
@@ -299,7 +299,7 @@ def test_a_query_with_two_relevant_pictures_has_two_rows(visit, eval_set, tmp_pa
     assert "has no curve" in page.inner_text("#growth")
 
 
-def test_pictures_are_the_right_ones(visit):
+def test_images_are_the_right_ones(visit):
     page = visit("#query=q27")
     page.wait_for_load_state("networkidle")
     frame = page.locator("#detail .question .cut")
@@ -404,7 +404,7 @@ def test_the_page_of_too_few_images_for_any_interval(visit, tmp_path, monkeypatc
     assert "null" not in page.inner_text("body")
 
 
-def test_suspects_show_pictures_and_lead_to_their_query(visit):
+def test_suspects_show_images_and_lead_to_their_query(visit):
     page = visit()
     open_all(page, "#suspects")
     agreed, near, same = (page.locator("#suspect-list > details").nth(n) for n in range(3))
@@ -421,7 +421,7 @@ def test_suspects_show_pictures_and_lead_to_their_query(visit):
     page.wait_for_function("document.querySelector('#detail .ids code').textContent === 'q15'")
 
 
-def test_suspects_say_who_voted_and_what_speaks_against_a_picture(visit):
+def test_suspects_say_who_voted_and_what_speaks_against_an_image(visit):
     page = visit()
     open_all(page, "#suspects")
     agreed = page.locator("#suspect-list > details").first
@@ -637,8 +637,8 @@ def test_charts_can_be_taken_along(visit, kind, tmp_path):
             assert "var(" not in text
             assert "<circle" in text
         else:
-            with Image.open(path) as picture:
-                assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20
+            with Image.open(path) as image:
+                assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20
     assert len(list(tmp_path.iterdir())) == 7
 
 

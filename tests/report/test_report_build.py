@@ -159,20 +159,20 @@ def test_a_long_name_breaks_after_the_model_and_between_options():
 
 
 class TestOtherPixels:
-    """Runs of the set's content id that searched other pictures than it has."""
+    """Runs of the set's content id that searched other images than it has."""
 
     def about(self, eval_set: EvalSet, own: bool, **changed: Any) -> dict[str, Any]:
         images = eval_set.images_id if own else "8" * 64
         return {"images_id": images, "sources_id": eval_set.sources_id, **changed}
 
-    def test_the_page_shows_those_of_its_own_pictures_and_names_the_others(self, report, eval_set):
+    def test_the_page_shows_those_of_its_own_images_and_names_the_others(self, report, eval_set):
         write_run(eval_set, MODELS[0], about=self.about(eval_set, own=False))
         write_run(eval_set, MODELS[1], about=self.about(eval_set, own=True, title="My <set>"))
         code, message, site = report()
         assert code == 0
         content_id = eval_set.content_id[:12]
-        pictures = "images id 888888888888: the same photographs encoded otherwise"
-        other = f"{MODELS[0]} on VehicleImageSearch (content id {content_id}, {pictures})"
+        pixels = "images id 888888888888: the same photographs encoded otherwise"
+        other = f"{MODELS[0]} on VehicleImageSearch (content id {content_id}, {pixels})"
         assert f"not on the page: {other}" in message
         assert read(site, "core")["models"] == [MODELS[1]]
         assert other in (site / "index.html").read_text(encoding="utf-8")
@@ -180,7 +180,7 @@ class TestOtherPixels:
     @pytest.mark.parametrize(
         ("sources", "what"), [(None, "the same photographs encoded otherwise"), ("7" * 64, "other images")]
     )
-    def test_without_runs_of_its_own_pictures_there_is_no_page(self, report, eval_set, sources, what):
+    def test_without_runs_of_its_own_images_there_is_no_page(self, report, eval_set, sources, what):
         changed = {"sources_id": sources} if sources else {}
         write_run(eval_set, MODELS[0], about=self.about(eval_set, own=False, **changed))
         code, message, site = report()
@@ -659,7 +659,7 @@ def test_all_queries_are_in_the_data_files_beyond_the_first_block(made):
     assert all(len(part["scores"]) == 3 for division in core["strengths"] for part in division["parts"])
 
 
-def test_the_page_shows_its_pictures_once_and_can_cut_them_out(made):
+def test_the_page_shows_its_images_once_and_can_cut_them_out(made):
     site, content, _ = made
     core, images = read(site, "core"), read(site, "images")
     thumbs = core["thumbs"]
@@ -670,7 +670,7 @@ def test_the_page_shows_its_pictures_once_and_can_cut_them_out(made):
     assert f"{len(images)} images, each once, reduced to {thumbs['tile']} px" in page_text(site)
 
 
-def test_pictures_get_what_scripts_leave_of_58_megabytes(made):
+def test_images_get_what_scripts_leave_of_58_megabytes(made):
     site, content, _ = made
     core = read(site, "core")
     del core["thumbs"]
@@ -790,7 +790,7 @@ def test_the_score_is_cited_with_its_content_id(made, eval_set):
     assert f"Task VehicleImageSearch, content id {eval_set.content_id}" in cited[1]
 
 
-def test_sizes_of_pictures_are_one_number():
+def test_sizes_of_images_are_one_number():
     found = build.thumbnail_index(Thumbnails(160, 75, [(160, 90), (3, 160), (1, 1)], 1234))
     assert found == {"tile": 160, "columns": 8, "perSheet": 48, "sizes": [160 * 256 + 90, 3 * 256 + 160, 257]}
 

@@ -1,4 +1,4 @@
-"""The sheets of small pictures: where each picture lies, how good it is, and what that costs."""
+"""The sheets of small images: where each image lies, how good it is, and what that costs."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ EXPECTED_LEVELS = (
 )
 
 
-class Pictures:
+class ImagesOnly:
     """What `write_thumbnails` needs of an evaluation set; remembers what was read."""
 
-    def __init__(self, pictures: dict[str, bytes]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: dict[str, bytes]) -> None:
+        self.images = images
         self.read: list[str] = []
 
     def jpeg(self, image: str) -> bytes:
         self.read.append(image)
-        return self.pictures[image]
+        return self.images[image]
 
 
-def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
+def encoded(image: Image.Image, form: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, form)
+    image.save(buffer, form)
     return buffer.getvalue()
 
 
 def noise(seed: int, size: tuple[int, int] = (160, 160)) -> Image.Image:
-    """Return a picture that hardly compresses."""
+    """Return an image that hardly compresses."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8))
 
 
@@ -53,7 +53,7 @@ def plain(number: int) -> bytes:
 
 
 def many(count: int) -> Any:
-    return Pictures({f"{number:04}": plain(number) for number in range(count)})
+    return ImagesOnly({f"{number:04}": plain(number) for number in range(count)})
 
 
 def written(folder: Path) -> list[bytes]:
@@ -64,24 +64,24 @@ def written(folder: Path) -> list[bytes]:
 
 
 def opened(sheet: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(sheet))
-    assert picture.format == "WEBP"
-    return picture.convert("RGB")
+    image = Image.open(io.BytesIO(sheet))
+    assert image.format == "WEBP"
+    return image.convert("RGB")
 
 
 # One sheet
 
 
-def drawn_by_hand(pictures: list[Image.Image], tile: int, quality: int) -> bytes:
+def drawn_by_hand(images: list[Image.Image], tile: int, quality: int) -> bytes:
     """Return the sheet as Pillow alone makes it."""
-    size = (tile * min(8, len(pictures)), tile * math.ceil(len(pictures) / 8))
+    size = (tile * min(8, len(images)), tile * math.ceil(len(images) / 8))
     sheet = Image.new("RGB", size, (128, 128, 128))
-    for number, picture in enumerate(pictures):
-        longest = max(picture.size)
+    for number, image in enumerate(images):
+        longest = max(image.size)
         if longest > tile:
-            width, height = (max(1, round(side * tile / longest)) for side in picture.size)
-            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (number % 8 * tile, number // 8 * tile))
+            width, height = (max(1, round(side * tile / longest)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        sheet.paste(image, (number % 8 * tile, number // 8 * tile))
     return saved(sheet, quality)
 
 
@@ -92,35 +92,35 @@ def saved(sheet: Image.Image, quality: int) -> bytes:
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 17, 48])
-def test_a_sheet_is_what_pillow_makes_of_its_pictures(count):
+def test_a_sheet_is_what_pillow_makes_of_its_images(count):
     sides = [(50, 30), (30, 50), (64, 64), (10, 6), (200, 32), (33, 32)]
-    pictures = [noise(number, sides[number % len(sides)]) for number in range(count)]
-    read = {str(number): encoded(picture) for number, picture in enumerate(pictures)}
+    images = [noise(number, sides[number % len(sides)]) for number in range(count)]
+    read = {str(number): encoded(image) for number, image in enumerate(images)}
     data, sizes = make_sheet(list(read), read, 32, 60)
-    assert data == drawn_by_hand(pictures, 32, 60)
+    assert data == drawn_by_hand(images, 32, 60)
     assert sizes == [[(32, 19), (19, 32), (32, 32), (10, 6), (32, 5), (32, 31)][n % len(sides)] for n in range(count)]
 
 
-def test_small_pictures_are_not_enlarged():
+def test_small_images_are_not_enlarged():
     _, sizes = make_sheet(["a"], {"a": encoded(noise(0, (20, 10)))}, 160, 75)
     assert sizes == [(20, 10)]
 
 
 @pytest.mark.parametrize(("size", "shown"), [((4000, 3), (64, 1)), ((3, 4000), (1, 64))])
-def test_the_thinnest_picture_is_one_pixel_wide(size, shown):
+def test_the_thinnest_image_is_one_pixel_wide(size, shown):
     _, sizes = make_sheet(["a"], {"a": encoded(Image.new("RGB", size))}, 64, 25)
     assert sizes == [shown]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
-def test_pictures_of_any_mode_are_shown_in_colours(mode):
-    picture = Image.new("RGB", (32, 32), (51, 51, 51)).convert(mode)
-    data, _ = make_sheet(["a"], {"a": encoded(picture, "JPEG" if mode == "CMYK" else "PNG")}, 32, 90)
+def test_images_of_any_mode_are_shown_in_colours(mode):
+    image = Image.new("RGB", (32, 32), (51, 51, 51)).convert(mode)
+    data, _ = make_sheet(["a"], {"a": encoded(image, "JPEG" if mode == "CMYK" else "PNG")}, 32, 90)
     middle: Any = opened(data).getpixel((16, 16))
     assert max(abs(value - 51) for value in middle) < 6
 
 
-def test_what_no_picture_covers_is_grey():
+def test_what_no_image_covers_is_grey():
     data, _ = make_sheet(list("abc"), dict.fromkeys("abc", encoded(Image.new("RGB", (64, 16)))), 64, 90)
     sheet = opened(data)
     assert sheet.size == (192, 64)
@@ -136,7 +136,7 @@ def test_an_image_that_cannot_be_decoded(tmp_path):
     assert refused.value.hint == "See 'vehicle-search-data verify FOLDER'."
 
 
-def test_a_truncated_picture_and_a_bomb_are_refused_by_name(monkeypatch):
+def test_a_truncated_image_and_a_bomb_are_refused_by_name(monkeypatch):
     whole = encoded(noise(0), "JPEG")
     with pytest.raises(EvalSetError, match=r"'b' cannot be decoded.*truncated"):
         make_sheet(["a", "b"], {"a": whole, "b": whole[: len(whole) // 2]}, 32, 60)
@@ -152,7 +152,7 @@ def test_a_sheet_has_eight_columns_of_six():
     assert (COLUMNS, ROWS, PER_SHEET) == (8, 6, 48)
 
 
-def test_sheets_hold_each_picture_where_the_page_looks(eval_set, tmp_path):
+def test_sheets_hold_each_image_where_the_page_looks(eval_set, tmp_path):
     made = write_thumbnails(eval_set, IMAGES, tmp_path / "thumbs", 10**9)
     assert (made.tile_px, made.quality) == (160, 75)
     sheets = [opened(sheet) for sheet in written(tmp_path / "thumbs")]
@@ -168,8 +168,8 @@ def test_sheets_hold_each_picture_where_the_page_looks(eval_set, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 48, 97])
-def test_every_picture_is_on_a_sheet_and_no_sheet_is_empty(tmp_path, count):
-    made = write_thumbnails(many(count), list(many(count).pictures), tmp_path / "new" / "thumbs", 10**9)
+def test_every_image_is_on_a_sheet_and_no_sheet_is_empty(tmp_path, count):
+    made = write_thumbnails(many(count), list(many(count).images), tmp_path / "new" / "thumbs", 10**9)
     sheets = written(tmp_path / "new" / "thumbs")
     assert len(sheets) == math.ceil(count / 48)
     assert made.sizes == [(20, 10)] * count
@@ -180,10 +180,10 @@ def test_more_sheets_than_are_held_at_once(tmp_path, monkeypatch):
     assert thumbnails.BATCH == 200
     monkeypatch.setattr(thumbnails, "PER_SHEET", 1)
     count = thumbnails.BATCH + 3
-    pictures = many(count)
+    held = many(count)
     # Not in the order of the corpus: the page shows them otherwise.
-    shown = np.random.default_rng(0).permutation(list(pictures.pictures)).tolist()
-    made = write_thumbnails(pictures, shown, tmp_path / "thumbs", 10**9)
+    shown = np.random.default_rng(0).permutation(list(held.images)).tolist()
+    made = write_thumbnails(held, shown, tmp_path / "thumbs", 10**9)
     sheets = written(tmp_path / "thumbs")
     assert len(sheets) == len(made.sizes) == count
     assert made.bytes == sum(map(len, sheets))
@@ -191,11 +191,11 @@ def test_more_sheets_than_are_held_at_once(tmp_path, monkeypatch):
         found: Any = opened(sheet).getpixel((10, 5))
         assert max(abs(a - b) for a, b in zip(found, colour(int(image) % 60))) < 16
     # Images lie in groups: a batch is read in the order of the corpus, one batch after another.
-    read = pictures.read[-count:]
+    read = held.read[-count:]
     assert read == [*sorted(shown[:200]), *sorted(shown[200:])]
 
 
-def test_progress_counts_pictures(tmp_path, monkeypatch):
+def test_progress_counts_images(tmp_path, monkeypatch):
     bars = []
 
     class Bar(tqdm.tqdm):
@@ -204,7 +204,7 @@ def test_progress_counts_pictures(tmp_path, monkeypatch):
             bars.append((self, settings))
 
     monkeypatch.setattr("tqdm.auto.tqdm", Bar)
-    write_thumbnails(many(100), list(many(100).pictures), tmp_path / "thumbs", 10**9)
+    write_thumbnails(many(100), list(many(100).images), tmp_path / "thumbs", 10**9)
     ((bar, settings),) = bars
     assert (bar.n, bar.total) == (100, 100)
     assert (settings["desc"], settings["unit"]) == ("thumbnails", "image")
@@ -220,7 +220,7 @@ def test_levels_fall_in_size_and_quality_and_end_readable():
 @pytest.mark.parametrize("at", range(len(EXPECTED_LEVELS)))
 def test_the_best_level_that_fits_the_budget_is_taken(tmp_path, at):
     tile, quality = EXPECTED_LEVELS[at]
-    noisy: Any = Pictures({name: encoded(noise(number)) for number, name in enumerate("ab")})
+    noisy: Any = ImagesOnly({name: encoded(noise(number)) for number, name in enumerate("ab")})
     # A sample is a few per cent off, so that much must be left.
     needed = 1.05 * len(drawn_by_hand([noise(number) for number in range(2)], tile, quality))
     made = write_thumbnails(noisy, "ab", tmp_path / "fits", math.ceil(needed))
@@ -241,16 +241,16 @@ def test_the_best_level_that_fits_the_budget_is_taken(tmp_path, at):
     ],
 )
 def test_at_most_twelve_sheets_are_tried_spread_over_all(sheets, sampled):
-    pictures = many(sheets)
-    level = thumbnails._level(pictures, [[image] for image in pictures.pictures], 10**9)
+    held = many(sheets)
+    level = thumbnails._level(held, [[image] for image in held.images], 10**9)
     assert level == (160, 75)
-    assert pictures.read == [f"{number:04}" for number in sampled]
+    assert held.read == [f"{number:04}" for number in sampled]
 
 
-def test_the_sample_stands_for_all_pictures():
+def test_the_sample_stands_for_all_images():
     # Three times as many sheets as are sampled, all alike; the last sheet is not full.
-    noisy: Any = Pictures(dict.fromkeys((f"{number:02}" for number in range(71)), encoded(noise(0))))
-    names = list(noisy.pictures)
+    noisy: Any = ImagesOnly(dict.fromkeys((f"{number:02}" for number in range(71)), encoded(noise(0))))
+    names = list(noisy.images)
     sheets = [names[at : at + 2] for at in range(0, len(names), 2)]
     needed = 1.05 * 71 / 2 * len(drawn_by_hand([noise(0), noise(0)], 160, 75))
     assert thumbnails._level(noisy, sheets, math.ceil(needed)) == (160, 75)

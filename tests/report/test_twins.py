@@ -1,4 +1,4 @@
-"""Near duplicates of the relevant image: by hash and by colour, on made pictures and on real photographs."""
+"""Near duplicates of the relevant image: by hash and by colour, on made images and on real photographs."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_the_greatest_difference_of_any_part_in_any_colour_counts(shift, twins):
 
 
 def of_parts(*odd: int) -> np.ndarray:
-    """Return the grid of an orange picture some of whose parts differ in blue."""
+    """Return the grid of an orange image some of whose parts differ in blue."""
     grid = np.full((8, 8, 3), (200, 120, 60), np.uint8)
     for place, value in enumerate(odd):
         grid[place, 5, 2] = 60 + value
     return grid
 
 
-def test_a_flat_picture_is_nobodys_twin():
+def test_a_flat_image_is_nobodys_twin():
     flat, barely, shaped = of_parts(), of_parts(20, -20), of_parts(20, -21)
     for one in (flat, barely, shaped):
         for other in (flat, barely):
@@ -83,7 +83,7 @@ def test_a_flat_picture_is_nobodys_twin():
     assert near([0], [[[1]]], [5, 5], 0, [shaped, shaped].__getitem__) == [Twin(0, 1, [0], 0, 0)]
 
 
-def test_only_pictures_whose_hashes_agree_are_looked_at():
+def test_only_images_whose_hashes_agree_are_looked_at():
     asked = []
 
     def colours(image: int) -> np.ndarray:
@@ -117,24 +117,24 @@ def test_a_grid_is_the_mean_of_equal_parts():
     assert grid_of(Image.new("L", (5, 5), 9)).tolist() == [[[9, 9, 9]] * 8] * 8
 
 
-def reduced(picture: Image.Image) -> Image.Image:
-    ratio = 160 / min(picture.size)
-    return picture.resize((round(picture.width * ratio), round(picture.height * ratio)), Image.Resampling.BICUBIC)
+def reduced(image: Image.Image) -> Image.Image:
+    ratio = 160 / min(image.size)
+    return image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC)
 
 
-def encoded(picture: Image.Image, quality: int) -> Image.Image:
+def encoded(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer)
 
 
-def cropped(picture: Image.Image, share: float) -> Image.Image:
-    x, y = picture.width * share / 2, picture.height * share / 2
-    return picture.crop((round(x), round(y), round(picture.width - x), round(picture.height - y)))
+def cropped(image: Image.Image, share: float) -> Image.Image:
+    x, y = image.width * share / 2, image.height * share / 2
+    return image.crop((round(x), round(y), round(image.width - x), round(image.height - y)))
 
 
-def repainted(picture: Image.Image) -> Image.Image:
-    red, green, blue = picture.split()
+def repainted(image: Image.Image) -> Image.Image:
+    red, green, blue = image.split()
     return Image.merge("RGB", (green, blue, red))
 
 
@@ -147,8 +147,8 @@ def test_twins_of_real_photographs_are_found_and_other_pairs_are_not():
         for path in real_photographs(part)
     ]
     assert len(photographs) == 328
-    hashes = [int(perceptual_hash(picture), 16) for picture in photographs]
-    grids = [grid_of(picture).astype(np.int16) for picture in photographs]
+    hashes = [int(perceptual_hash(image), 16) for image in photographs]
+    grids = [grid_of(image).astype(np.int16) for image in photographs]
     apart = [np.abs(np.stack(grids[n + 1 :]) - grid).max(axis=(1, 2, 3)) for n, grid in enumerate(grids[:-1])]
     assert sum(map(len, apart)) == 53_628
     # Not one pair of different photographs agrees in colour, nor in the hash.
@@ -159,16 +159,16 @@ def test_twins_of_real_photographs_are_found_and_other_pairs_are_not():
 
     def kept(change) -> tuple[int, int]:
         """Return how many changed photographs the hash takes for twins of their originals, and of these the colours."""
-        twins = [change(picture) for picture in photographs]
+        twins = [change(image) for image in photographs]
         same = [n for n, twin in enumerate(twins) if (int(perceptual_hash(twin), 16) ^ hashes[n]).bit_count() <= 4]
         found = [n for n in same if np.abs(grid_of(twins[n]) - grids[n]).max() <= FARTHEST]
         return len(same), len(found)
 
     figures = {
-        "JPEG of quality 30": kept(lambda picture: encoded(picture, 30)),
-        "halved": kept(lambda picture: reduced(picture.resize((picture.width * 3 // 5, picture.height * 3 // 5)))),
-        "cropped by 4 %": kept(lambda picture: reduced(cropped(picture, 0.04))),
-        "10 % brighter": kept(lambda picture: picture.point(lambda value: min(255, round(1.1 * value)))),
+        "JPEG of quality 30": kept(lambda image: encoded(image, 30)),
+        "halved": kept(lambda image: reduced(image.resize((image.width * 3 // 5, image.height * 3 // 5)))),
+        "cropped by 4 %": kept(lambda image: reduced(cropped(image, 0.04))),
+        "10 % brighter": kept(lambda image: image.point(lambda value: min(255, round(1.1 * value)))),
         "other colours": kept(repainted),
     }
     print(figures)

@@ -1,4 +1,4 @@
-"""The corpus as a dataset and its loader: every picture under its own id, and every one reported once."""
+"""The corpus as a dataset and its loader: every image under its own id, and every one reported once."""
 
 import io
 
@@ -25,7 +25,7 @@ def images(eval_set):
     return CorpusImages(eval_set, eval_set.corpus_ids())
 
 
-def picture_of(corpus_id):
+def jpeg_of(corpus_id):
     """The bytes that small_set wrote under an id."""
     number = int(corpus_id.split("/")[-1].removeprefix("n"))
     return jpeg(number + 500 * corpus_id.startswith("imagenet"))
@@ -37,7 +37,7 @@ def encoded(form, mode, size=(8, 6)):
     return file.getvalue()
 
 
-def test_every_id_has_its_own_picture(images):
+def test_every_id_has_its_own_image(images):
     assert len(images) == 36
     assert (
         images["id"]
@@ -45,16 +45,16 @@ def test_every_id_has_its_own_picture(images):
         == [f"flickr30k/{n:04d}" for n in range(6)] + [f"imagenet/train/n{n:04d}" for n in range(30)]
     )
     for index, corpus_id in enumerate(images.ids):
-        wanted = Image.open(io.BytesIO(picture_of(corpus_id)))
+        wanted = Image.open(io.BytesIO(jpeg_of(corpus_id)))
         found = images[index]
         assert set(found) == {"id", "image"}
         assert found["id"] == corpus_id
-        assert images.jpeg(index) == picture_of(corpus_id)
+        assert images.jpeg(index) == jpeg_of(corpus_id)
         assert found["image"].mode == "RGB"
         np.testing.assert_array_equal(np.asarray(found["image"]), np.asarray(wanted))
 
 
-def test_a_part_of_a_part_still_has_the_right_pictures(images):
+def test_a_part_of_a_part_still_has_the_right_images(images):
     part = images.chunk(range(5, 30))
     inner = part.chunk(range(4, 9))
     assert (len(part), len(inner)) == (25, 5)
@@ -62,7 +62,7 @@ def test_a_part_of_a_part_still_has_the_right_pictures(images):
     assert inner.ids == images.ids[9:14]
     assert [item["id"] for item in inner] == inner.ids
     for index, corpus_id in enumerate(inner.ids):
-        assert inner.jpeg(index) == picture_of(corpus_id)
+        assert inner.jpeg(index) == jpeg_of(corpus_id)
         assert inner.image(index).tobytes() == inner[index]["image"].tobytes() == images.image(9 + index).tobytes()
 
 
@@ -106,7 +106,7 @@ def test_every_mode_is_decoded_to_rgb(images, monkeypatch, form, mode):
         b"P6 x y 255 ",  # ValueError
     ],
 )
-def test_a_picture_that_does_not_decode_is_named(images, monkeypatch, damaged):
+def test_an_image_that_does_not_decode_is_named(images, monkeypatch, damaged):
     part = images.chunk(range(10, 20))
     monkeypatch.setattr(part, "jpeg", lambda index: damaged)
     with pytest.raises(EncodeError) as refused:
@@ -140,7 +140,7 @@ def test_batches_come_in_order_and_are_reported_when_done(images):
     assert len(list(loader)) == len(loader) == 3
 
 
-def test_ids_and_pictures_stay_together_in_a_batch(images):
+def test_ids_and_images_stay_together_in_a_batch(images):
     (batch,) = image_loader(images.chunk(range(20, 23)), 8, 0, lambda n: None)
     assert batch["id"] == images.ids[20:23]
     for index, image in enumerate(batch["image"]):
@@ -153,8 +153,8 @@ def test_workers_give_the_same_batches(images):
     assert loader.num_workers == 2
     found = list(loader)
     assert [corpus_id for batch in found for corpus_id in batch["id"]] == images.ids
-    pictures = [image.tobytes() for batch in found for image in batch["image"]]
-    assert pictures == [images.image(index).tobytes() for index in range(36)]
+    pixels = [image.tobytes() for batch in found for image in batch["image"]]
+    assert pixels == [images.image(index).tobytes() for index in range(36)]
     assert reported == [10, 10, 10, 6]
 
 

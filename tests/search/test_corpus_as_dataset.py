@@ -32,7 +32,7 @@ def true(eval_set, tmp_path_factory):
 
 
 def same(found, wanted):
-    """Whether two answers are the same, pictures by their pixels."""
+    """Whether two answers are the same, images by their pixels."""
     if isinstance(wanted, dict):
         return found.keys() == wanted.keys() and all(same(found[key], wanted[key]) for key in wanted)
     if hasattr(wanted, "tobytes"):
@@ -89,7 +89,7 @@ def test_what_it_says_of_itself_is_what_datasets_says(images, true):
         assert not hasattr(images, name)
 
 
-def test_a_parts_last_picture_is_its_own(images, true):
+def test_a_parts_last_image_is_its_own(images, true):
     part = images.chunk(range(100, 150))
     for key, row in ((-1, 149), (0, 100), (-50, 100), (49, 149), (np.int64(-1), 149)):
         assert same(part[key], true[row])
@@ -146,7 +146,7 @@ def test_it_travels_to_another_process(images, true):
         assert same(again[-1], true[row])
 
 
-def test_workers_that_are_no_forks_load_its_pictures(images, true):
+def test_workers_that_are_no_forks_load_its_images(images, true):
     loader = image_loader(images.chunk(range(100, 108)), 4, 1)
     loader.multiprocessing_context = "spawn"
     assert same([batch["image"] for batch in loader], [true[a : a + 4]["image"] for a in (100, 104)])
