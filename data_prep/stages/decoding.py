@@ -26,7 +26,7 @@ _LOST = re.compile(r"premature end|bad huffman code|bad arithmetic code|instead 
 _KEPT_BYTES = 4 << 20  # Of each thread's buffer: images of up to 1.4 megapixels.
 _kept = threading.local()
 # Tables of rejects hold the reasons, under the digests of sets, so that their words stay.
-_TRUNCATED = "truncated: the file ends before the picture does"
+_TRUNCATED = "truncated: the file ends before the image does"
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -103,8 +103,8 @@ def decode(
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF"}
 _BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF")
 _UNREADABLE = {
-    "AVIF": "an AVIF picture, which this Pillow cannot read: install a newer one, or save it as JPEG",
-    "HEIF": "a HEIF picture, which Pillow cannot read by itself: install pillow-heif, or save it as JPEG",
+    "AVIF": "an AVIF image, which this Pillow cannot read: install a newer one, or save it as JPEG",
+    "HEIF": "a HEIF image, which Pillow cannot read by itself: install pillow-heif, or save it as JPEG",
 }
 
 
@@ -117,7 +117,7 @@ def _unidentified(data: bytes) -> str:
     kind = _kind(data)
     if not kind:
         return f"not an image: begins with {data[:8]!r}"
-    return f"damaged: {kind} without a picture" if kind in _formats(data) else _UNREADABLE[kind]
+    return f"damaged: {kind} without an image" if kind in _formats(data) else _UNREADABLE[kind]
 
 
 def _formats(data: bytes) -> tuple[str, ...]:

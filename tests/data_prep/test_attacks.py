@@ -251,7 +251,7 @@ NOT_FROM_HERE = {
 IMAGES = {
     "a truncated JPEG": Attack(
         replace_file(IMAGE, lambda good: good[: len(good) // 2]),
-        [(FIRST_ID, "captioned", "truncated: the file ends before the picture does")],
+        [(FIRST_ID, "captioned", "truncated: the file ends before the image does")],
     ),
     "a JPEG whose data end early": Attack(
         replace_file(IMAGE, lambda good: good[: len(good) // 2] + END),

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_said_with_the_flags_that_go_on(folder, tmp_path, c
     eval_set = built("my-photos.toml", tmp_path / "out", allow_incomplete=True, allow_rejects=True)
     assert {row["id"]: row["reason"] for row in eval_set.rejected().to_pylist()} == {
         "folder/captions.csv, bad row 1": f"{path}, line 7: the caption is empty",
-        "folder/captions.csv, bad row 2": f"{path}, line 8: ../1.jpg leads out of the folder of the pictures; names "
+        "folder/captions.csv, bad row 2": f"{path}, line 8: ../1.jpg leads out of the folder of the images; names "
         "are relative to it",
         "folder/gone.jpg": f"{path}, line 6: there is no file gone.jpg",
     }

@@ -38,10 +38,10 @@ def _nothing(place: Place, captioned: Place | None) -> DistractorSource:
 
 
 # Sets hold these words, in their manifests, cards and digests, so that they stay.
-_TERMS = "Pictures of your own: make sure that their rights allow what you do with them."
+_TERMS = "Images of your own: make sure that their rights allow what you do with them."
 FOLDER = Source(
     name="folder",
-    card="**Pictures of one's own**, from a folder or an archive; their rights are those of whoever made them.",
+    card="**Images of one's own**, from a folder or an archive; their rights are those of whoever made them.",
     captioned=_folder,
     distractors=_folder_distractors,
     terms=_TERMS,
@@ -50,7 +50,7 @@ FOLDER = Source(
 )
 WEBDATASET = Source(
     name="webdataset",
-    card="**Pictures of one's own**, from webdataset tars; their rights are those of whoever made them.",
+    card="**Images of one's own**, from webdataset tars; their rights are those of whoever made them.",
     captioned=_webdataset,
     distractors=_webdataset_distractors,
     terms=_TERMS,

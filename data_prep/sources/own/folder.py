@@ -14,8 +14,8 @@ from data_prep.storage.tar_trees import TarTree
 from mteb_vehicle_search.errors import SourceError
 
 # Sets hold these words, in their manifests and under their digests, so that they stay.
-UNNAMED = "pictures without captions"
-FEWER = "pictures with fewer captions than captioned.fewest_captions"
+UNNAMED = "images without captions"
+FEWER = "images with fewer captions than captioned.fewest_captions"
 PIECE = 2_000  # Images of a shard: minutes of work, which is what an interruption may cost.
 
 

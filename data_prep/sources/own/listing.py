@@ -15,7 +15,7 @@ from data_prep.storage.tar_trees import TarTree
 from data_prep.storage.zips import ZipTree
 from mteb_vehicle_search.errors import SourceError
 
-NO_IMAGES = "files that are no pictures"  # In manifests, so that it stays.
+NO_IMAGES = "files that are no images"
 ENDINGS = f"Images end in {', '.join(f'.{ending}' for ending in IMAGE_ENDINGS)}."
 
 

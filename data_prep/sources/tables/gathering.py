@@ -105,7 +105,7 @@ def clean_name(value: Any) -> tuple[str, str]:
         return "", f"{name!a:.100} is no file name: it holds what is no character, or ends a line"
     if leads_out(name):
         # Digests of captions are taken over these words, so that they stay.
-        return "", f"{name:.100} leads out of the folder of the pictures; names are relative to it"
+        return "", f"{name:.100} leads out of the folder of the images; names are relative to it"
     return PurePosixPath(name).as_posix(), ""
 
 

@@ -188,10 +188,10 @@ def test_what_does_not_fit_together_is_told(tmp_path):
         "folder/cars/gone too.jpg": f"{table}, line 9: there is no file cars/gone too.jpg",
         "folder/gone.jpg": f"{table}, line 8: there is no file gone.jpg",
         "folder/t.csv, bad row 1": f"{table}, line 10: the caption is empty",
-        "folder/t.csv, bad row 2": f"{table}, line 11: ../3.webp leads out of the folder of the pictures; names are "
+        "folder/t.csv, bad row 2": f"{table}, line 11: ../3.webp leads out of the folder of the images; names are "
         "relative to it",
     }
-    assert passed == {"hidden files": 1, "files that are no pictures": 1, folder.UNNAMED: 2}
+    assert passed == {"hidden files": 1, "files that are no images": 1, folder.UNNAMED: 2}
     assert source.count() == 3
 
 

@@ -26,9 +26,9 @@ REJECTED = {
     "text": (b"<html>404</html>", "not an image: begins with b'<html>40'"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image: begins with b'<svg xml'"),
     "zeros": (bytes(5000), r"not an image: begins with b'\x00\x00\x00\x00\x00\x00\x00\x00'"),
-    "header only": (JPEG[:300], "truncated: the file ends before the picture does"),
-    "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated: the file ends before the picture does"),
-    "half a PNG": (saved(photo(), "PNG")[:50_000], "truncated: the file ends before the picture does"),
+    "header only": (JPEG[:300], "truncated: the file ends before the image does"),
+    "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated: the file ends before the image does"),
+    "half a PNG": (saved(photo(), "PNG")[:50_000], "truncated: the file ends before the image does"),
     "bomb just above the limit": (
         huge_png(10_000, 9_000),
         "too many pixels: 10000 x 9000 = 90,000,000, the limit is 89,478,485",
@@ -78,7 +78,7 @@ def test_what_libjpeg_warns_about_is_recorded_if_no_pixel_is_lost():
 @pytest.mark.parametrize(
     ("warning", "reason"),
     [
-        ("Premature end of JPEG file", "truncated: the file ends before the picture does"),
+        ("Premature end of JPEG file", "truncated: the file ends before the image does"),
         (
             "Corrupt JPEG data: premature end of data segment",
             "damaged: Corrupt JPEG data: premature end of data segment",
@@ -218,7 +218,7 @@ def test_threads_do_not_share_a_buffer():
         (struct.error("unpack requires more"), "damaged: unpack requires more"),
         (
             OSError("image file is Truncated (3 bytes not processed)"),
-            "truncated: the file ends before the picture does",
+            "truncated: the file ends before the image does",
         ),
         (ImageRejected("truncated, says the decoder"), "truncated, says the decoder"),
     ],

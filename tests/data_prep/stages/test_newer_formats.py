@@ -34,14 +34,14 @@ def test_avif_is_decoded():
     image, warning = decoding.decode(data)
     assert image.tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
     assert warning == ""
-    assert refused(data[: len(data) // 2]) == "damaged: AVIF without a picture"
+    assert refused(data[: len(data) // 2]) == "damaged: AVIF without an image"
 
 
 def test_avif_is_refused_where_pillow_lacks_it(monkeypatch):
     monkeypatch.setattr(decoding, "FORMATS", ("JPEG", "PNG"))
     for brand in (b"avif", b"avis"):
         assert refused(HEIC.replace(b"heic", brand)) == (
-            "an AVIF picture, which this Pillow cannot read: install a newer one, or save it as JPEG"
+            "an AVIF image, which this Pillow cannot read: install a newer one, or save it as JPEG"
         )
 
 
@@ -50,7 +50,7 @@ def test_heif_is_refused_without_its_package(monkeypatch):
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     for brand in (b"heic", b"mif1"):
         assert refused(HEIC.replace(b"heic", brand)) == (
-            "a HEIF picture, which Pillow cannot read by itself: install pillow-heif, or save it as JPEG"
+            "a HEIF image, which Pillow cannot read by itself: install pillow-heif, or save it as JPEG"
         )
     assert refused(b"\x00\x00\x00\x18ftypisom" + bytes(64)).startswith("not an image: begins with ")
 

@@ -33,7 +33,7 @@ def refused(data: bytes) -> str:
 
 def test_an_image_that_cannot_be_decoded_is_refused():
     assert refused(b"") == "empty file"
-    assert refused(JPEG[: len(JPEG) // 2]) == "truncated: the file ends before the picture does"
+    assert refused(JPEG[: len(JPEG) // 2]) == "truncated: the file ends before the image does"
 
 
 @pytest.mark.parametrize(("long", "ok"), [(65_500, True), (65_501, False)])
