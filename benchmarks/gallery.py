@@ -1,4 +1,5 @@
-"""The screenshots of the README, of the page of the runs on Mini that lie in `results`: drawn scenes, light, 1280 px.
+"""The screenshots of the README, of the page of the runs and judgments that lie in `results`: drawn scenes, light,
+1280 px.
 
     python benchmarks/gallery.py [--out FOLDER]
 
@@ -18,18 +19,19 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from mteb_vehicle_search import settings
+from mteb_vehicle_search.analysis.judgments_at_hand import Source
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.report.build import build_report
 
 RESULTS = Path(__file__).parents[1] / "results"
-WIDTH, HEIGHT = 1280, 860
+WIDTH, HEIGHT = 1280, 900
 MOST_BYTES = 600_000
 # What is shown: the name of the file, the section, and the address that leads there.
 SHOTS = (
     ("leaderboard", "board", ""),
     ("a-against-b", "versus", ""),
-    ("failures", "failures", "#only=wrong&text=bus"),
+    ("failures", "failures", "#only=wrong&judged=right&text=bus"),
 )
 
 
@@ -49,7 +51,9 @@ def shoot(page: Page, site: Path, section: str, address: str) -> bytes:
     shot = page.screenshot(full_page=True, clip=clip)  # pyright: ignore[reportArgumentType]
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(shot)) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            buffer, "PNG", optimize=True
+        )
     return buffer.getvalue()
 
 
@@ -63,7 +67,8 @@ def main() -> int:
     total = 0
     with tempfile.TemporaryDirectory() as name, sync_playwright() as play:
         site = Path(name) / "site"
-        build_report(build_leaderboard([RESULTS]), EvalSet.open(settings.mini_folder()), site)
+        board = build_leaderboard([RESULTS], judgments=Source(RESULTS / "judgments"))
+        build_report(board, EvalSet.open(settings.mini_folder()), site)
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
         page.on("console", lambda message: complaints.append(message.text))

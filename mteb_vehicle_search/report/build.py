@@ -221,7 +221,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters["breakable"] = breakable
+    page.filters |= {"breakable": breakable, "with_code": with_code}
     sources = content["eval_set"].manifest.get("sources", {})
     rows: list[Row] = content["table"]["rows"] + content["reported"]
     highest = max(row[key] or 0 for row in rows for key in ("ndcg_at_10", "ndcg_at_10_ci_high"))
@@ -244,10 +244,10 @@ def render(**content: Any) -> str:
 
 
 def _score_cells(table: dict[str, Any]) -> list[Cell]:
-    """Return the cells of the leaderboard; corrected scores stand beside those by the labels and their interval."""
-    cells = cells_of("scores", one_relevant=table["one_relevant"])
+    """Return the cells of the leaderboard; the corrected score stands beside that by the labels, with its interval."""
+    cells, judged = cells_of("scores", one_relevant=table["one_relevant"]), _optional_cells(table, "judgments")
     by_labels = sum(cell.place <= INTERVAL_PLACE for cell in cells)
-    return [*cells[:by_labels], *_optional_cells(table, "judgments"), *cells[by_labels:]]
+    return [*cells[:by_labels], *judged[:2], *cells[by_labels:], *judged[2:]]
 
 
 def _optional_cells(table: dict[str, Any], needs: str) -> list[Cell]:
@@ -259,6 +259,15 @@ def breakable(name: str) -> Any:
     from markupsafe import Markup, escape
 
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/,=])|(?=\[)", name))
+
+
+def with_code(line: str) -> Any:
+    """Return the HTML of a line in which `...` is what can be typed."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in line.split("`")]
+    parts[1::2] = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
+    return Markup().join(parts)
 
 
 def embed(value: Any) -> str:

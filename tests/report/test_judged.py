@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from html import unescape
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_the_filter_knows_the_captions_with_a_wrong_image_judged_right(judged):
 def test_the_table_has_corrected_scores_beside_those_by_the_labels(judged):
     html = unescape((judged.site / "index.html").read_text(encoding="utf-8"))
     heads = html[html.index("<thead>") : html.index("</thead>")]
-    order = ["95 % interval", "corrected nDCG@10", "corrected interval", "partly as yes", "judged captions", "R@1"]
+    order = ["95 % interval", "corrected nDCG@10", "corrected interval", "R@1", "partly as yes", "judged captions"]
     places = [heads.index(f">{head}</th>") for head in order]
     assert places == sorted(places)
     body = html[html.index("<tbody>") : html.index("</tbody>")]
@@ -102,11 +103,14 @@ def test_the_table_has_corrected_scores_beside_those_by_the_labels(judged):
         assert found.value is not None
         # The file has five digits, of which the page shows four.
         value, low, high, partly = (f"{round(one, 5):.4f}" for one in (found.value, *found.interval[1:], found.partly))
-        assert f"<td>{value}</td><td>{low}–{high}</td><td>{partly}</td><td>20</td>" in body
+        assert f"<td>{value}</td><td>{low}–{high}</td>" in body
+        assert f"<td>{partly}</td><td>20</td></tr>" in re.sub(r">\s+<", "><", body)
         assert found.value > found.raw
     why = corrected(judged.runs[2], judged.judgments).why
     assert why
-    assert f"{MODELS[2]}: not corrected: {why}." in html
+    command = f"vehicle-search judge {MODELS[2]}"
+    assert f"`{command}`" in why
+    assert f"{MODELS[2]}: not corrected: {why}.".replace(f"`{command}`", f"<code>{command}</code>") in html
     assert "In the whole pool" not in html
 
 

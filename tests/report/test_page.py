@@ -325,7 +325,8 @@ def test_light_and_dark(visit):
     assert again.inner_text("#theme") == "Light"
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_accessible_and_no_wider_than_the_screen(visit, scheme, width):
     from axe_core_python.sync_playwright import Axe
 

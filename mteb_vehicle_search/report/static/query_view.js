@@ -78,6 +78,9 @@ function modelPart(model, row, block, at) {
     make("ol", { className: "tiles" }, ...tiles));
 }
 
+/** A name that may go on in the next line behind each of its parts. */
+const breakable = (name) => name.split(/(?<=[_/-])/).flatMap((part) => [part, make("wbr")]);
+
 /** All images that are relevant to the query of a row. */
 function relevantTo(row) {
   let first = row;
@@ -94,6 +97,6 @@ function tile(number, rank, score, relevant, judged, className = "") {
     make("figure", { className: right ? "relevant" : judgedClass(judged[number]), title: VS.images[number] },
       zoomable(number, spoken.filter(Boolean).join(", ")),
       make("figcaption", {}, make("b", {}, make("span", { className: "place" }, `${count(rank)}. `), label),
-        make("small", {}, `${sourceOf(number)} `, make("span", {}, score.toFixed(3))),
+        make("small", {}, ...breakable(sourceOf(number)), " ", make("span", {}, score.toFixed(3))),
         ...(said ? [make("small", { className: "judged" }, said)] : []))));
 }
