@@ -34,6 +34,12 @@ def _corrected(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"Corrected: without the images above the known one that people judged right, by {judged:,} judged captions; "
         "the interval is for further images, judged by people like these."
     )
+    models = {row["corrected_predicted_by"].partition("@")[0] for row in rows if row["corrected_predicted_by"]}
+    if models:
+        about += (
+            f" What was not judged is predicted by {', '.join(sorted(models))}, and the judged captions correct that: "
+            "predictions narrow intervals, and decide nothing."
+        )
     lacking = [f"{row['name']}: not corrected: {row['corrected_why']}." for row in rows if row["corrected_why"]]
     return [*([about] if judged else []), *lacking]
 

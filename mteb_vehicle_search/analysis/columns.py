@@ -451,6 +451,12 @@ FACTS = [
         _as_judged("judged captions", number("corrected_units", ",d")),
     ),
     Column(
+        "corrected_predicted_by",
+        TEXT,
+        "the model, with its revision, that predicted what was not judged; null if none did",
+        lambda entry: entry.corrected.predicted_by or None if entry.corrected else None,
+    ),
+    Column(
         "corrected_why",
         TEXT,
         "why there is no corrected score though there are judgments of the set; null if there is one",

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.corrected import Corrected, JudgedSample, corrected, corrected_difference
+from mteb_vehicle_search.analysis.corrected import Corrected, corrected_differences, corrected_scores, no_difference
+from mteb_vehicle_search.analysis.judged_units import JudgedSample, Unfit
 from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.situations import Situations
 from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, Interval, holm, p_text
-from mteb_vehicle_search.errors import ResultsError
 
 
 class CorrectedPair(NamedTuple):
@@ -37,14 +38,12 @@ def corrected_pairs(
     seed: int = 0,
 ) -> list[CorrectedPair]:
     """Return all pairs of runs on one evaluation set, (0, 1), (0, 2), ... (1, 2), ..., as corrected by its samples."""
-    scores = [corrected(run, judged, metric) for run in runs]
-    pairs = []
-    for (a, of_a), (b, of_b) in combinations(zip(runs, scores), 2):
-        try:
-            told = corrected_difference(a, b, judged, metric, resamples=resamples, seed=seed)
-            pairs.append(CorrectedPair(of_a, of_b, *told))
-        except ResultsError as error:
-            pairs.append(CorrectedPair(of_a, of_b, why=error.message))
+    beside = Situations(runs, judged)
+    found = corrected_differences(beside, metric, resamples=resamples, seed=seed)
+    pairs = [
+        CorrectedPair(a, b, why=no_difference(told)) if isinstance(told, Unfit) else CorrectedPair(a, b, *told)
+        for (a, b), told in zip(combinations(corrected_scores(beside, metric), 2), found)
+    ]
     adjusted = iter(holm(np.array([one.p_value for one in pairs if one.p_value is not None])).tolist())
     return [one if one.p_value is None else one._replace(p_adjusted=next(adjusted)) for one in pairs]
 
@@ -53,8 +52,10 @@ def sentence(found: CorrectedPair) -> str:
     """Return what judgments make of the difference."""
     if found.difference is None or found.p_adjusted is None:
         return found.why
+    model = found.a.predicted_by.partition("@")[0]
+    by = f"{found.a.units:,} judged captions{f' and predictions of {model}' if model else ''}"
     return (
-        f"Corrected by {found.a.units:,} judged captions: {found.a.metric} {found.a.value:.4f} and "
+        f"Corrected by {by}: {found.a.metric} {found.a.value:.4f} and "
         f"{found.b.value:.4f}, a difference of {found.difference.mean:+.4f} "
         f"(95 % interval {found.difference.ends('+.4f', ' to ')}, {p_text(found.p_adjusted)})."
     )

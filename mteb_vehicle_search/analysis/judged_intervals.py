@@ -9,6 +9,7 @@ adds, end by end, what the images leave open.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from mteb_vehicle_search.analysis.uncertainty import (
     RESAMPLES,
     Interval,
     cluster_sums,
-    paired_comparison,
+    paired_difference,
     sign_flip_p_values,
 )
 
@@ -123,34 +124,42 @@ def _effective_count(counts: np.ndarray) -> float:
     return float(counts.sum()) ** 2 / float((counts**2).sum())
 
 
-def difference_interval(
-    a: Sampled, b: Sampled, clusters: np.ndarray, frame: Frame, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[Interval, float]:
-    """Return the corrected difference a - b with its 95 % interval for further images, and its p-value.
+def difference_intervals(
+    pairs: Sequence[tuple[Sampled, Sampled]],
+    clusters: np.ndarray,
+    frame: Frame,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[tuple[Interval, float]]:
+    """Return corrected differences a - b, each with its 95 % interval for further images and its p-value.
 
     What the images leave open is the interval of the raw difference, stretched by the ratio of the standard errors.
     The test flips the sign of each image's part of the difference, its judgments with their weights included: if two
-    models are exchangeable, either sign is as likely, whatever images were drawn.
+    models are exchangeable, either sign is as likely, whatever images were drawn. All pairs share the signs.
     """
+    design = design_of(frame)
+    differences = [a.less(b) for a, b in pairs]
+    intervals = [_difference(both, clusters, frame, design) for both in differences]
+    parts = np.stack([_parts(both, clusters, frame, design) for both in differences], axis=1)
+    return list(zip(intervals, sign_flip_p_values(parts, flips=resamples, seed=seed).tolist()))
+
+
+def _difference(both: Sampled, clusters: np.ndarray, frame: Frame, design: Design) -> Interval:
     from scipy.special import stdtrit
 
-    both = a.less(b)
-    found, design = both.estimate(clusters, frame), design_of(frame)
-    raw = paired_comparison(a.raw, b.raw, clusters, resamples=1)
-    grouped = cluster_sums(both.raw, clusters)
-    error = _standard_error(grouped.sums, grouped.counts, raw.difference.mean)
+    found = both.estimate(clusters, frame)
+    (middle, low, high), sums, counts = paired_difference(both.raw, clusters)
+    error = _standard_error(sums, counts, middle)
     stretch = math.sqrt(found.images) / error if error else 1.0
     unseen = Unseen.of(both, frame, design)
     gain = float(both.gain.sum()) / len(both.raw)
     assumed = ASSUMED_UNITS * unseen.share * (gain / unseen.units) ** 2 if unseen.units else 0.0
     judging = float(stdtrit(found.degrees, (1 + LEVEL) / 2)) * math.sqrt(found.judging + assumed)
-    middle, low, high = raw.difference
-    ends = (None, None)
-    if low is not None and high is not None:
-        reach = [math.hypot(stretch * side, judging) for side in (middle - low, high - middle)]
-        ends = max(found.mean - reach[0], -1.0), min(found.mean + reach[1], 1.0)
-    parts = _parts(both, clusters, frame, design)
-    return Interval(found.mean, *ends), float(sign_flip_p_values(parts, flips=resamples, seed=seed)[0])
+    if low is None or high is None:
+        return Interval(found.mean, None, None)
+    reach = [math.hypot(stretch * side, judging) for side in (middle - low, high - middle)]
+    return Interval(found.mean, max(found.mean - reach[0], -1.0), min(found.mean + reach[1], 1.0))
 
 
 def _standard_error(sums: np.ndarray, counts: np.ndarray, mean: float) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from statistics import median_low
 
 import numpy as np
@@ -11,9 +12,6 @@ from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.judgments import Judgments
 from mteb_vehicle_search.metrics import Grouped, of_run
 from mteb_vehicle_search.run_record import TOP
-
-# How often images are drawn to be right, with the probabilities that were predicted.
-DRAWS = 32
 
 
 def judged_pairs(judgments: Judgments) -> dict[tuple[str, str], int]:
@@ -38,12 +36,54 @@ class Judgeable:
         last = np.maximum.reduceat(run.ranks, run.first)
         self.counts = np.where(last <= TOP, last - within, TOP - within)
 
+    @cached_property
+    def _tops(self) -> list[list[str]]:
+        """The best images of each query."""
+        return [self.run.top_ids[at] for at in self.run.first.tolist()]
+
+    @cached_property
+    def _below(self) -> np.ndarray:
+        """int64 [q], how many of the ten best are above the last relevant one."""
+        listed = np.fromiter(map(len, self._tops), dtype=np.int64)
+        return np.minimum(np.maximum.reduceat(self.run.ranks, self.run.first) - 1, np.minimum(listed, TOP))
+
+    @cached_property
+    def asked(self) -> np.ndarray:
+        """bool [q, TOP], which of the ten best are in question, by place."""
+        asked = np.arange(TOP) < self._below[:, None]
+        query = np.repeat(np.arange(len(asked)), self.stop - self.run.first)
+        for at, image in zip(query.tolist(), self.run.relevant_ids.tolist()):
+            if image in self._tops[at][:TOP]:
+                asked[at, self._tops[at].index(image)] = False
+        return asked
+
+    @cached_property
+    def _grouped(self) -> Grouped:
+        return Grouped.of(self.run.query_ids, self.run.ranks, self.run.grades)
+
+    @cached_property
+    def _above(self) -> np.ndarray:
+        """float64 [p], images in question above each pair of `_grouped`."""
+        grouped = self._grouped
+        within = np.repeat(np.add.reduceat((grouped.ranks <= TOP).astype(np.int64), grouped.first), grouped.relevant)
+        return np.where(grouped.ranks <= TOP, grouped.ranks - grouped.number, TOP - within)
+
     def in_question(self, query: int) -> dict[str, int]:
         """Return the images in question of a query, with their places among its ten best, from 0."""
-        start, stop = int(self.run.first[query]), int(self.stop[query])
-        known = set(self.run.relevant_ids[start:stop].tolist())
-        below = min(int(self.run.ranks[start:stop].max()) - 1, TOP)
-        return {image: at for at, image in enumerate(self.run.top_ids[start][:below]) if image not in known}
+        return {self._tops[query][at]: at for at in np.flatnonzero(self.asked[query]).tolist()}
+
+    def numbers(self, queries: np.ndarray, numbers: Iterable[Mapping[str, int]]) -> np.ndarray:
+        """Return the number that an image in question has among those of its query, int64 [n, TOP], by place.
+
+        -1 where it has none; what stands where nothing is in question does not matter.
+        """
+        below = self._below[queries]
+        each = zip(queries.tolist(), below.tolist(), numbers)
+        found = np.full((len(queries), TOP), -1)
+        found[np.arange(TOP) < below[:, None]] = [
+            of.get(image, -1) for query, most, of in each for image in self._tops[query][:most]
+        ]
+        return found
 
     def scores(self, queries: np.ndarray, right: np.ndarray, metric: str) -> np.ndarray:
         """Return the metric of queries, float64 [a], of which some images in question are right.
@@ -61,26 +101,32 @@ class Judgeable:
 
     def best(self, metric: str) -> np.ndarray:
         """Return the metric of each query, float64 [q], if all images in question were right."""
-        run = self.run
-        grouped = Grouped.of(run.query_ids, run.ranks, run.grades)
-        within = np.repeat(np.add.reduceat((grouped.ranks <= TOP).astype(np.int64), grouped.first), grouped.relevant)
-        above = np.where(grouped.ranks <= TOP, grouped.ranks - grouped.number, TOP - within)
-        return of_run(metric).of_query(grouped._replace(ranks=grouped.ranks - above))
+        return self._without(metric, self._above)
 
-    def expected(
-        self, queries: np.ndarray, predicted: Mapping[tuple[str, str], float], metric: str, seed: int = 0
-    ) -> np.ndarray:
-        """Return the metric of queries, float64 [a], expected under the probabilities that their images are right.
+    def expected(self, chances: np.ndarray, metric: str) -> np.ndarray:
+        """Return the metric of each query, float64 [q], expected if its images are right with these chances.
 
-        It is the mean over DRAWS random answers. What nothing is predicted of counts as not right.
+        `chances` float64 [q, TOP] are by place among the ten best, each by itself, 0 where nothing is in question. It
+        is exact where a query has one relevant image; those of several take their even share of the right ones.
         """
-        chance = np.zeros((len(queries), TOP))
-        ids = self.run.query_ids[self.run.first]
-        for row, query in enumerate(queries.tolist()):
-            name = str(ids[query])
-            for image, place in self.in_question(query).items():
-                chance[row, place] = predicted.get((name, image), 0.0)
-        generator, total = np.random.default_rng(seed), np.zeros(len(queries))
-        for _ in range(DRAWS):
-            total += self.scores(queries, generator.random(chance.shape) < chance, metric)
-        return total / DRAWS
+        # By query: how likely so many of its images are right, after each place.
+        likely = np.zeros((len(chances), TOP + 1))
+        likely[:, 0] = 1.0
+        for chance in chances.T:
+            likely[:, 1:] = likely[:, 1:] * (1 - chance[:, None]) + likely[:, :-1] * chance[:, None]
+            likely[:, 0] *= 1 - chance
+        grouped = self._grouped
+        query = np.repeat(np.arange(len(chances)), grouped.relevant)
+        sums = np.hstack([np.zeros((len(chances), 1)), np.cumsum(chances, axis=1)])
+        before = sums[query, np.minimum(grouped.ranks.astype(np.int64) - 1, TOP)]
+        total = sums[query, -1]
+        share = before / np.where(total > 0, total, 1.0)
+        expected = np.zeros(len(chances))
+        for right in range(TOP + 1):
+            if likely[:, right].any():
+                expected += likely[:, right] * self._without(metric, np.minimum(np.rint(right * share), self._above))
+        return expected
+
+    def _without(self, metric: str, above: np.ndarray) -> np.ndarray:
+        """Return the metric of each query without so many images above each pair of `_grouped`, [p]."""
+        return of_run(metric).of_query(self._grouped._replace(ranks=self._grouped.ranks - above))

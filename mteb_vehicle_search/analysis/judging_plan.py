@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.corrected import Corrected, JudgedSample, corrected
+from mteb_vehicle_search.analysis.corrected import Corrected, corrected_scores
+from mteb_vehicle_search.analysis.judged_units import JudgedSample
 from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.situations import Situations
 from mteb_vehicle_search.judgments import Judgments, Sample
 from mteb_vehicle_search.judgments.judgment import NO, RELEVANT
 from mteb_vehicle_search.judgments.reading import Judged
@@ -28,7 +30,7 @@ def half_width_now(
 ) -> HalfWidths | None:
     """Return how wide the intervals are by what was judged of a sample; None while too little was."""
     judged = JudgedSample(sample.id, sample, judgments.judged(sample), judgments.grades)
-    return _widest([corrected(run, [judged], metric) for run in runs])
+    return _widest(corrected_scores(Situations(runs, [judged]), metric))
 
 
 def half_width_bought(
@@ -47,7 +49,7 @@ def half_width_bought(
             judged.append(Judged(unit, {"supposed": said}))
             grades |= {(unit.query, image): {"supposed": grade} for image, grade in said.items()}
         supposed = JudgedSample("", sample, judged, grades)
-        tried.append(_widest([corrected(run, [supposed], metric) for run in runs]))
+        tried.append(_widest(corrected_scores(Situations(runs, [supposed]), metric)))
     found = [one for one in tried if one]
     return HalfWidths(*np.mean(found, axis=0).tolist()) if found else None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mteb_vehicle_search import settings
-from mteb_vehicle_search.analysis.corrected import JudgedSample, judged_samples
+from mteb_vehicle_search.analysis.judged_units import JudgedSample, judged_samples
 from mteb_vehicle_search.analysis.sets import ID_DIGITS
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.judgments import JUDGMENTS_HELP, Judgments, judgments_folder, read_judgments

@@ -18,8 +18,9 @@ from mteb_vehicle_search.analysis import formats, judgments_at_hand
 from mteb_vehicle_search.analysis.chance import better_than_chance, random_scores
 from mteb_vehicle_search.analysis.column_choice import add_columns_argument
 from mteb_vehicle_search.analysis.columns import Entry, RankRange, Row
-from mteb_vehicle_search.analysis.corrected import JudgedSample, corrected
+from mteb_vehicle_search.analysis.corrected import corrected_scores
 from mteb_vehicle_search.analysis.document import SCHEMA_VERSION, completed, violations
+from mteb_vehicle_search.analysis.judged_units import JudgedSample
 from mteb_vehicle_search.analysis.judgments_at_hand import USUAL, AtHand, Source
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.pairing import pair_with_records
@@ -28,6 +29,7 @@ from mteb_vehicle_search.analysis.reported import reported_rows
 from mteb_vehicle_search.analysis.runs import RESULTS, Found, Skipped, find_results
 from mteb_vehicle_search.analysis.selection import RUNS_HELP
 from mteb_vehicle_search.analysis.sets import SetKey
+from mteb_vehicle_search.analysis.situations import Situations
 from mteb_vehicle_search.analysis.uncertainty import RESAMPLES, cluster_sums, holm, sign_flip_p_values
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.files import new_file
@@ -116,7 +118,10 @@ def _corrected(entries: list[Entry], judged: list[JudgedSample] | None) -> list[
     """Return the entries with their corrected scores, if there are judgments of their set."""
     if judged is None:
         return entries
-    return [replace(entry, corrected=corrected(entry.ranks, judged)) if entry.ranks else entry for entry in entries]
+    # An imported run may be cut off before the tenth rank.
+    told = {at: entry.ranks for at, entry in enumerate(entries) if entry.ranks and entry.ranks.knows("ndcg_at_10")}
+    scores = dict(zip(told, corrected_scores(Situations([*told.values()], judged))))
+    return [replace(entry, corrected=scores.get(at)) for at, entry in enumerate(entries)]
 
 
 def _ranked(entries: list[Entry], sort: str) -> list[Entry]:

@@ -10,16 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from mteb_vehicle_search.analysis.compare_corrected import CorrectedPair
-from mteb_vehicle_search.analysis.limits import FEWEST_IMAGES, difference_limits
 from mteb_vehicle_search.analysis.names import shown_names
 from mteb_vehicle_search.analysis.ranks import RunRanks, require_same_queries
 from mteb_vehicle_search.analysis.sets import title_of
 from mteb_vehicle_search.analysis.uncertainty import (
     RESAMPLES,
     Interval,
-    cluster_sums,
     clustered_interval,
     holm,
+    paired_difference,
     sign_flip_p_values,
 )
 
@@ -132,14 +131,9 @@ def differences(
     found, sums = [], []
     # One column at a time, for the memory of many pairs.
     for a, b in combinations(range(scores.shape[1]), 2):
-        difference = scores[:, a] - scores[:, b]
-        gains, losses = np.maximum(difference, 0.0), np.maximum(-difference, 0.0)
-        grouped = cluster_sums(np.stack([gains, losses, difference], axis=1), clusters)
-        ends = difference_limits(grouped.sums[:, :1], grouped.sums[:, 1:2], grouped.counts[:, None])
-        few = len(grouped.counts) < FEWEST_IMAGES
-        limits = (None, None) if few else (float(ends.low[0]), float(ends.high[0]))
-        found.append(Interval(float(difference.mean()), *limits))
-        sums.append(np.where(np.abs(grouped.sums[:, 2]) < 1e-12, 0.0, grouped.sums[:, 2]))
+        interval, by_cluster, _ = paired_difference(scores[:, a] - scores[:, b], clusters)
+        found.append(interval)
+        sums.append(np.where(np.abs(by_cluster) < 1e-12, 0.0, by_cluster))
     return found, sign_flip_p_values(np.stack(sums, axis=1), flips=resamples, seed=seed)
 
 

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.corrected import JudgedSample, Situation, judged_samples, situation_of
 from mteb_vehicle_search.analysis.judged_intervals import LEVEL, Sampled, Unseen, score_intervals
 from mteb_vehicle_search.analysis.judged_sample import Frame, design_of
+from mteb_vehicle_search.analysis.judged_units import JudgedSample, Unfit
 from mteb_vehicle_search.analysis.limits import worth
 from mteb_vehicle_search.analysis.ranks import RunRanks
+from mteb_vehicle_search.analysis.situations import Situation, Situations
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.judgments import Judgments
@@ -42,11 +43,10 @@ def seen_by_people(run: RunRanks, judgments: Judgments | list[JudgedSample]) -> 
     Raises:
         ResultsError: The run cannot be corrected; says why.
     """
-    judged = judged_samples(judgments) if isinstance(judgments, Judgments) else judgments
-    sample, situations, why, _ = situation_of([run], judged)
-    if sample is None:
-        raise ResultsError(f"What people see in {run.record.key.name} is not known: {why}.")
-    (found,) = situations
+    of_run = Situations([run], judgments).of(0)
+    if isinstance(of_run, Unfit):
+        raise ResultsError(f"What people see in {run.record.key.name} is not known: {of_run.why}.")
+    (found,) = of_run
     counts = found.run.counts.astype(np.float64)
     right = (found.grade >= RELEVANT).sum(axis=1).astype(np.float64)
     wrong_first = (np.minimum.reduceat(run.ranks, run.first) > 1).astype(np.float64)

@@ -139,6 +139,17 @@ def _require_scores(values: np.ndarray, level: float) -> None:
         raise ResultsError(f"Value {at} of {len(values)} is {values[at]}; scores lie between 0 and 1.")
 
 
+def paired_difference(difference: np.ndarray, clusters: np.ndarray) -> tuple[Interval, np.ndarray, np.ndarray]:
+    """Return the mean of differences of scores, float64 [q], with its 95 % interval over clusters.
+
+    Beside it their sums and the number of queries by cluster, float64 [c].
+    """
+    gains, losses = np.maximum(difference, 0.0), np.maximum(-difference, 0.0)
+    grouped = cluster_sums(np.stack([gains, losses, difference], axis=1), clusters)
+    limits = difference_limits(grouped.sums[:, :1], grouped.sums[:, 1:2], grouped.counts[:, None])
+    return _interval(difference, limits, len(grouped.counts)), grouped.sums[:, 2], grouped.counts
+
+
 def sign_flip_p_values(sums: np.ndarray, *, flips: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Return two-sided p-values of paired differences, by flipping the sign of whole clusters.
 

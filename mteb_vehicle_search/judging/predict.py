@@ -59,8 +59,8 @@ def predict(name: str, chosen: Chosen, sample: Sample) -> str:
     scores = pair_scores(model, chosen.eval_set, sorted(clusters))
     found = cross_fitted(scores, said, clusters)
     meta = model.mteb_model_meta
-    of_model = (str(meta.name), str(meta.revision or ""), sample.content_id, sample.id)
-    path = write_predictions(chosen.judgments.folder, Predictions(*of_model, len(said), found))
+    of_model, of_set = (str(meta.name), str(meta.revision or "")), (sample.content_id, chosen.eval_set.images_id)
+    path = write_predictions(chosen.judgments.folder, Predictions(*of_model, *of_set, sample.id, len(said), found))
     off = np.mean([abs(found[pair] - share) for pair, share in said.items()])
     return (
         f"{meta.name} predicts {len(found):,} images in question from {len(said):,} judged ones; of these it is "

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.files import safe_name, write_whole
 from mteb_vehicle_search.judgments.judgment import MODEL
+from mteb_vehicle_search.judgments.sample import Sample
 
 FOLDER = "predicted"
 AGAIN = "Predict again: vehicle-search judge --predict MODEL"
@@ -20,7 +21,7 @@ class Predictions(NamedTuple):
 
     Attributes:
         name, revision: Of the model.
-        content_id: Of the evaluation set.
+        content_id, images_id: Of the evaluation set whose images the model looked at.
         sample: The id of the sample whose images in question they are.
         judged: On how many judged pairs they rest.
         probabilities: (query, image) -> 0 to 1, of each pair from the judgments of other clusters.
@@ -29,9 +30,28 @@ class Predictions(NamedTuple):
     name: str
     revision: str
     content_id: str
+    images_id: str
     sample: str
     judged: int
     probabilities: Mapping[tuple[str, str], float]
+
+    @property
+    def model(self) -> str:
+        """The model with its revision."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    def misfit(self, sample: Sample) -> str:
+        """Return why they are not of the images in question of their sample; "" if they are."""
+        if sample.images_id and self.images_id != sample.images_id:
+            return (
+                f"the model looked at the images with images id {self.images_id[:12]}, people judged those with "
+                f"{sample.images_id[:12]}"
+            )
+        pairs = [(unit.query, image) for unit in sample.units for image in unit.images]
+        lacking = sum(pair not in self.probabilities for pair in pairs)
+        if lacking:
+            return f"it lacks {lacking:,} of the {len(pairs):,} images in question of the sample {sample.id}"
+        return ""
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> Path:
@@ -58,16 +78,17 @@ def write_predictions(folder: Path, predictions: Predictions) -> Path:
     return path
 
 
-def read_predictions(folder: Path) -> list[Predictions]:
-    """Return all predictions below a folder of judgments, by the names of their files.
+def predictions_in(folder: Path) -> list[Path]:
+    """Return the files of all predictions below a folder of judgments, sorted."""
+    return sorted((folder / FOLDER).glob("[!.]*.parquet"))
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a file of predictions.
 
     Raises:
-        ResultsError: A file is damaged, or holds what is no probability.
+        ResultsError: It is damaged, or holds what is no probability.
     """
-    return [_read(path) for path in sorted((folder / FOLDER).glob("[!.]*.parquet"))]
-
-
-def _read(path: Path) -> Predictions:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,8 +97,8 @@ def _read(path: Path) -> Predictions:
         facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         rows = zip(*(table[name].to_pylist() for name in ("query", "image", "probability")))
         found = {(query, image): float(value) for query, image, value in rows}
-        of_model = facts["name"], facts["revision"]
-        predictions = Predictions(*of_model, facts["content_id"], facts["sample"], int(facts["judged"]), found)
+        texts = {key: facts[key] for key in ("name", "revision", "content_id", "images_id", "sample")}
+        predictions = Predictions(**texts, judged=int(facts["judged"]), probabilities=found)
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path} holds no predictions: {type(error).__name__} {error}.", AGAIN) from error
     if not all(0 <= value <= 1 for value in found.values()):

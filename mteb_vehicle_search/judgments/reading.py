@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.judgments.judgment import PERSON, Judgment
+from mteb_vehicle_search.judgments.predictions import Predictions, predictions_in, read_predictions
 from mteb_vehicle_search.judgments.sample import Sample, Unit, read_sample
 
 
@@ -41,12 +42,14 @@ class Judgments:
         lines: All judgments of people, in the order of their files and lines; only the last of a judge about a pair,
             and none that was taken back.
         problems: What was not used.
+        predictions: Of models, each of all images in question of one of the samples.
     """
 
     folder: Path
     samples: Mapping[str, Sample]
     lines: tuple[Judgment, ...]
     problems: tuple[Problem, ...]
+    predictions: tuple[Predictions, ...] = ()
 
     @cached_property
     def grades(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
@@ -99,7 +102,7 @@ class Known(NamedTuple):
 
 
 def read_judgments(folder: Path, content_id: str | None = None, known: Known | None = None) -> Judgments:
-    """Read the samples and the judges' files of a folder; what cannot be used is named, and the rest is used.
+    """Read the samples, judges' files and predictions of a folder; what cannot be used is named, the rest is used.
 
     Args:
         folder: See `store.judgments_folder`; need not exist.
@@ -127,7 +130,26 @@ def read_judgments(folder: Path, content_id: str | None = None, known: Known | N
             if key not in last or last[key].moment <= one.moment:
                 last[key] = one
     lines = tuple(one for one in last.values() if one.grade is not None and one.kind == PERSON)
-    return Judgments(folder, samples, lines, tuple(problems))
+    predictions = tuple(_predictions(folder, content_id, samples, problems))
+    return Judgments(folder, samples, lines, tuple(problems), predictions)
+
+
+def _predictions(
+    folder: Path, content_id: str | None, samples: Mapping[str, Sample], problems: list[Problem]
+) -> Iterator[Predictions]:
+    for path in predictions_in(folder):
+        try:
+            one = read_predictions(path)
+        except ResultsError as error:
+            problems.append(Problem(path, 0, error.message.removeprefix(f"{path} ")))
+            continue
+        wrong = f"it is of the sample {one.sample}, which is not here" if one.sample not in samples else ""
+        if content_id not in (None, one.content_id):
+            wrong = _foreign_set(one.content_id)
+        if wrong := wrong or one.misfit(samples[one.sample]):
+            problems.append(Problem(path, 0, wrong))
+        else:
+            yield one
 
 
 def _lines(path: Path, content_id: str | None, known: Known | None, problems: list[Problem]) -> Iterator[Judgment]:
@@ -153,8 +175,12 @@ def _lines(path: Path, content_id: str | None, known: Known | None, problems: li
 def _foreign(of: str, pair: tuple[str, str], content_id: str | None, known: Known | None) -> str:
     """Return why a pair of an evaluation set, `of`, is of another one than is asked for; "" if it is not."""
     if content_id not in (None, of):
-        return f"it is of another evaluation set, {of[:12]}"
+        return _foreign_set(of)
     for what, one, ids in zip(("caption", "image"), pair, known or ()):
         if one not in ids:
             return f"there is no {what} {one!r} in the evaluation set"
     return ""
+
+
+def _foreign_set(content_id: str) -> str:
+    return f"it is of another evaluation set, {content_id[:12]}"

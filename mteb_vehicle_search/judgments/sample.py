@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ class Sample:
     @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits of what is in it, but for how many units are planned."""
-        content = {**asdict(self), "planned": None}
+        # As `asdict` gives it, which copies every text.
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content |= {"units": [vars(unit) for unit in self.units], "planned": None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def for_two(self, unit: Unit) -> bool:

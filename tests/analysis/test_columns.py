@@ -67,6 +67,7 @@ TYPES = {
         "corrected_ndcg_at_10_judging_high": SCORE,
         "corrected_ndcg_at_10_partly": SCORE,
         "corrected_units": {"integer", "null"},
+        "corrected_predicted_by": {"string", "null"},
         "corrected_why": {"string", "null"},
         "miner_family": {"string", "null"},
         "n_parameters": {"integer", "null"},

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hand_made_runs import hand_made
-from judged_runs import by_chance, judgments_of, lines_of, sample_of
+from judged_runs import by_chance, judgments_of, lines_of, predictions_of, sample_of
 
-from mteb_vehicle_search.analysis.corrected import corrected, corrected_difference, judged_samples
+from mteb_vehicle_search.analysis.corrected import corrected, corrected_difference
 from mteb_vehicle_search.analysis.judged_ranks import Judgeable, judged_pairs
+from mteb_vehicle_search.analysis.judged_units import judged_samples
 from mteb_vehicle_search.analysis.judging_plan import half_width_bought, half_width_now
 from mteb_vehicle_search.analysis.seen_by_people import seen_by_people
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval, paired_comparison
@@ -150,22 +152,76 @@ def test_predictions_that_are_right_leave_little_open():
     run = run_of([1, 2, 3, 5, 12] * 40)
     sample, answer = sample_of([run]), by_chance(0.3)
     judgments = judgments_of(sample, lines_of(sample, 60, answer))
-    told = {(u.query, i): float(answer(u.query, i) == 3) for u in sample.units for i in u.images}
-    plain, with_it = corrected(run, judgments), corrected(run, judgments, predicted=told)
+    right = predictions_of(sample, lambda *pair: 0.95 if answer(*pair) == 3 else 0.05)
+    plain, with_it = corrected(run, judgments), corrected(run, replace(judgments, predictions=(right,)))
+    assert (plain.predicted_by, with_it.predicted_by) == ("", "org/seer@r1")
     truth = plain_scores(run, lambda *pair: answer(*pair) == 3, "ndcg_at_10").mean()
-    assert with_it.value == pytest.approx(truth, abs=1e-12)
-    assert with_it.judging.high - with_it.judging.low < 0.3 * (plain.judging.high - plain.judging.low)
+    assert abs(with_it.value - truth) < 0.001 < abs(plain.value - truth)
+    assert with_it.judging.high - with_it.judging.low < 0.6 * (plain.judging.high - plain.judging.low)
     # The wrong way round they cost width, and the truth is covered.
-    wrong = corrected(run, judgments, predicted={pair: 1 - chance for pair, chance in told.items()})
+    turned = predictions_of(sample, lambda *pair: float(answer(*pair) != 3))
+    wrong = corrected(run, replace(judgments, predictions=(turned,)))
     assert wrong.judging.low < truth < wrong.judging.high
     assert wrong.judging.high - wrong.judging.low > plain.judging.high - plain.judging.low
 
 
-def test_expected_scores_are_those_of_the_probabilities():
-    run = run_of([3] * 400)
-    chances = {(f"q{n:03d}", f"imagenet/q{n:03d}-w{place}"): (0.5, 0.25)[place] for n in range(400) for place in (0, 1)}
-    found = Judgeable(run).expected(np.arange(400), chances, "recall_at_1")
-    assert found.mean() == pytest.approx(0.125, abs=0.01)
+@pytest.mark.parametrize("metric", scored())
+def test_expected_scores_are_those_of_the_probabilities(metric):
+    """As all answers there may be give it, each with its probability."""
+    run = run_of(RANKS)
+    chance = np.random.default_rng(3).uniform(0.05, 0.95, (len(RANKS), 10)) * (np.arange(10) % 4 > 0)
+    chance *= np.arange(10) < Judgeable(run).counts[:, None]
+    wanted = np.zeros(len(RANKS))
+    for answer in itertools.product([False, True], repeat=10):
+        right = np.tile(answer, (len(RANKS), 1))
+        likely = np.where(right, chance, 1 - chance).prod(axis=1)
+        # What cannot be is left out: its scores are none.
+        wanted += np.where(likely > 0, likely * Judgeable(run).scores(np.arange(8), right & (chance > 0), metric), 0.0)
+    assert Judgeable(run).expected(chance, metric) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_expected_scores_of_several_relevant_images_keep_to_what_may_be():
+    run = of_several()
+    judgeable = Judgeable(run)
+    asked = [[*judgeable.in_question(query).values()] for query in range(3)]
+    for chance, wanted in ((0.0, run.scores("ndcg_at_10")), (1.0, judgeable.best("ndcg_at_10"))):
+        chances = np.zeros((3, 10))
+        for query, places in enumerate(asked):
+            chances[query, places] = chance
+        assert judgeable.expected(chances, "ndcg_at_10") == pytest.approx(wanted, abs=1e-12)
+    halves = judgeable.expected(np.where(chances > 0, 0.5, 0.0), "ndcg_at_10")
+    assert (halves > run.scores("ndcg_at_10")).all()
+    assert (halves < judgeable.best("ndcg_at_10")).all()
+
+
+def test_of_several_predictions_those_closest_to_the_judgments_count():
+    run, answer = run_of([1, 2, 3, 5, 12] * 40), by_chance(0.3)
+    sample = sample_of([run])
+    plain = judgments_of(sample, lines_of(sample, 60, answer))
+    near = predictions_of(sample, lambda *pair: 0.7 if answer(*pair) == 3 else 0.2, "org/near")
+    far = predictions_of(sample, lambda *pair: 0.6 if answer(*pair) == 3 else 0.3, "org/far")
+    # It is right of what nobody judged, which cannot be known.
+    judged = {(unit.query, image) for unit in sample.units[:60] for image in unit.images}
+    late = predictions_of(sample, lambda *pair: 0.5 if pair in judged else float(answer(*pair) == 3), "org/late")
+    elsewhere = predictions_of(sample, lambda *pair: float(answer(*pair) == 3), "org/x")._replace(sample="0" * 12)
+    found = corrected(run, replace(plain, predictions=(far, late, near, elsewhere)))
+    assert found.predicted_by == "org/near@r1"
+    assert found == corrected(run, replace(plain, predictions=(near,)))
+    # Alike ones: by name.
+    twins = (near._replace(name="org/z"), near._replace(name="org/a"))
+    assert corrected(run, replace(plain, predictions=twins)).predicted_by == "org/a@r1"
+
+
+def test_a_difference_uses_what_is_predicted():
+    a, b = run_of([1, 2, 3, 5, 12] * 40, "a/a"), run_of([2, 3, 3, 6, 4] * 40, "b/b")
+    sample, answer = sample_of([a, b]), by_chance(0.4)
+    judgments = judgments_of(sample, lines_of(sample, 60, answer))
+    known = replace(judgments, predictions=(predictions_of(sample, lambda *pair: float(answer(*pair) == 3)),))
+    exact = [plain_scores(run, lambda *pair: answer(*pair) == 3, "ndcg_at_10").mean() for run in (a, b)]
+    plain, told = corrected_difference(a, b, judgments)[0], corrected_difference(a, b, known)[0]
+    assert told.mean == pytest.approx(exact[0] - exact[1], abs=1e-12)
+    assert abs(plain.mean - told.mean) > 1e-4
+    assert told.high - told.low < plain.high - plain.low
 
 
 def test_the_difference_is_that_of_the_corrected_scores():

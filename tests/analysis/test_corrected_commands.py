@@ -7,7 +7,7 @@ import io
 import json
 
 import pytest
-from judged_runs import by_chance, lines_of, sample_of, write_judgments
+from judged_runs import by_chance, lines_of, predictions_of, sample_of, write_judgments
 from simulated_runs import CONTENT_ID
 
 from mteb_vehicle_search import cli
@@ -16,12 +16,16 @@ from mteb_vehicle_search.analysis.document import completed, violations
 from mteb_vehicle_search.analysis.leaderboard import build_leaderboard
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.judgments import read_judgments
+from mteb_vehicle_search.judgments.predictions import write_predictions
 
 KEYS = [
     *("corrected_ndcg_at_10", "corrected_ndcg_at_10_ci_low", "corrected_ndcg_at_10_ci_high"),
     *("corrected_ndcg_at_10_judging_low", "corrected_ndcg_at_10_judging_high", "corrected_ndcg_at_10_partly"),
-    *("corrected_units", "corrected_why"),
+    *("corrected_units", "corrected_why", "corrected_predicted_by"),
 ]
+
+
+COMMANDS = (["leaderboard"], ["compare", "simulated/good", "simulated/poor"])
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def test_the_leaderboard_has_what_judgments_at_hand_say(judged, ranks, capsys, m
         assert (row["corrected_units"], row["corrected_why"]) == (40, None)
         assert found.value > row["ndcg_at_10"]
     lacking = corrected(ranks["twin-of-good"], judgments)
-    assert [rows["twin-of-good"][key] for key in KEYS] == [*[None] * 7, lacking.why]
+    assert [rows["twin-of-good"][key] for key in KEYS] == [*[None] * 7, lacking.why, None]
     shown = printed(capsys, "leaderboard")
     assert "corrected nDCG@10" in shown
     assert f"{rows['good']['corrected_ndcg_at_10']:.4f}" in shown
@@ -150,3 +154,58 @@ def test_compare_of_three_says_where_there_is_no_corrected_difference(judged, ca
     assert "orrected" not in printed(capsys, "compare", *models, "--no-judgments")
     (raw,) = json.loads(printed(capsys, "compare", models[0], models[2], "--no-judgments", "--format", "json"))
     assert raw["corrected"] is None
+
+
+@pytest.fixture
+def predicted(judged):
+    """A model that knows nearly what the judge says of all images, and one that knows nothing."""
+    (sample,) = read_judgments(judged).samples.values()
+    answer = by_chance(0.2)
+    write_predictions(judged, predictions_of(sample, lambda *pair: 0.9 if answer(*pair) == 3 else 0.05))
+    write_predictions(judged, predictions_of(sample, lambda *pair: 0.5, "org/a-guess"))
+    return judged
+
+
+def test_stored_predictions_sharpen_what_is_shown_and_are_named(judged, ranks, capsys, request):
+    before = json.loads(printed(capsys, "leaderboard", "--format", "json"))["tables"][0]["rows"]
+    request.getfixturevalue("predicted")
+    after = json.loads(printed(capsys, "leaderboard", "--format", "json"))["tables"][0]["rows"]
+    by_model = {row["model"]: (row, old) for row, old in zip(after, before, strict=True)}
+    for name in ("simulated/good", "simulated/poor"):
+        row, old = by_model[name]
+        assert row["model"] == old["model"]
+        assert (row["corrected_predicted_by"], old["corrected_predicted_by"]) == ("org/seer@r1", None)
+        width, plain = (
+            one["corrected_ndcg_at_10_judging_high"] - one["corrected_ndcg_at_10_judging_low"] for one in (row, old)
+        )
+        assert width < 0.7 * plain
+        assert row["ndcg_at_10"] == old["ndcg_at_10"]
+    assert by_model["simulated/twin-of-good"][0]["corrected_predicted_by"] is None
+    markdown = printed(capsys, "leaderboard", "--format", "markdown")
+    assert "What was not judged is predicted by org/seer, and the judged captions correct that" in markdown
+    shown = " ".join(printed(capsys, "compare", "simulated/good", "simulated/poor").split())
+    assert "Corrected by 40 judged captions and predictions of org/seer: ndcg_at_10 " in shown
+    (found,) = json.loads(printed(capsys, "compare", "simulated/good", "simulated/poor", "--format", "json"))
+    assert found["corrected"]["a"]["predicted_by"] == found["corrected"]["b"]["predicted_by"] == "org/seer@r1"
+    assert found["corrected"]["a"]["value"] == pytest.approx(by_model["simulated/good"][0][KEYS[0]], abs=1e-5)
+
+
+def test_without_judgments_there_are_no_predictions(predicted, capsys):
+    rows = json.loads(printed(capsys, "leaderboard", "--no-judgments", "--format", "json"))["tables"][0]["rows"]
+    assert {row[key] for row in rows for key in KEYS} == {None}
+    assert "predict" not in printed(capsys, "leaderboard", "--no-judgments", "--format", "markdown")
+
+
+def test_predictions_that_do_not_fit_are_named_and_the_estimate_is_plain(judged, capsys):
+    plain = [printed(capsys, *command, "--format", "json") for command in COMMANDS]
+    (sample,) = read_judgments(judged).samples.values()
+    foreign = predictions_of(sample, lambda *pair: 0.5)._replace(sample="0" * 12)
+    path = write_predictions(judged, foreign)
+    damaged = path.with_name("damaged.parquet")
+    damaged.write_bytes(b"PAR1")
+    for command, before in zip(COMMANDS, plain):
+        assert cli.main([*command, "--format", "json"]) == 0
+        out, err = capsys.readouterr()
+        assert out == before
+        assert f"skipped {path}: it is of the sample 000000000000, which is not here\n" in err
+        assert f"skipped {damaged}: holds no predictions: " in err

@@ -10,6 +10,7 @@ import numpy as np
 from mteb_vehicle_search.analysis.judged_ranks import Judgeable
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.judgments import JudgeFile, Judgment, Judgments, Sample, Unit, write_sample
+from mteb_vehicle_search.judgments.predictions import Predictions
 from mteb_vehicle_search.judgments.store import judgments_folder
 
 Answer = Callable[[str, str], int]
@@ -78,6 +79,12 @@ def write_judgments(sample: Sample, lines: Sequence[Judgment], root: Path | None
         with file.path.open("ab") as out:
             out.write(one.as_line())
     return folder
+
+
+def predictions_of(sample: Sample, chance: Callable[[str, str], float], model: str = "org/seer") -> Predictions:
+    """Return what a model predicts of all images in question of a sample."""
+    found = {(unit.query, image): chance(unit.query, image) for unit in sample.units for image in unit.images}
+    return Predictions(model, "r1", sample.content_id, sample.images_id, sample.id, 60, found)
 
 
 def by_chance(share: float) -> Answer:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.judged_intervals import Sampled, difference_interval, score_intervals
+from mteb_vehicle_search.analysis.judged_intervals import Sampled, difference_intervals, score_intervals
 from mteb_vehicle_search.analysis.judged_sample import Frame
 from mteb_vehicle_search.analysis.uncertainty import Interval
 from mteb_vehicle_search.metrics import METRICS
@@ -208,9 +208,7 @@ def coverage(
         swap = generator.random(images) < 0.5
         equal = [world.sampled(of, *pair, swap) for pair in (EQUAL, EQUAL[::-1])]
         of_pair = (sampled[:2], equal)
-        (first, _), (_, p_value) = (
-            difference_interval(a, b, world.clusters, world.frame, resamples=500) for a, b in of_pair
-        )
+        (first, _), (_, p_value) = difference_intervals(of_pair, world.clusters, world.frame, resamples=500)
         pairs.append((first.low <= further[0] - further[1] <= first.high, p_value < 0.05))
     found = np.array(rows, dtype=float)
     errors = found[:, :, 4].mean(axis=1)

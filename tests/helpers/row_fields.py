@@ -4,7 +4,7 @@ POOL = ("pool_ndcg_at_10", "pool_ndcg_at_10_ci_low", "pool_ndcg_at_10_ci_high", 
 JUDGMENTS = (
     *("corrected_ndcg_at_10", "corrected_ndcg_at_10_ci_low", "corrected_ndcg_at_10_ci_high"),
     *("corrected_ndcg_at_10_judging_low", "corrected_ndcg_at_10_judging_high", "corrected_ndcg_at_10_partly"),
-    *("corrected_units", "corrected_why"),
+    *("corrected_units", "corrected_predicted_by", "corrected_why"),
 )
 # In the order of the columns; the last is of sets from a pool too.
 NEITHER = dict.fromkeys((*POOL, *JUDGMENTS, "miner_family"))

@@ -13,8 +13,14 @@ from toy_encoder import ToyEncoder
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.judging import predict
 from mteb_vehicle_search.judging.choosing import Chosen
-from mteb_vehicle_search.judgments import JudgeFile, read_judgments
-from mteb_vehicle_search.judgments.predictions import FOLDER, Predictions, read_predictions, write_predictions
+from mteb_vehicle_search.judgments import JudgeFile, read_judgments, write_sample
+from mteb_vehicle_search.judgments.predictions import (
+    FOLDER,
+    Predictions,
+    predictions_in,
+    read_predictions,
+    write_predictions,
+)
 
 
 def world(count=400, seed=0):
@@ -98,7 +104,8 @@ def chosen(tmp_path):
         for step, image in enumerate(one.images):
             said = {"content_id": eval_set.content_id, "grade": 3 if (number + step) % 3 == 0 else 1}
             JudgeFile(folder, "ada").append(judgment(one.query, image, **said))
-    drawn = sample(*units, content_id=eval_set.content_id)
+    drawn = sample(*units, content_id=eval_set.content_id, images_id=eval_set.images_id)
+    write_sample(folder, drawn)
     return Chosen(eval_set, [], read_judgments(folder)), drawn
 
 
@@ -107,9 +114,9 @@ def test_a_model_predicts_all_images_in_question(chosen, monkeypatch):
     monkeypatch.setattr(predict, "_load", lambda name: ToyEncoder(name))
     told = predict.predict("toy/model", given, drawn)
     assert "toy/model predicts 80 images in question from 76 judged ones" in told
-    (found,) = read_predictions(given.judgments.folder)
+    (found,) = read_judgments(given.judgments.folder).predictions
     assert (found.name, found.revision, found.sample, found.judged) == ("toy/model", "r1", drawn.id, 76)
-    assert found.content_id == given.eval_set.content_id
+    assert (found.content_id, found.images_id) == (given.eval_set.content_id, given.eval_set.images_id)
     assert set(found.probabilities) == {(one.query, image) for one in drawn.units for image in one.images}
     assert len(set(found.probabilities.values())) > 1
 
@@ -129,7 +136,8 @@ def test_a_model_predicts_once_for_a_sample(chosen, monkeypatch):
     predict.predict("toy/model", given, drawn)
     predict.predict("toy/model", given, drawn)
     predict.predict("toy/other", given, drawn)
-    assert [one.name for one in read_predictions(given.judgments.folder)] == ["toy/model", "toy/other"]
+    found = read_judgments(given.judgments.folder).predictions
+    assert [one.name for one in found] == ["toy/model", "toy/other"]
 
 
 @pytest.mark.parametrize("grade", [1, 3])
@@ -147,26 +155,27 @@ def test_a_model_is_loaded_by_its_name(monkeypatch):
     assert predict._load("vehicle-search/tiny-clip") == "vehicle-search/tiny-clip"
 
 
-ONE = Predictions("org/model", "r1", "5" * 64, "0123456789ab", 60, {("q0", "a"): 0.25, ("q0", "b"): 1.0})
+ONE = Predictions("org/model", "r1", "5" * 64, "6" * 64, "0123456789ab", 60, {("q0", "a"): 0.25, ("q0", "b"): 1.0})
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):
     path = write_predictions(tmp_path, ONE)
     assert path.parent.name == FOLDER
-    assert read_predictions(tmp_path) == [ONE]
+    assert read_predictions(path) == ONE
     assert pq.read_schema(path).metadata[b"kind"] == b"model"
-    assert read_predictions(tmp_path / "none") == []
+    assert predictions_in(tmp_path) == [path]
+    assert predictions_in(tmp_path / "none") == []
 
 
 def test_damaged_predictions_are_refused(tmp_path):
     path = write_predictions(tmp_path, ONE)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ResultsError, match="holds no predictions"):
-        read_predictions(tmp_path)
+        read_predictions(path)
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1, float("nan")])
 def test_what_is_no_probability_is_refused(tmp_path, value):
-    write_predictions(tmp_path, ONE._replace(probabilities={("q0", "a"): value}))
+    path = write_predictions(tmp_path, ONE._replace(probabilities={("q0", "a"): value}))
     with pytest.raises(ResultsError, match="holds what is no probability"):
-        read_predictions(tmp_path)
+        read_predictions(path)

@@ -1,9 +1,11 @@
 """What a folder of judgments holds: the last word of each judge on each pair, and what could not be used."""
 
 import pytest
+from judged_runs import predictions_of
 from small_judgments import CONTENT_ID, judgment, line, sample, unit
 
 from mteb_vehicle_search.judgments import JudgeFile, Known, read_judgments, write_sample
+from mteb_vehicle_search.judgments.predictions import write_predictions
 
 
 def put(folder, name, *judgments):
@@ -144,3 +146,50 @@ def test_what_was_judged_out_of_order_waits_for_its_turn(tmp_path):
     assert [one.unit.query for one in read_judgments(tmp_path).judged(drawn)] == ["q0", "q3"]
     put(tmp_path, "bob", judgment("q1", "b", judge="bob"))
     assert [one.unit.query for one in read_judgments(tmp_path).judged(drawn)] == ["q0", "q1", "q2", "q3"]
+
+
+def test_predictions_of_a_sample_are_read(tmp_path):
+    write_sample(tmp_path, sample())
+    given = [predictions_of(sample(), lambda query, image: 0.25, model) for model in ("org/a", "org/b")]
+    for one in given:
+        write_predictions(tmp_path, one)
+    found = read_judgments(tmp_path, CONTENT_ID)
+    assert list(found.predictions) == given
+    assert found.problems == ()
+    # A sample that does not tell which images were searched is of any.
+    silent = sample(images_id="")
+    write_sample(tmp_path, silent)
+    write_predictions(tmp_path, predictions_of(silent, lambda query, image: 0.5)._replace(images_id="7" * 64))
+    assert len(read_judgments(tmp_path).predictions) == 3
+
+
+MISFITS = {
+    "another evaluation set": ({"content_id": "9" * 64}, "it is of another evaluation set, 999999999999"),
+    "another sample": ({"sample": "0" * 12}, "it is of the sample 000000000000, which is not here"),
+    "other images": (
+        {"images_id": "7" * 64},
+        "the model looked at the images with images id 777777777777, people judged those with 666666666666",
+    ),
+    "images that are lacking": (
+        {"probabilities": {("q00", "imagenet/00"): 0.5, ("q01", "imagenet/09"): 0.5}},
+        f"it lacks 2 of the 3 images in question of the sample {sample().id}",
+    ),
+    "no probability": ({"probabilities": {("q00", "imagenet/00"): 1.5}}, "holds what is no probability."),
+    "a damaged file": (None, "holds no predictions: ArrowInvalid "),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_predictions_that_do_not_fit_are_named_and_not_used(tmp_path, case):
+    changed, why = MISFITS[case]
+    write_sample(tmp_path, sample())
+    good = predictions_of(sample(), lambda query, image: 0.25)
+    write_predictions(tmp_path, good)
+    path = write_predictions(tmp_path, good._replace(name="org/other", **(changed or {})))
+    if changed is None:
+        path.write_bytes(path.read_bytes()[:200])
+    found = read_judgments(tmp_path, CONTENT_ID)
+    assert list(found.predictions) == [good]
+    (problem,) = found.problems
+    assert (problem.path, problem.line) == (path, 0)
+    assert problem.reason.startswith(why)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from judged_runs import lines_of, sample_of, write_judgments
+from judged_runs import lines_of, predictions_of, sample_of, write_judgments
 from small_judgments import judgment
 from small_runs import EACH, MODELS, QUERIES, image_id, ranking, write_run
 
@@ -18,6 +18,7 @@ from mteb_vehicle_search import cli
 from mteb_vehicle_search.analysis.corrected import corrected
 from mteb_vehicle_search.analysis.ranks import load_ranks
 from mteb_vehicle_search.judgments import read_judgments
+from mteb_vehicle_search.judgments.predictions import write_predictions
 from mteb_vehicle_search.report.judged import Verdict, by_row, place_of, rows_with_right, summary, verdicts
 
 FRAME = "e => { const { outlineStyle, outlineColor } = getComputedStyle(e); return outlineStyle + outlineColor; }"
@@ -45,6 +46,7 @@ def judged(eval_set, tmp_path_factory):
         own = judgment(first.query, image_id(int(first.query[1:]) // EACH), 3, **about)
         never = judgment(first.query, image_id(59), 3, **{**about, "check": "random"})
         place = write_judgments(sample, [*lines, own, never], folder / "kept")
+        write_predictions(place, predictions_of(sample, lambda *pair: 0.8 if grade(*pair) == 3 else 0.1))
         command = ["report", "--data", str(eval_set.folder), "--judgments", str(folder / "kept")]
         assert cli.main([*command, "--out", str(folder / "site")]) == 0
     grades = {one.pair: one.grade for one in [*lines, own, never]}
@@ -111,6 +113,8 @@ def test_the_table_has_corrected_scores_beside_those_by_the_labels(judged):
     command = f"vehicle-search judge {MODELS[2]}"
     assert f"`{command}`" in why
     assert f"{MODELS[2]}: not corrected: {why}.".replace(f"`{command}`", f"<code>{command}</code>") in html
+    assert found.predicted_by == "org/seer@r1"
+    assert "What was not judged is predicted by org/seer, and the judged captions correct that: " in html
     assert "In the whole pool" not in html
 
 
