@@ -10,11 +10,18 @@ import pytest
 from hand_made_runs import hand_made
 from judged_runs import by_chance, judgments_of, lines_of, predictions_of, sample_of
 
-from mteb_vehicle_search.analysis.corrected import corrected, corrected_difference
+from mteb_vehicle_search.analysis.corrected import (
+    corrected,
+    corrected_difference,
+    corrected_differences,
+    corrected_scores,
+    no_difference,
+)
 from mteb_vehicle_search.analysis.judged_ranks import Judgeable, judged_pairs
-from mteb_vehicle_search.analysis.judged_units import judged_samples
+from mteb_vehicle_search.analysis.judged_units import Unfit, judged_samples
 from mteb_vehicle_search.analysis.judging_plan import half_width_bought, half_width_now
 from mteb_vehicle_search.analysis.seen_by_people import seen_by_people
+from mteb_vehicle_search.analysis.situations import Situations
 from mteb_vehicle_search.analysis.uncertainty import clustered_interval, paired_comparison
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.metrics import METRICS, Grouped, scored
@@ -189,9 +196,11 @@ def test_expected_scores_of_several_relevant_images_keep_to_what_may_be():
         for query, places in enumerate(asked):
             chances[query, places] = chance
         assert judgeable.expected(chances, "ndcg_at_10") == pytest.approx(wanted, abs=1e-12)
-    halves = judgeable.expected(np.where(chances > 0, 0.5, 0.0), "ndcg_at_10")
-    assert (halves > run.scores("ndcg_at_10")).all()
-    assert (halves < judgeable.best("ndcg_at_10")).all()
+    halves, wanted = np.where(chances > 0, 0.5, 0.0), np.zeros(3)
+    for answer in itertools.product([False, True], repeat=10):
+        right = np.tile(answer, (3, 1)) & (chances > 0)
+        wanted += judgeable.scores(np.arange(3), right, "ndcg_at_10") / 2**10
+    assert judgeable.expected(halves, "ndcg_at_10") == pytest.approx(wanted, abs=0.01)
 
 
 def test_of_several_predictions_those_closest_to_the_judgments_count():
@@ -203,8 +212,12 @@ def test_of_several_predictions_those_closest_to_the_judgments_count():
     # It is right of what nobody judged, which cannot be known.
     judged = {(unit.query, image) for unit in sample.units[:60] for image in unit.images}
     late = predictions_of(sample, lambda *pair: 0.5 if pair in judged else float(answer(*pair) == 3), "org/late")
+    first = sample.units[0].query
+    lucky = predictions_of(
+        sample, lambda *pair: float((answer(*pair) == 3) == (pair[0] == first)) if pair in judged else 0.5, "org/lucky"
+    )
     elsewhere = predictions_of(sample, lambda *pair: float(answer(*pair) == 3), "org/x")._replace(sample="0" * 12)
-    found = corrected(run, replace(plain, predictions=(far, late, near, elsewhere)))
+    found = corrected(run, replace(plain, predictions=(far, late, lucky, near, elsewhere)))
     assert found.predicted_by == "org/near@r1"
     assert found == corrected(run, replace(plain, predictions=(near,)))
     # Alike ones: by name.
@@ -236,6 +249,30 @@ def test_the_difference_is_that_of_the_corrected_scores():
     assert difference.high - difference.low == pytest.approx(wanted.difference.high - wanted.difference.low, rel=0.1)
     mirrored, same = corrected_difference(b, a, judgments)
     assert (mirrored.mean, same) == pytest.approx((-difference.mean, p_value))
+
+
+def test_all_pairs_are_what_each_is_alone():
+    """Pairs of several samples, and some that cannot be corrected; signs that are shared change nothing."""
+    runs = [
+        *(run_of(RANKS * 5, "a/a"), run_of(RANKS[::-1] * 5, "b/b", shift=3), run_of([3, 1, 2, 9] * 10, "c/c", shift=9)),
+        *(run_of(RANKS, "d/d"), run_of(RANKS * 5, "e/e", content_id="6" * 64)),
+    ]
+    large, small = sample_of(runs[:2]), sample_of([runs[0], runs[2]], plain=True)
+    lines = [*lines_of(large, 30, by_chance(0.4)), *lines_of(small, 20, by_chance(0.4))]
+    judgments = replace(judgments_of(large, lines), samples={large.id: large, small.id: small})
+    beside, told = Situations(runs, judgments), []
+    for a, b in itertools.combinations(runs, 2):
+        try:
+            told.append(corrected_difference(a, b, judgments))
+        except ResultsError as error:
+            told.append(error.message)
+    found = corrected_differences(beside)
+    assert [no_difference(one) if isinstance(one, Unfit) else one for one in found] == told
+    assert [isinstance(one, str) for one in told] == [False, False, True, True, False, *[True] * 5]
+    assert corrected_scores(beside) == [corrected(run, judgments) for run in runs]
+    # What no judging can mend is said of a pair first.
+    assert told[-3].endswith("which the run does not.")
+    assert "the run is on 666666666666" in told[-2]
 
 
 def test_a_run_against_itself_is_no_different():
@@ -314,6 +351,12 @@ def test_of_several_samples_the_one_with_most_that_fits_counts():
     assert [len(one.judged) for one in judged_samples(judgments)] == [6, 5]
     assert corrected(run, judgments).sample == large.id
     assert corrected(other, judgments).sample == small.id
+    # Of several reasons, one that judging mends is said: the sample with most is of other captions.
+    far = sample_of([run_of([*RANKS, *RANKS])])
+    lines = [*lines_of(far, 12, by_chance(0.4)), *lines_of(large, 6, by_chance(0.4))]
+    found = corrected(other, replace(judgments_of(far, lines), samples={far.id: far, large.id: large}))
+    assert found.missing == 28
+    assert found.why.startswith("28 images that other/model has in question were not judged")
 
 
 def test_what_people_see():

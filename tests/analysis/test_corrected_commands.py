@@ -69,9 +69,20 @@ def test_the_leaderboard_has_what_judgments_at_hand_say(judged, ranks, capsys, m
     assert f"simulated/twin-of-good: not corrected: {lacking.why}." in shown
     markdown = printed(capsys, "leaderboard", "--format", "markdown")
     assert "| judged captions |" in markdown
+    assert "predict" not in markdown
     assert about in markdown
     table = csv.DictReader(io.StringIO(printed(capsys, "leaderboard", "--format", "csv")))
     assert {row["corrected_units"] for row in table} == {"40", ""}
+
+
+def test_an_imported_run_that_is_cut_off_has_no_corrected_score(judged, runs, capsys):
+    path = runs["poor"].folder / "run.json"
+    info = json.loads(path.read_text(encoding="utf-8"))
+    imported = {"file": "poor.trec", "sha256": "0" * 64, "depth": 5, "missing_queries": 0}
+    path.write_text(json.dumps({**info, "imported": imported}), encoding="utf-8")
+    rows = json.loads(printed(capsys, "leaderboard", "--format", "json"))["tables"][0]["rows"]
+    found = {row["model"]: row["corrected_units"] for row in rows}
+    assert found == {"simulated/good": 40, "simulated/twin-of-good": None, "simulated/poor": None}
 
 
 def test_scores_by_the_labels_alone(judged, capsys):

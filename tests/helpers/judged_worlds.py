@@ -52,35 +52,70 @@ def people(generator: np.random.Generator, images: int, share: float, *, errors:
     return People(*joined, float(np.average([part.share for part in parts], weights=weights)))
 
 
-def _part(generator: np.random.Generator, n: int, share: float, errors: float) -> People:
-    shape, of_metric = (n, CAPTIONS, RIVALS), METRICS["ndcg_at_10"].of_rank
+class Scene(NamedTuple):
+    """What is found for so many images, n, by m models; RIVALS wrong images of each caption.
+
+    Attributes:
+        right: bool [n, CAPTIONS, RIVALS], whether a wrong image is right.
+        looks: float64 of the same shape, how right it looks to every model.
+        said: bool [2, ...], what each judge says.
+        scores: float64 [m, ...], of each model.
+        above: bool [m, ...], which are in question: above the captioned image, within the ten best.
+        ranks: int64 [m, n, CAPTIONS], of the captioned image.
+    """
+
+    right: np.ndarray
+    looks: np.ndarray
+    said: np.ndarray
+    scores: np.ndarray
+    above: np.ndarray
+    ranks: np.ndarray
+
+
+def scene(generator: np.random.Generator, n: int, share: float, errors: float) -> Scene:
+    """Return so many images; `share` is one of CHANCES, `errors` how often a judge says the contrary."""
+    shape = (n, CAPTIONS, RIVALS)
     chance = generator.beta(0.5, 0.5 / CHANCES[share] - 0.5, n)
     right = generator.random(shape) < chance[:, None, None]
     looks = generator.normal(0, 1.0, shape) + 1.5 * right
-    said = [right ^ (generator.random(shape) < errors) for _ in range(2)]
+    said = np.array([right ^ (generator.random(shape) < errors) for _ in range(2)])
     ease = generator.normal(0, 1.0, n)[:, None] + generator.normal(0, 0.7, (n, CAPTIONS))
-    raw, best, truth, judged, ranks, first = [], [], [], [], [], []
-    in_question = np.zeros(shape, dtype=bool)
+    scores, in_question, ranks = [], [], []
     for quality in QUALITIES:
         score = looks + generator.normal(0, 0.7, shape)
         above = score > (quality + ease + generator.normal(0, 0.5, (n, CAPTIONS)))[..., None]
-        order = np.argsort(-score, axis=-1)
-        above &= score >= np.take_along_axis(score, order[..., TOP - 1 : TOP], axis=-1)
+        above &= score >= -np.partition(-score, TOP - 1, axis=-1)[..., TOP - 1 : TOP]
         total = above.sum(axis=-1)
-        rank = np.where(total == TOP, TOP + 1 + generator.geometric(0.1, total.shape), total + 1)
-        raw.append(of_metric(rank.astype(float)))
-        best.append(of_metric(rank - total + 0.0))
-        truth.append(of_metric(rank - (above & right).sum(axis=-1) + 0.0))
-        judged.append([of_metric(rank - (above & one).sum(axis=-1) + 0.0) for one in said])
-        ranks.append(rank)
-        first.append(np.where(total > 0, order[..., 0], -1 - len(first)))
-        in_question |= above
-    low, unit = np.min(ranks, axis=0), np.max(ranks, axis=0) > 1
+        ranks.append(np.where(total == TOP, TOP + 1 + generator.geometric(0.1, total.shape), total + 1))
+        scores.append(score)
+        in_question.append(above)
+    return Scene(right, looks, said, np.array(scores), np.array(in_question), np.array(ranks))
+
+
+def corrected_scores(of: Scene, right: np.ndarray) -> np.ndarray:
+    """Return nDCG@10 of each model and caption, float64 [m, n, CAPTIONS], without the images that are right."""
+    ranks = of.ranks - (of.above & right).sum(axis=-1)
+    return METRICS["ndcg_at_10"].of_rank(ranks.astype(np.float64))
+
+
+def _part(generator: np.random.Generator, n: int, share: float, errors: float) -> People:
+    of = scene(generator, n, share, errors)
+    nothing, everything = np.zeros(of.right.shape, dtype=bool), np.ones(of.right.shape, dtype=bool)
+    low, unit = of.ranks.min(axis=0), of.ranks.max(axis=0) > 1
+    first = [
+        np.where(rank > 1, score.argmax(axis=-1), -1 - m) for m, (rank, score) in enumerate(zip(of.ranks, of.scores))
+    ]
     pairs = [(first[a] == first[b]) for a in range(len(first)) for b in range(a)]
     stratum = 2 * np.searchsorted([1, 3, 10], low) + np.any(pairs, axis=0)
-    planted = float((in_question & right).sum() / in_question.sum())
+    in_question = of.above.any(axis=0)
     return People(
-        *(np.array(raw), np.array(best), np.array(judged).swapaxes(0, 1), np.array(truth)), unit, stratum, planted
+        raw=corrected_scores(of, nothing),
+        best=corrected_scores(of, everything),
+        judged=np.array([corrected_scores(of, one) for one in of.said]),
+        truth=corrected_scores(of, of.right),
+        unit=unit,
+        stratum=stratum,
+        share=float((in_question & of.right).sum() / in_question.sum()),
     )
 
 
