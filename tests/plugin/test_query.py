@@ -14,7 +14,9 @@ from PIL import Image
 from small_set import jpeg, small_set
 from toy_encoder import ToyEncoder
 
+from data_prep.stages.reduce import prepare
 from mteb_vehicle_search.cli import main
+from mteb_vehicle_search.eval_set.schema import ImagePolicy
 from mteb_vehicle_search.plugin import query
 from mteb_vehicle_search.run_record import write_run_record
 
@@ -24,10 +26,16 @@ HOSTILE = "red bus</script><img src=x onerror=alert(1)>"
 class Colours(ToyEncoder):
     """Images by their mean colour, texts by the colour that they name first."""
 
+    def __init__(self):
+        super().__init__()
+        self.last, self.tasks = None, set()
+
     def encode(self, inputs, **kwargs):
         rows = []
+        self.tasks.add(kwargs["task_metadata"].name)
         for batch in inputs:
             for image in batch.get("image", []):
+                self.last = np.asarray(image)
                 rows.append(np.append(np.asarray(image, dtype=np.float32).mean(axis=(0, 1)) - 128, 20.0))
                 self.images_seen += 1
             if "image" not in batch:
@@ -116,6 +124,39 @@ def test_an_image_finds_itself_first(asked, tmp_path):
     assert shown(html)[0] == "imagenet/train/n0003"
     assert html.count("data:image/jpeg;base64,") == 5
     assert "a photograph.jpg" in html
+
+
+POLICIES = [
+    ImagePolicy(),
+    ImagePolicy(shortest_side_px=64, resample="lanczos", jpeg_quality=95),
+    ImagePolicy(shortest_side_px=48, resample="box"),
+    ImagePolicy(shortest_side_px=1_000, resample="bilinear"),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.resample)
+def test_an_image_is_reduced_as_those_of_the_set_are(asked, tmp_path, policy):
+    """The model sees just the pixels that a build with this policy would have stored."""
+    _, model, _ = asked
+    other = small_set(tmp_path / "other", captioned=2, distractors=3, name="other", policy=policy)
+    file = tmp_path / "noise.png"
+    noise = np.random.default_rng(1).integers(0, 256, (300, 211, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file)
+    words = ["--image", str(file), "--data", str(other.folder), "--out", str(tmp_path / "page.html")]
+    assert main(["query", "toy/encoder", *words]) == 0
+    with Image.open(io.BytesIO(prepare(file.read_bytes(), policy).jpeg)) as stored:
+        assert np.array_equal(model.last, np.asarray(stored.convert("RGB")))
+
+
+def test_a_model_is_asked_for_the_task_of_the_set(asked, tmp_path):
+    _, model, _ = asked
+    other = small_set(tmp_path / "other", captioned=2, distractors=3, name="other-search")
+    words = ["--data", str(other.folder), "--out", str(tmp_path / "page.html")]
+    assert main(["query", "toy/encoder", "red", *words]) == 0
+    file = tmp_path / "a.jpg"
+    file.write_bytes(jpeg(3))
+    assert main(["query", "toy/encoder", "--image", str(file), *words]) == 0
+    assert model.tasks == {other.task_name} == {"OtherSearch"}
 
 
 def test_the_page_is_one_file_and_text_in_it_is_text(asked):
