@@ -45,7 +45,7 @@ def questions(runs: Sequence[RunRanks]) -> list[Question]:
     clusters = dict(zip(relevant, _cluster_names(first)))
     best = [_best_ranks(run) for run in runs]
     lost = [(1.0 - run.scores("ndcg_at_10")).tolist() for run in runs]
-    suspected = _suspected(runs, relevant)
+    suspected = _suspected(runs)
     found = []
     for number, (query, known) in enumerate(relevant.items()):
         rivals = [of_run[number] for of_run in of_runs if of_run[number]]
@@ -93,16 +93,11 @@ def _best_ranks(run: RunRanks) -> list[int]:
     return [int(run.ranks[start:end].min()) for start, end in zip(run.first.tolist(), ends)]
 
 
-def _suspected(runs: Sequence[RunRanks], relevant: dict[str, set[str]]) -> set[tuple[str, str]]:
+def _suspected(runs: Sequence[RunRanks]) -> set[tuple[str, str]]:
     """Return pairs of a relevant image and one that models put before it for one of its captions."""
     first = runs[0]
     names = sorted({*first.relevant_ids.tolist(), *(image for run in runs for top in run.top_ids for image in top)})
     number = {name: at for at, name in enumerate(names)}
-    queries = first.query_ids.tolist()
-    wrong = [
-        [next((number[i] for i in top if i not in relevant[query]), -1) for query, top in zip(queries, run.top_ids)]
-        for run in runs
-    ]
-    own = [number[image] for image in first.relevant_ids.tolist()]
+    own, wrong = [number[image] for image in first.relevant_ids.tolist()], suspects.first_wrong(runs, number)
     agreed = suspects.agreed(own, [run.ranks.tolist() for run in runs], wrong, suspects.voters(runs))
     return {(names[one.relevant], names[one.image]) for one in agreed}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mteb_vehicle_search.errors import ResultsError, UsageError, VehicleSearchError
-from mteb_vehicle_search.judgments.judgment import INSTALL
+from mteb_vehicle_search.judgments.judgment import GRADES, INSTALL
 
 try:
     import uvicorn
@@ -263,4 +263,4 @@ def _html(**content: str) -> str:
     page = Environment(
         loader=PackageLoader("mteb_vehicle_search.judging"), autoescape=True, undefined=StrictUndefined
     ).get_template("page.html.j2")
-    return page.render({**content, "guide": Markup(content["guide"])})  # noqa: S704
+    return page.render({**content, "grades": GRADES, "guide": Markup(content["guide"])})  # noqa: S704

@@ -25,6 +25,7 @@ from mteb_vehicle_search.analysis.population_table import how_sampled, kinship, 
 from mteb_vehicle_search.analysis.ranks import RERUN, RunRanks, require_same_queries
 from mteb_vehicle_search.errors import ResultsError, VehicleSearchError
 from mteb_vehicle_search.eval_set import EvalSet
+from mteb_vehicle_search.report.suspects import first_wrong
 
 # Beyond the searched corpus more sizes than the command prints, so that the curve has a shape.
 BEYOND = (2, 5, TRUSTED_FACTOR)
@@ -137,10 +138,6 @@ def gather(eval_set: EvalSet, runs: Sequence[RunRanks]) -> Rows:
     unknown = [name for name in ids if name not in captions] + sorted(set(number) - set(eval_set.corpus_ids()))
     if unknown:
         raise ResultsError(f"{first.record.folder.parent} names {unknown[0]!r}, which {eval_set.folder} lacks.", RERUN)
-    right_of: dict[str, set[int]] = {}
-    for query, image in zip(ids, relevant_ids):
-        right_of.setdefault(query, set()).add(number[image])
-    tops = [[[number[image] for image in top] for top in run.top_ids] for run in runs]
     return Rows(
         ids,
         [captions[query] for query in ids],
@@ -148,9 +145,9 @@ def gather(eval_set: EvalSet, runs: Sequence[RunRanks]) -> Rows:
         [run.ranks.tolist() for run in runs],
         [scores for scores, _ in tables],
         [_captioned_above(run) for run in runs],
-        tops,
+        [[[number[image] for image in top] for top in run.top_ids] for run in runs],
         [top_scores for _, top_scores in tables],
-        [[next((i for i in top if i not in right_of[q]), -1) for q, top in zip(ids, of_model)] for of_model in tops],
+        first_wrong(runs, number),
         list(number),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -66,6 +66,18 @@ def voters(runs: Sequence[RunRanks]) -> list[Voter]:
         else:
             found.append(Voter(True, weight, f"MRR {weight:.3f}"))
     return found
+
+
+def first_wrong(runs: Sequence[RunRanks], number: Mapping[str, int]) -> list[list[int]]:
+    """Return by run and pair the number of the best image that is not relevant, [m][r]; -1 if the top ten shows none.
+
+    All runs are of the same queries; `number` has all images of their top tens.
+    """
+    queries, relevant = runs[0].query_ids.tolist(), set(zip(runs[0].query_ids.tolist(), runs[0].relevant_ids.tolist()))
+    return [
+        [next((number[i] for i in top if (query, i) not in relevant), -1) for query, top in zip(queries, run.top_ids)]
+        for run in runs
+    ]
 
 
 def agreed(

@@ -9,8 +9,8 @@ import { showFigures, showSummary } from "./summary.js";
 import { Stopwatch } from "./stopwatch.js";
 
 const AHEAD = 5;
-const GRADE_KEYS = new Set(["0", "1", "2", "3"]);
 const $ = (id) => document.getElementById(id);
+const gradeButtons = [...document.querySelectorAll(".grades button")];
 
 const images = new Images();
 const watch = new Stopwatch(() => $("guide").open);
@@ -131,7 +131,7 @@ function drawState() {
   const unsaved = queue.size, trouble = queue.trouble;
   $("saved").dataset.state = trouble ? "trouble" : unsaved ? "saving" : "saved";
   $("saved").querySelector("span").textContent = trouble ? `${unsaved} not saved` : unsaved ? "Saving" : "Saved";
-  for (const button of document.querySelectorAll(".grades button")) {
+  for (const button of gradeButtons) {
     button.setAttribute("aria-disabled", !mayAnswer(Number(button.dataset.grade)));
     const [unsavedOne] = trouble ? queue.waiting : [];
     button.toggleAttribute("data-given", String(unsavedOne?.grade) === button.dataset.grade);
@@ -238,7 +238,7 @@ function onKey(event) {
   if (event.repeat && event.key === "Enter") event.preventDefault();
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || $("guide").open) return;
   const key = event.key.toLowerCase();
-  const act = GRADE_KEYS.has(key) ? () => answer(Number(key)) : ACTIONS[key];
+  const act = gradeButtons.some(({ dataset }) => dataset.grade === key) ? () => answer(Number(key)) : ACTIONS[key];
   if (!act) return;
   event.preventDefault();
   act();
@@ -253,7 +253,7 @@ const ACTIONS = {
 
 function connect() {
   document.addEventListener("keydown", onKey);
-  for (const button of document.querySelectorAll(".grades button")) {
+  for (const button of gradeButtons) {
     button.addEventListener("click", () => answer(Number(button.dataset.grade)));
   }
   const { u, z, r } = ACTIONS;

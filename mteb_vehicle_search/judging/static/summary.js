@@ -1,6 +1,6 @@
 // What was said so far, and how the checks went.
 
-const NAMES = { 1: "No", 2: "Partly", 3: "Yes", 0: "Cannot tell" };
+const wordOf = (grade) => document.querySelector(`.grades [data-grade="${grade}"] span`).textContent;
 const CHECKS = { known: "captions’ own images were not refused", random: "random images were not accepted" };
 
 function element(name, text, ...children) {
@@ -16,7 +16,7 @@ function duration(seconds) {
 }
 
 function gradeRow(grade, given, total) {
-  const row = element("tr", "", element("th", NAMES[grade]), element("td", String(given)));
+  const row = element("tr", "", element("th", wordOf(grade)), element("td", String(given)));
   row.firstChild.scope = "row";
   const bar = document.createElement("progress");
   Object.assign(bar, { max: Math.max(1, total), value: given });
@@ -37,7 +37,7 @@ export function showSummary({ grades, seconds, checks, progress }, done) {
   const of = (id) => document.getElementById(id);
   [of("summary-title").textContent, of("summary-lead").textContent] = headings(progress, done);
   const total = Object.values(grades).reduce((sum, count) => sum + count, 0);
-  of("grades").replaceChildren(...[3, 2, 1, 0].map((grade) => gradeRow(grade, grades[grade], total)));
+  of("grades").replaceChildren(...Object.keys(grades).reverse().map((grade) => gradeRow(grade, grades[grade], total)));
   const facts = [["Captions", `${progress.units} of ${progress.of_units}`], ["Time", duration(seconds)]];
   if (progress.seconds !== null) facts.push(["A decision", `${progress.seconds.toFixed(1)} s (median)`]);
   if (progress.halfWidth !== null) facts.push(["Corrected score", `± ${progress.halfWidth.toFixed(3)}`]);
