@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from data_prep import hub
 from data_prep.recipes import RECIPE_FILE
 from data_prep.recipes.card import recipe_card
-from data_prep.recipes.writing import write_recipe
+from data_prep.recipes.writing import require_recipe, write_recipe
 from mteb_vehicle_search.errors import BuildError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.eval_set.verify import verify
@@ -85,6 +85,8 @@ def push(folder: Path, repository: str, sharing: Sharing = Sharing()) -> str:  #
     hub.require_login(repository)  # Before a minute of verification.
     eval_set = EvalSet.open(folder)
     check_sharing(eval_set, sharing)
+    if not sharing.images:
+        require_recipe(eval_set)
     checked = verify(folder)
     if checked.violations:
         raise BuildError(

@@ -26,9 +26,29 @@ def write_recipe(eval_set: EvalSet, out: Path) -> None:
     """Write the recipe of a set to a file; packed if its name ends in `.gz`. The same set gives the same bytes.
 
     Raises:
-        BuildError: The set does not say what it was made of.
+        BuildError: As by `require_recipe`.
         EvalSetError: It is damaged.
     """
+    require_recipe(eval_set)
+    eval_set.require_content()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(out) as file, _packed(file, out.suffix.lower() == ".gz") as target:
+        for line in _lines(eval_set):
+            target.write(line.encode("ascii"))
+
+
+def require_recipe(eval_set: EvalSet) -> None:
+    """Make sure that a set can have a recipe.
+
+    Raises:
+        BuildError: It does not say what it was made of, is a sample of a pool, or was amended.
+    """
+    if origin := eval_set.manifest.get("amended_from"):
+        raise BuildError(
+            f"{eval_set.folder} has no recipe: people's judgments amended it, and a recipe does not hold them.",
+            f"Share the recipe of the set with content id {origin['content_id'][:12]} and its judgments: "
+            "'vehicle-search-data amend' makes the same set of them.",
+        )
     if not eval_set.manifest.get("preset"):
         raise BuildError(
             f"{eval_set.folder} has no recipe: its manifest does not say what it was made of.",
@@ -39,11 +59,6 @@ def write_recipe(eval_set: EvalSet, out: Path) -> None:
             f"{eval_set.folder} has no recipe: it is a sample of a pool, and a recipe does not hold its probabilities.",
             "Share its preset: the same sources give the same sample.",
         )
-    eval_set.require_content()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(out) as file, _packed(file, out.suffix.lower() == ".gz") as target:
-        for line in _lines(eval_set):
-            target.write(line.encode("ascii"))
 
 
 @contextmanager

@@ -99,6 +99,23 @@ def test_the_card_of_a_built_set_is_kept_with_the_new_task(tmp_path, folder, old
     assert card.count("\n## Evaluating\n") == 1
 
 
+def test_it_has_no_recipe_and_its_origin_gives_the_same_set_again(old, folder, tmp_path, capsys):
+    new = amend(old, read_judgments(folder), tmp_path / "new", "cars-amended").eval_set
+    assert main(["recipe", str(new.folder), str(tmp_path / "new.json")]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has no recipe: people's judgments amended it, and a recipe does not hold them. Share the recipe of" in said
+    assert f"the set with content id {old.content_id[:12]} and its judgments" in said
+    assert not (tmp_path / "new.json").exists()
+    # As somebody would have it who rebuilt the set, and got the judgments in another order.
+    rebuilt = small_set.small_set(tmp_path / "rebuilt")
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().splitlines(keepends=True)]
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "all.jsonl").write_bytes(b"".join(lines[::-1]))
+    again = amend(rebuilt, read_judgments(tmp_path / "theirs"), tmp_path / "again", "cars-amended").eval_set
+    assert again.content_id == new.content_id
+    assert again.manifest["amended_from"] == new.manifest["amended_from"]
+
+
 def test_a_sample_of_a_pool_keeps_its_pool(tmp_path):
     old = small_pool.pool_set(tmp_path / "old")
     query, image = old.queries()[0].id, old.corpus_ids()[-1]

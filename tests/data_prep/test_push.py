@@ -70,6 +70,17 @@ def test_a_login_is_asked_for_before_anything_else(tmp_path, uploads, monkeypatc
     assert uploads == []
 
 
+def test_an_amended_set_goes_with_its_images_and_has_no_recipe(tmp_path, uploads, monkeypatch):
+    origin = {"content_id": "5" * 64, "name": "cars", "judgments": "6" * 64, "judges": ["ada"], "added": 1}
+    eval_set = of_sources(tmp_path / "set", "drawn", amended_from=origin)
+    assert push(eval_set.folder, "me/cars", Sharing(images=True)) == "https://huggingface.co/datasets/me/cars"
+    ((_, files, _, _),) = uploads
+    assert json.loads(files["manifest.json"])["amended_from"] == origin
+    monkeypatch.setattr(pushing, "verify", lambda folder: pytest.fail("read the set, which has no recipe"))
+    with pytest.raises(BuildError, match="has no recipe: people's judgments amended it"):
+        push(eval_set.folder, "me/cars")
+
+
 @pytest.mark.parametrize("public", [False, True])
 def test_a_recipe_is_sent_unless_images_are_asked_for(tmp_path, uploads, public):
     eval_set = of_sources(tmp_path / "set", "flickr30k", "imagenet")
