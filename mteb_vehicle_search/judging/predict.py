@@ -21,7 +21,7 @@ import mteb_vehicle_search
 from mteb_vehicle_search.errors import ResultsError, UsageError
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.judging.choosing import Chosen
-from mteb_vehicle_search.judgments import Judgments, Sample
+from mteb_vehicle_search.judgments import Judgments, Sample, write_sample
 from mteb_vehicle_search.judgments.judgment import INSTALL, RELEVANT
 from mteb_vehicle_search.judgments.predictions import Predictions, write_predictions
 from mteb_vehicle_search.search.corpus import CorpusImages, image_loader, text_loader
@@ -60,6 +60,8 @@ def predict(name: str, chosen: Chosen, sample: Sample) -> str:
     found = cross_fitted(scores, said, clusters)
     meta = model.mteb_model_meta
     of_model, of_set = (str(meta.name), str(meta.revision or "")), (sample.content_id, chosen.eval_set.images_id)
+    # A new one may know enough by what was judged for others.
+    write_sample(chosen.judgments.folder, sample)
     path = write_predictions(chosen.judgments.folder, Predictions(*of_model, *of_set, sample.id, len(said), found))
     off = np.mean([abs(found[pair] - share) for pair, share in said.items()])
     return (

@@ -13,7 +13,7 @@ from toy_encoder import ToyEncoder
 from mteb_vehicle_search.errors import ResultsError
 from mteb_vehicle_search.judging import predict
 from mteb_vehicle_search.judging.choosing import Chosen
-from mteb_vehicle_search.judgments import JudgeFile, read_judgments, write_sample
+from mteb_vehicle_search.judgments import JudgeFile, read_judgments
 from mteb_vehicle_search.judgments.predictions import (
     FOLDER,
     Predictions,
@@ -105,7 +105,6 @@ def chosen(tmp_path):
             said = {"content_id": eval_set.content_id, "grade": 3 if (number + step) % 3 == 0 else 1}
             JudgeFile(folder, "ada").append(judgment(one.query, image, **said))
     drawn = sample(*units, content_id=eval_set.content_id, images_id=eval_set.images_id)
-    write_sample(folder, drawn)
     return Chosen(eval_set, [], read_judgments(folder)), drawn
 
 
@@ -119,6 +118,8 @@ def test_a_model_predicts_all_images_in_question(chosen, monkeypatch):
     assert (found.content_id, found.images_id) == (given.eval_set.content_id, given.eval_set.images_id)
     assert set(found.probabilities) == {(one.query, image) for one in drawn.units for image in one.images}
     assert len(set(found.probabilities.values())) > 1
+    # The sample is new, and kept with them.
+    assert [*read_judgments(given.judgments.folder).samples] == [drawn.id]
 
 
 def test_predictions_are_no_judgments(chosen, monkeypatch):
