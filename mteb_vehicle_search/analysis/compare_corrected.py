@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mteb_vehicle_search.analysis.corrected import Corrected, corrected_differences, corrected_scores, no_difference
+from mteb_vehicle_search.analysis.corrected import (
+    Corrected,
+    corrected_beside,
+    corrected_differences,
+    corrected_scores,
+    no_difference,
+)
 from mteb_vehicle_search.analysis.judged_units import JudgedSample, Unfit
 from mteb_vehicle_search.analysis.ranks import RunRanks
 from mteb_vehicle_search.analysis.situations import Situations
@@ -39,11 +46,16 @@ def corrected_pairs(
 ) -> list[CorrectedPair]:
     """Return all pairs of runs on one evaluation set, (0, 1), (0, 2), ... (1, 2), ..., as corrected by its samples."""
     beside = Situations(runs, judged)
-    found = corrected_differences(beside, metric, resamples=resamples, seed=seed)
-    pairs = [
-        CorrectedPair(a, b, why=no_difference(told)) if isinstance(told, Unfit) else CorrectedPair(a, b, *told)
-        for (a, b), told in zip(combinations(corrected_scores(beside, metric), 2), found)
-    ]
+    differences = corrected_differences(beside, metric, resamples=resamples, seed=seed)
+    alone, of_sample = corrected_scores(beside, metric), cache(partial(corrected_beside, metric=metric))
+    pairs = []
+    for (a, b), told in zip(combinations(range(len(runs)), 2), differences):
+        if isinstance(told, Unfit):
+            pairs.append(CorrectedPair(alone[a], alone[b], why=no_difference(told)))
+        else:
+            # By the sample that both fit, as their difference is; each may fit a larger one.
+            of_a, of_b = map(of_sample, beside.of(a, b))
+            pairs.append(CorrectedPair(of_a, of_b, *told))
     adjusted = iter(holm(np.array([one.p_value for one in pairs if one.p_value is not None])).tolist())
     return [one if one.p_value is None else one._replace(p_adjusted=next(adjusted)) for one in pairs]
 

@@ -83,17 +83,22 @@ def corrected_scores(
     """Return what `corrected` gives for each of several runs."""
     scores = []
     for place, run in enumerate(beside.runs):
-        raw, of_run = float(run.scores(metric).mean()), beside.of(place)
-        if isinstance(of_run, Unfit):
-            scores.append(Corrected(metric, raw, missing=of_run.missing, why=of_run.why))
-            continue
-        (found,) = of_run
-        interval, judging = _intervals(found, found.sampled(metric, relevant_from))
-        partly = _intervals(found, found.sampled(metric, PARTLY))[0].mean
-        sample = found.sample
-        about = (len(sample.judged), 0, sample.id, "", sample.predicted.model if sample.predicted else "")
-        scores.append(Corrected(metric, raw, interval.mean, partly, interval, judging, *about))
+        found = beside.of(place)
+        if isinstance(found, Unfit):
+            raw = float(run.scores(metric).mean())
+            scores.append(Corrected(metric, raw, missing=found.missing, why=found.why))
+        else:
+            scores.append(corrected_beside(found[0], metric, relevant_from=relevant_from))
     return scores
+
+
+def corrected_beside(found: Situation, metric: str, *, relevant_from: int = RELEVANT) -> Corrected:
+    """Return a score of a run as corrected by the sample that it stands beside."""
+    sampled, sample = found.sampled(metric, relevant_from), found.sample
+    interval, judging = _intervals(found, sampled)
+    partly = _intervals(found, found.sampled(metric, PARTLY))[0].mean
+    about = (len(sample.judged), 0, sample.id, "", sample.predicted.model if sample.predicted else "")
+    return Corrected(metric, float(sampled.raw.mean()), interval.mean, partly, interval, judging, *about)
 
 
 def _intervals(found: Situation, sampled: Sampled) -> tuple[Interval, Interval]:

@@ -10,6 +10,7 @@ import pytest
 from hand_made_runs import hand_made
 from judged_runs import by_chance, judgments_of, lines_of, predictions_of, sample_of
 
+from mteb_vehicle_search.analysis.compare_corrected import corrected_pairs
 from mteb_vehicle_search.analysis.corrected import (
     corrected,
     corrected_difference,
@@ -251,15 +252,33 @@ def test_the_difference_is_that_of_the_corrected_scores():
     assert (mirrored.mean, same) == pytest.approx((-difference.mean, p_value))
 
 
-def test_all_pairs_are_what_each_is_alone():
-    """Pairs of several samples, and some that cannot be corrected; signs that are shared change nothing."""
+@pytest.fixture
+def several():
+    """Runs that fit one sample or another or none, and judgments of two samples."""
     runs = [
         *(run_of(RANKS * 5, "a/a"), run_of(RANKS[::-1] * 5, "b/b", shift=3), run_of([3, 1, 2, 9] * 10, "c/c", shift=9)),
         *(run_of(RANKS, "d/d"), run_of(RANKS * 5, "e/e", content_id="6" * 64)),
     ]
     large, small = sample_of(runs[:2]), sample_of([runs[0], runs[2]], plain=True)
     lines = [*lines_of(large, 30, by_chance(0.4)), *lines_of(small, 20, by_chance(0.4))]
-    judgments = replace(judgments_of(large, lines), samples={large.id: large, small.id: small})
+    return runs, replace(judgments_of(large, lines), samples={large.id: large, small.id: small})
+
+
+def test_the_scores_of_a_pair_are_by_the_sample_of_its_difference(several):
+    runs, judgments = several
+    pairs = corrected_pairs(runs, judged_samples(judgments), "ndcg_at_10")
+    told = [one for one in pairs if one.difference]
+    assert [(one.a.units, one.b.units) for one in told] == [(30, 30), (21, 21), (21, 21)]
+    for one in told:
+        assert one.difference.mean == pytest.approx(one.a.value - one.b.value, abs=1e-12)
+    assert pairs[0].a == corrected(runs[0], judgments)
+    assert pairs[1].a != pairs[0].a
+    assert pairs[-1].a == corrected(runs[3], judgments)
+
+
+def test_all_pairs_are_what_each_is_alone(several):
+    """Pairs of several samples, and some that cannot be corrected; signs that are shared change nothing."""
+    runs, judgments = several
     beside, told = Situations(runs, judgments), []
     for a, b in itertools.combinations(runs, 2):
         try:
