@@ -104,8 +104,12 @@ def _share(correction: float, gain: float, found: Estimate, unseen: Unseen) -> t
     if not unseen.units:
         return 0.0, gain
     images = unseen.units / unseen.share if unseen.share else math.inf
-    low, high = _wilson(correction / gain, found.judging / gain**2, found.seen, images, found.degrees)
-    return low * gain, high * gain
+    if found.seen:
+        low, high = _wilson(correction / gain, found.judging / gain**2, found.seen, images, found.degrees)
+        return low * gain, high * gain
+    # No judged unit differs from what was predicted: as much is open on both sides as of a share that is 0.
+    reach = _wilson(0.0, 0.0, 0.0, images, found.degrees)[1] * gain
+    return max(correction - reach, 0.0), min(correction + reach, gain)
 
 
 def _wilson(mean: float, variance: float, seen: float, images: float, degrees: float) -> tuple[float, float]:

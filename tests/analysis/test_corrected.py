@@ -166,6 +166,13 @@ def test_predictions_that_are_right_leave_little_open():
     truth = plain_scores(run, lambda *pair: answer(*pair) == 3, "ndcg_at_10").mean()
     assert abs(with_it.value - truth) < 0.001 < abs(plain.value - truth)
     assert with_it.judging.high - with_it.judging.low < 0.6 * (plain.judging.high - plain.judging.low)
+    # Right to the last digit, of 60 captions: about 3 / 60 of the gain is open on both sides.
+    exact = predictions_of(sample, lambda *pair: float(answer(*pair) == 3))
+    known = corrected(run, replace(judgments, predictions=(exact,)))
+    assert known.value == pytest.approx(truth, abs=1e-12)
+    gain = (Judgeable(run).best("ndcg_at_10") - run.scores("ndcg_at_10")).mean()
+    assert known.judging.high - truth == pytest.approx(truth - known.judging.low)
+    assert 2 / 60 < (known.judging.high - truth) / gain < 5 / 60
     # The wrong way round they cost width, and the truth is covered.
     turned = predictions_of(sample, lambda *pair: float(answer(*pair) != 3))
     wrong = corrected(run, replace(judgments, predictions=(turned,)))
