@@ -12,6 +12,7 @@ coverage in 24 other worlds (20 pools of 25 draws each, about 30 minutes). Ends 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import random
 import sys
@@ -24,7 +25,9 @@ import mteb
 import numpy as np
 import open_clip
 import torch
+from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
+from torch.utils.data import DataLoader
 
 import mteb_vehicle_search
 from data_prep.cli import main as data_cli
@@ -36,7 +39,6 @@ from mteb_vehicle_search.analysis.population import MEAN, Estimate, Sample, pool
 from mteb_vehicle_search.eval_set import EvalSet
 from mteb_vehicle_search.metrics import METRICS
 from mteb_vehicle_search.models import TINY_CLIP_FOLDER
-from mteb_vehicle_search.search.free_search import Corpus
 from mteb_vehicle_search.tasks import task_of
 
 # The worlds are those of the tests.
@@ -201,23 +203,28 @@ def mini_million(home: Path) -> Pooled:
     os.environ["VEHICLE_SEARCH_HOME"] = str(home)
     mteb_vehicle_search.register()
     eval_set = EvalSet.open(home / "set")
-    corpus = Corpus(mteb.get_model("vehicle-search/tiny-clip"), eval_set, task_of(eval_set).metadata)
-    corpus.encode()
     facts = eval_set.provenance().to_pydict()
-    row = {image: n for n, image in enumerate(facts["corpus-id"])}
     captioned = np.array(facts["captioned"])
-    right = {one.query_id: one.corpus_id for one in eval_set.qrels()}
-    above = []
-    for query in eval_set.queries():
-        hits = corpus.find_text(query.text, len(row))
-        (own,) = [hit.score for hit in hits if hit.image == right[query.id]]
-        above.append(np.zeros(len(row), bool))
-        above[-1][[row[hit.image] for hit in hits if hit.score >= own and hit.image != right[query.id]]] = True
-    seen = Seen(np.stack(above)[:, captioned].sum(axis=1), np.stack(above)[:, ~captioned])
-    relevant = np.unique([right[query.id] for query in eval_set.queries()], return_inverse=True)[1]
+    right = {one.query_id: facts["corpus-id"].index(one.corpus_id) for one in eval_set.qrels()}
+    queries = eval_set.queries()
+    own = np.array([right[query.id] for query in queries])
+    model, rows = mteb.get_model("vehicle-search/tiny-clip"), np.arange(len(queries))
+    told = {"task_metadata": task_of(eval_set).metadata, "hf_split": "test", "hf_subset": "default"}
+    jpegs = [eval_set.jpeg(image) for image in facts["corpus-id"]]
+    batches = [
+        {"image": [Image.open(io.BytesIO(jpeg)) for jpeg in jpegs[n : n + 32]]} for n in range(0, len(jpegs), 32)
+    ]
+    texts = [{"text": [query.text for query in queries]}]
+    images, read = (
+        unit(np.asarray(model.encode(DataLoader(part, batch_size=None), **told))) for part in (batches, texts)
+    )
+    scores = read @ images.T
+    above = scores >= scores[rows, own][:, None]
+    above[rows, own] = False
+    seen = Seen(above[:, captioned].sum(axis=1), above[:, ~captioned])
     names = eval_set.manifest["pool"]["miners"]
     found = {name: np.array([name in (by or ()) for by in facts["mined_by"]])[~captioned] for name in names}
-    return pooled(seen, relevant, found)
+    return pooled(seen, np.unique(own, return_inverse=True)[1], found)
 
 
 def small(pixels: torch.Tensor, side: int) -> np.ndarray:

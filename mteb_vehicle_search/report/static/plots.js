@@ -96,7 +96,7 @@ function addChart(figure, name, paint, ...shows) {
     figure.replaceChildren(...content);
     if (chart) showValues(figure, chart, points);
   };
-  onState((before) => { if (changed(before, ...shows)) redraw(); });
+  onStateLater((before) => { if (changed(before, ...shows)) redraw(); });
   new ResizeObserver(() => { if (state && figure.clientWidth && figure.clientWidth !== width) redraw(); }).observe(figure);
   charts.push({ figure, name });
 }

@@ -3,11 +3,13 @@
 
 let state = null;
 let found = [];
-const listeners = [];
+const listeners = [], patient = [];
 let turns = 0;
 
 /** Call back after each change, with the state before it (null at first). */
 const onState = (listener) => listeners.push(listener);
+/** The same for what can wait until the others have been seen; a change that another follows at once is passed over. */
+const onStateLater = (listener) => patient.push(listener);
 const changed = (before, ...names) => !before || names.some((name) => String(before[name]) !== String(state[name]));
 
 const numberOf = (name) => core.models.indexOf(name);
@@ -29,6 +31,15 @@ async function show(next, fromAddress = false) {
   takeColours();
   if (!fromAddress) history.replaceState(null, "", writeHash(state));
   for (const listener of listeners) listener(before);
+  if (before) requestAnimationFrame(() => setTimeout(() => { if (turn === turns) drawLater(); }));
+  else drawLater();
+}
+
+let drawn = null;
+function drawLater() {
+  const before = drawn;
+  drawn = state;
+  for (const listener of patient) listener(before);
 }
 
 // A chosen model keeps its colour while others come and go.

@@ -10,12 +10,12 @@ const partNames = (parts, aim) => Plot.text(parts, {
 });
 
 {
-  const ROW_PX = 6, BAR = { strokeWidth: 4, strokeOpacity: 0.35, strokeLinecap: "butt" };
+  const BAR = { strokeWidth: 4, strokeOpacity: 0.35, strokeLinecap: "butt" };
   const highest = core.strengths.flatMap(({ parts }) => parts.flatMap(({ scores }) => scores.map(([mean, , high]) => high ?? mean)));
   const end = Math.max(0.1, ...highest);
 
   function paint({ title, parts }, width) {
-    const models = chosen(), narrow = width < 480, values = [], step = models.length > 3 ? 6 : 8;
+    const models = chosen(), narrow = width < 480, values = [], step = models.length > 4 ? 5 : models.length > 3 ? 6 : 8;
     // Room for the names, at the right of the bars.
     const names = narrow ? 0 : Math.max(...models.map((model) => 20 + 6.2 * shortName(model).length));
     const marks = [
@@ -36,7 +36,7 @@ const partNames = (parts, aim) => Plot.text(parts, {
         Plot.dot(rows, { x: "mean", y: "label", dy, r: 3.2, fill: colour(model) }));
     });
     const chart = plot({
-      width, height: 30 + parts.length * (ROW_PX + step * models.length),
+      width, height: 30 + parts.length * (step * models.length + (step < 6 ? 4 : 6)),
       marginTop: 22, marginLeft: narrow ? 150 : 178, marginRight: 14 + Math.min(names, 0.34 * width), marginBottom: 6,
       style: { ...STYLE, fontSize: narrow ? "12px" : "13px" },
       x: { domain: [0, end] }, y: { type: "band", domain: parts.map(({ label }) => label), axis: null, padding: 0 }, marks,

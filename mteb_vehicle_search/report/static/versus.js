@@ -130,7 +130,7 @@
     choice("model");
     choice("vs");
     byId("swap").addEventListener("click", () => show({ ...withPair(state, state.vs, state.model), page: "1", query: "" }));
-    onState((before) => {
+    onStateLater((before) => {
       if (!changed(before, "models", "model", "vs")) return;
       const a = numberOf(state.model), b = numberOf(state.vs), alone = a === b;
       byId("verdict").replaceChildren(...(alone ? [make("p", {}, "Choose a second model.")] : sentence(a, b)));
