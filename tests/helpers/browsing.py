@@ -32,6 +32,14 @@ class Watched:
         return page
 
 
+def serious_faults(page: Any) -> list[tuple[str, str]]:
+    """Return what axe finds of a page that keeps people from using it: the rule, and the first place."""
+    from axe_core_python.sync_playwright import Axe
+
+    found = Axe().run(page)["violations"]
+    return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+
+
 @contextmanager
 def watched(browser: Any) -> Iterator[Watched]:
     """Give what opens watched pages, and close them."""

@@ -7,6 +7,7 @@ import os
 import random
 
 import pytest
+from browsing import serious_faults
 from judging_pages import JUDGE, PageProcess, new_session, session_of
 from waiting import pause_until
 
@@ -304,16 +305,12 @@ def test_an_image_that_cannot_be_shown_can_be_passed(serve, visit, monkeypatch):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280), ("dark", 390)])
 def test_accessible_and_no_larger_than_the_screen(serve, visit, scheme, width):
-    from axe_core_python.sync_playwright import Axe
-
     served = serve(units=2, each=2, checks=2)
     page = visit(served.url, guide=True, viewport={"width": width, "height": 844}, color_scheme=scheme)
 
     def check():
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        found = Axe().run(page)["violations"]
-        serious = [one for one in found if one["impact"] in ("serious", "critical")]
-        assert [(one["id"], one["nodes"][0]["html"]) for one in serious] == []
+        assert serious_faults(page) == []
         small = """[...document.querySelectorAll("button")].filter((one) => one.checkVisibility())
             .map((one) => one.getBoundingClientRect()).filter((box) => box.width < 44 || box.height < 44).length"""
         assert page.evaluate(small) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from browsing import serious_faults
 from judged_runs import lines_of, predictions_of, sample_of, write_judgments
 from small_judgments import judgment
 from small_runs import EACH, MODELS, QUERIES, image_id, ranking, write_run
@@ -228,3 +229,13 @@ def test_judged_images_are_framed_told_and_filtered(judged, visit, site):
     # A page without judgments has no such filter, and an address that asks for it shows all captions.
     other = visit("#judged=right", folder=site)
     assert other.locator("#count").inner_text().startswith(f"{QUERIES} of")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_what_was_judged_is_accessible_and_no_wider_than_the_screen(judged, visit, scheme, width):
+    settings = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}
+    page = visit("#judged=right&sort=id", folder=judged.site, **settings)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.locator("#detail .judged").count()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious_faults(page) == []

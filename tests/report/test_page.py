@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import small_runs
+from browsing import serious_faults
 from PIL import Image
 from small_runs import (
     CAPTIONED,
@@ -328,13 +329,10 @@ def test_light_and_dark(visit):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_accessible_and_no_wider_than_the_screen(visit, scheme, width):
-    from axe_core_python.sync_playwright import Axe
-
     page = visit("#query=q02", viewport={"width": width, "height": 844}, color_scheme=scheme)
     open_all(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    found = Axe().run(page)["violations"]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+    assert serious_faults(page) == []
 
 
 @pytest.mark.parametrize("address", ["", "#text=car&query=q02"])
