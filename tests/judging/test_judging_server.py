@@ -11,7 +11,9 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
+from functools import partial
 
 import pytest
 from judging_pages import JUDGE, PageProcess, new_session, session_of
@@ -344,14 +346,28 @@ def test_images_are_read_ahead_and_otherwise_when_asked_for(eval_set, monkeypatc
 
 
 def test_reading_ahead_ends_at_a_damaged_file_and_with_the_block(eval_set, monkeypatch):
-    def damaged(image):
-        raise VehicleSearchError("damaged")
+    ids, asked, before = eval_set.corpus_ids(), [], {*threading.enumerate()}
 
-    monkeypatch.setattr(eval_set, "jpeg", damaged)
-    before = threading.active_count()
-    with ReadAhead(eval_set, eval_set.corpus_ids()).reading():
-        pass
-    assert threading.active_count() == before
+    def read(image, damaged=False):
+        asked.append(image)
+        time.sleep(0.02)
+        if damaged:
+            raise VehicleSearchError("damaged")
+        return b"jpeg"
+
+    def ended():
+        # Threads of other tests may end meanwhile.
+        return {*threading.enumerate()} <= before
+
+    monkeypatch.setattr(eval_set, "jpeg", partial(read, damaged=True))
+    with ReadAhead(eval_set, ids).reading():
+        pause_until(ended)
+    assert len(asked) == 1
+    monkeypatch.setattr(eval_set, "jpeg", read)
+    with ReadAhead(eval_set, ids).reading():
+        pause_until(lambda: len(asked) > 1)
+    assert ended()
+    assert len(asked) < len(ids)
 
 
 def test_a_stopped_page_comes_back_at_its_address_and_a_finished_one_does_not(tmp_path):
