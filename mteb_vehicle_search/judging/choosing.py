@@ -122,8 +122,7 @@ def sample_of(chosen: Chosen, seed: int | None, budget: int | None) -> tuple[Sam
     else:
         sample, said = fresh, f"A new sample, {fresh.id}, is drawn."
         if judgments.samples:
-            pairs = {(unit.query, image) for unit in fresh.units for image in unit.images}
-            kept = sum(one.pair in pairs for one in judgments.lines)
+            kept = sum(one.pair in fresh.pairs for one in judgments.lines)
             others = ", ".join(sorted(judgments.samples))
             said += f" Others ({others}) are of other runs or seeds; {kept:,} judgments of theirs count for it too."
     if budget is None and earlier:

@@ -47,10 +47,9 @@ class Predictions(NamedTuple):
                 f"the model looked at the images with images id {self.images_id[:12]}, people judged those with "
                 f"{sample.images_id[:12]}"
             )
-        pairs = [(unit.query, image) for unit in sample.units for image in unit.images]
-        lacking = sum(pair not in self.probabilities for pair in pairs)
+        lacking = len(sample.pairs - self.probabilities.keys())
         if lacking:
-            return f"it lacks {lacking:,} of the {len(pairs):,} images in question of the sample {sample.id}"
+            return f"it lacks {lacking:,} of the {len(sample.pairs):,} images in question of the sample {sample.id}"
         return ""
 
 

@@ -79,6 +79,11 @@ class Sample:
         content |= {"units": [vars(unit) for unit in self.units], "planned": None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
+    @cached_property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """All images in question, with their queries."""
+        return frozenset((unit.query, image) for unit in self.units for image in unit.images)
+
     def for_two(self, unit: Unit) -> bool:
         """Tell whether a unit is for two judges: every tenth is, at random, which tells how well people agree."""
         return hashlib.sha256(f"{self.id}/two/{unit.query}".encode()).digest()[0] * TWICE < 256
