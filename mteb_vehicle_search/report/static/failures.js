@@ -82,9 +82,14 @@ addEventListener("keydown", (event) => {
 });
 
 fillChoices();
-onState((before) => {
+// The list waits a moment for its query: drawn together, they are laid out once.
+const PATIENCE_MS = 60;
+
+onState(async (before) => {
   drawForm(before);
+  const row = shownRow(), turn = turns;
+  if (row !== undefined) await Promise.race([partsOf(row), new Promise((done) => { setTimeout(done, PATIENCE_MS); })]);
+  if (turn !== turns) return;
   drawList();
-  const row = shownRow();
   drawDetail(row, found.indexOf(row));
 });

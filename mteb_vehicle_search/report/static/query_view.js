@@ -10,11 +10,15 @@ for (const [row, number] of core.relevant.entries()) {
   rowsOfImage.get(number).push(row);
 }
 
+const shownModels = () => [...new Set([numberOf(state.model), numberOf(state.vs), ...chosen()])];
+/** The scripts that a query needs: the names of images, and what each model found. */
+const partsOf = (row) =>
+  Promise.all([load("images"), ...shownModels().map((model) => load(`top${model}_${Math.floor(row / core.block)}`))]);
+
 async function drawDetail(row, at) {
   if (row === undefined) return detail.replaceChildren();
-  const models = [...new Set([numberOf(state.model), numberOf(state.vs), ...chosen()])];
-  const number = Math.floor(row / core.block), turn = turns;
-  const [, ...blocks] = await Promise.all([load("images"), ...models.map((model) => load(`top${model}_${number}`))]);
+  const models = shownModels(), turn = turns;
+  const [, ...blocks] = await partsOf(row);
   // Another query may have been chosen meanwhile.
   if (turn === turns) detail.replaceChildren(...queryParts(row, at, models, blocks));
 }
