@@ -98,7 +98,7 @@ def _hits(args: argparse.Namespace, eval_set: EvalSet) -> list[Any]:
         room = f", {terminal.in_bytes(missing * size * FLOAT_BYTES)}" if size else ""
         sys.stderr.write(
             f"{missing:,} images of {eval_set.title} are encoded first, once, which takes "
-            f"{_time_to_encode(missing, RunRecord.find(), model.mteb_model_meta.name)}; their vectors are kept in "
+            f"{_time_to_encode(missing, RunRecord.find(), str(model.mteb_model_meta.name))}; their vectors are kept in "
             f"{corpus.folder}{room}.\n"
         )
         corpus.encode()
