@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import gamma
+from scipy.stats import gamma, hypergeom
 
-from mteb_vehicle_search.analysis import far_images
-from mteb_vehicle_search.analysis.far_images import far_above
+from mteb_vehicle_search.analysis import far_images, far_sampling
+from mteb_vehicle_search.analysis.far_images import Group, far_above
 from mteb_vehicle_search.analysis.far_sampling import SamplingError, _added, measured
 from mteb_vehicle_search.metrics import METRICS
 
@@ -192,3 +192,66 @@ def test_of_a_variance_only_what_queries_share_is_uncertain():
         measured(far_above(np.zeros(40, int), even.sum(axis=1), SAMPLED, FAR), even, 0.25, [MRR])[0].error.degrees
         == np.inf
     )
+
+
+def test_the_variance_of_groups_and_what_replicates_add_to_it():
+    together = np.array([[1.0, 3.0, 2.0, 0.0], [4.0, 0.0, 2.0, 6.0]])
+    parts = far_sampling._Part(
+        np.array([2.0, 3.0]), np.array([0.5, 0.25]), np.array([1.0, -2.0]), together, np.array([1.0, 2.0])
+    )
+    variance, degrees = far_sampling._error(parts, np.array([[1.0, 0.5], [0.5, 2.0]]), 10, 0.2)
+    # 5, 3, 4, 6 have squared deviations of 5; the factor is 4 / 3 of 0.8.
+    replicated, known = 4 / 3 * 0.8 * 5, 5 + 0.75 + (1 - 2 + 8)
+    whole = known + replicated - 4 / 3 * 0.8 * 3
+    assert variance == pytest.approx(whole / 100)
+    assert degrees == pytest.approx(3 * (whole / replicated) ** 2)
+    apart = parts._replace(alone=np.array([1.0, 5.0]))
+    assert far_sampling._error(apart, np.eye(2) * 0, 10, 0.2) == (pytest.approx(5.75 / 100), np.inf)
+
+
+def test_what_queries_lose_without_each_replicate():
+    values = np.array([0, 1, 2, 4, 8])
+    table = np.array([[[0.0, -1.0, -3.0, -4.0, -4.0], [0.0, -2.0, -2.5, -2.5, -9.0]]])
+    hits = np.array([[1, 0, 1], [0, 3, 5], [0, 0, 0], [4, 0, 0]])
+    group = Group(
+        bases=np.arange(2),
+        queries=np.arange(4),
+        base=np.array([0, 1, 1, 0]),
+        value=np.searchsorted(values, hits.sum(axis=1)),
+        counts=np.zeros((2, 5)),
+        steps=[],
+        by_mean=np.zeros(0),
+        by_shape=np.zeros(0),
+    )
+    together, alone = far_sampling._without_replicates(values, group, table, hits)
+    # Of 2, 8 and 4 hits; 5 and 3 lie between those that the table has.
+    lost = np.array([[-2, 0, -2], [0, -9 + 2.5 + 0.25 * 6.5, -9 + 2.5], [0, 0, 0], [-4, 0, 0]])
+    assert together[0] == pytest.approx(lost.sum(axis=0))
+    assert alone[0] == pytest.approx((lost**2).sum() - (lost.sum(axis=1) ** 2).sum() / 3)
+
+
+def test_chances_of_hits_are_hypergeometric():
+    hits = np.array([0, 3, 200])
+    found = far_above(np.zeros(60, int), np.repeat(hits, 20), SAMPLED, FAR)
+    chances = far_sampling._chances(found)
+    assert chances[:, found.grid < 400].sum(axis=0) == pytest.approx(1.0)
+    few = np.flatnonzero(found.grid == 20)[0]
+    # Those of whole hits stand for themselves, up to the last one that does.
+    expected = hypergeom(FAR, 20, SAMPLED).pmf(np.arange(30))
+    assert chances[:30, few] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_query_has_the_score_that_is_expected_after_its_hits():
+    base = np.tile(np.arange(30), 20)
+    hits = np.random.default_rng(8).poisson(2, (600, 1))
+    above = far_above(base, hits.sum(axis=1), SAMPLED, FAR)
+    for score in (BEST_TEN, MRR):
+        values = measured(above, hits, 0.25, [score])[0].values
+        for group in above.groups:
+            ranks = 1.0 + base[group.queries][:, None] + above.grid
+            expected = (above.posterior(group)[group.value] * score(ranks)).sum(axis=1)
+            assert values[group.queries] == pytest.approx(expected)
+    # What nobody can lose is known.
+    lost = measured(far_above(base + 10, hits.sum(axis=1), SAMPLED, FAR), hits, 0.25, [BEST_TEN])[0]
+    assert lost.error.variance == 0
+    assert lost.error.limits(0.0, 0.95) == (0.0, 0.0)
