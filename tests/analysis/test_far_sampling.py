@@ -237,7 +237,7 @@ def test_chances_of_hits_are_hypergeometric():
     assert chances[:, found.grid < 400].sum(axis=0) == pytest.approx(1.0)
     few = np.flatnonzero(found.grid == 20)[0]
     # Those of whole hits stand for themselves, up to the last one that does.
-    expected = hypergeom(FAR, 20, SAMPLED).pmf(np.arange(30))
+    expected = hypergeom.pmf(np.arange(30), FAR, 20, SAMPLED)
     assert chances[:30, few] == pytest.approx(expected, abs=1e-9)
 
 
