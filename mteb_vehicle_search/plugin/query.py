@@ -111,7 +111,8 @@ def _hits(args: argparse.Namespace, eval_set: EvalSet) -> list[Any]:
 def _time_to_encode(images: int, records: Iterable[RunRecord], model: str) -> str:
     """Return in words how long it takes, at the rate of the model's newest run that encoded any."""
     own = [one.info for one in records if one.key.model == model]
-    timed = [(str(info.get("finished")), rate) for info in own if isinstance(rate := info.get("images_per_s"), float)]
+    rates = [(str(info.get("finished")), info.get("images_per_s")) for info in own]
+    timed = [(finished, rate) for finished, rate in rates if isinstance(rate, int | float) and rate > 0]
     if not timed:
         return "as long as a run does"
     _, rate = max(timed)

@@ -97,6 +97,7 @@ def test_the_time_is_told_by_the_newest_run_of_the_model(tmp_path, capsys):
         ("toy/encoder", "2026-01-02", 0.2),
         ("toy/encoder", "2026-01-01", 900.0),
         ("toy/encoder", "2026-01-03", None),
+        ("toy/encoder", "2026-01-05", 0.0),
         ("other/encoder", "2026-01-04", 900.0),
     ):
         told = {"model_name": name, "model_revision": finished, "finished": finished, "images_per_s": rate}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import small_runs
-from browsing import serious_faults
+from browsing import serious_faults, watched
 from PIL import Image
 from small_runs import (
     CAPTIONED,
@@ -324,6 +325,22 @@ def test_light_and_dark(visit):
     again = visit(context=light.context)
     assert ground(again) == ground(dark)
     assert again.inner_text("#theme") == "Light"
+
+
+def test_the_list_stands_without_the_file_of_its_query(browser, site, tmp_path):
+    damaged = shutil.copytree(site, tmp_path / "site")
+    (damaged / "data" / "top0_0.js").unlink()
+    with watched(browser) as pages:
+        page = pages.page()
+        page.goto((damaged / "index.html").as_uri())
+        page.wait_for_selector("#list li")
+        # Known by now to be missing.
+        page.fill("#filters [name=text]", '"Blue car"')
+        page.wait_for_function(
+            "count => document.querySelector('#count').textContent.startsWith(count)", arg=f"{len(BLUE)} of"
+        )
+        assert listed(page) == by_loss(BLUE)
+    assert any("data/top0_0.js cannot be read" in problem for problem in pages.problems)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

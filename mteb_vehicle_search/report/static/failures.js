@@ -82,13 +82,15 @@ addEventListener("keydown", (event) => {
 });
 
 fillChoices();
-// The list waits a moment for its query: drawn together, they are laid out once.
+// The list waits a moment for its query: drawn together, they are laid out once. It does not need it.
 const PATIENCE_MS = 60;
 
 onState(async (before) => {
   drawForm(before);
   const row = shownRow(), turn = turns;
-  if (row !== undefined) await Promise.race([partsOf(row), new Promise((done) => { setTimeout(done, PATIENCE_MS); })]);
+  if (row !== undefined) {
+    await Promise.race([partsOf(row).catch(() => {}), new Promise((done) => { setTimeout(done, PATIENCE_MS); })]);
+  }
   if (turn !== turns) return;
   drawList();
   drawDetail(row, found.indexOf(row));
